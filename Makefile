@@ -1,0 +1,46 @@
+# Each target does all the set-up it needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro test test-slow test-peer lint format lock clean
+
+repro: $(READY)  ## the whole pipeline: raw files to a promoted model and a report
+	dvc repro
+
+test: $(READY)  ## the default tests, minutes
+	pytest -q
+
+test-slow: $(READY)  ## whole pipelines, killed workers
+	pytest -q -m slow
+
+test-peer: $(READY)  ## the adapters inside other trainers
+	pip install -q -c constraints.txt trl datasets
+	pytest -q -m peer
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	pyright
+
+format: $(READY)
+	ruff check --fix .
+	ruff format .
+
+# The set-up: a virtual environment with the pinned packages, the project in it, and a DVC repository.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+lock:  ## renew constraints.txt from a fresh environment
+	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -e '.[dev]'
+	head -2 constraints.txt > .constraints && $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' >> .constraints
+	mv .constraints constraints.txt
+
+clean:  ## outputs and run state; the DVC cache and the registry stay
+	rm -rf data/raw/plates_* data/prepared data/splits models evaluation report .lea/runs

@@ -1,0 +1,222 @@
+"""How much slower than PEFT's LoRA is each method, in the same whole model? Prints a table, writes JSON.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.adapters --width 1024 --rounds 7
+
+A round runs every method once, in rotating order, on the same frozen weights; a figure is the median over rounds of
+(method / LoRA in that round). CPU seconds of this process are counted, so that neighbours on the machine weigh less.
+Goals: Dual-LoRA 1.03, Dual-LoRA + VCE 1.05 (whole LLaVA forward), LoRA-MoE with 4 experts 1.10; on GPUs the paper
+(figure 8) has 1.12, 1.16 and 1.59. Also counted: operator dispatches that an adapted layer adds, what a GPU pays for
+when batches are small; goal for Dual-LoRA: LoRA's + 4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM, LlavaConfig, LlavaForConditionalGeneration
+
+from components.adapters import method
+from components.model.connector import EnhancedProjector
+from components.model.visual_cue import VisualCueEnhancement
+
+RANK = 64
+BLOCKS = 6
+TOKENS = 640  # 576 of an image and 64 of text
+DECODED = 8  # steps per measurement
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lora": ("lora", {}),
+    "dual_lora": ("dual_lora", {}),
+    "lora_moe softmax 4": ("lora_moe", {"num_experts": 4}),
+    "lora_moe top-2 of 4": ("lora_moe", {"num_experts": 4, "routing": "top_k", "top_k": 2}),
+    "rode 8 8 16 32": ("rode", {"ranks": [8, 8, 16, 32]}),
+}
+TARGETS: dict[str, Any] = {
+    "qv": r".*(q_proj|v_proj)",
+    "all-linear": r".*layers\.\d+\..*(q|k|v|o|gate|up|down)_proj",
+}
+VISION_BLOCKS = 24  # ViT-L/14-336, the paper's encoder
+LEVELS = [-2, -8, -14, -20]
+
+
+class CountDispatches(TorchDispatchMode):
+    """Counts the operators that reach the backend; views count too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def adapt(model: nn.Module, kind: str, settings: dict[str, Any], targets: Any) -> nn.Module:
+    config = method(kind)(r=RANK, lora_alpha=2 * RANK, lora_dropout=0.05, target_modules=targets, **settings)  # type: ignore[call-arg]
+    return get_peft_model(model, config)  # type: ignore[arg-type]
+
+
+def llama_config(width: int) -> LlamaConfig:
+    """Llama's proportions: heads of 128, an MLP of 43/16 of the width."""
+    return LlamaConfig(
+        hidden_size=width,
+        intermediate_size=width * 43 // 16,
+        num_hidden_layers=BLOCKS,
+        num_attention_heads=width // 128,
+        vocab_size=1000,
+    )
+
+
+def ratios(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
+    """Run all in every round, each round starting with another; medians of seconds and of ratios to the first."""
+    names = list(runs)
+    reference, seconds = names[0], {name: [] for name in names}
+    for name in names:
+        runs[name]()
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            started = time.process_time()
+            runs[name]()
+            seconds[name].append(time.process_time() - started)
+    return {
+        name: {
+            "seconds": statistics.median(taken),
+            "ratio": statistics.median(t / r for t, r in zip(taken, seconds[reference], strict=True)),
+            "rounds": rounds,
+        }
+        for name, taken in seconds.items()
+    }
+
+
+def language_model(width: int, targets: str, phases: list[str], rounds: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    config = llama_config(width)
+    weights = LlamaForCausalLM(config).state_dict()
+    models: dict[str, nn.Module] = {}
+    for name, (kind, settings) in METHODS.items():
+        model = LlamaForCausalLM(config)
+        model.load_state_dict(weights, assign=True)  # the same tensors for all: the same memory, the same caches
+        models[name] = adapt(model, kind, settings, TARGETS[targets])
+    ids = torch.randint(0, 1000, (1, TOKENS))
+
+    def prefill(model: nn.Module) -> None:
+        with torch.no_grad():
+            model.eval()(input_ids=ids, logits_to_keep=1)
+
+    def train(model: nn.Module) -> None:
+        model.train()(input_ids=ids, labels=ids).loss.backward()
+        model.zero_grad()
+
+    def decode(model: nn.Module) -> Callable[[], None]:
+        with torch.no_grad():
+            cache = model.eval()(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+
+        def run() -> None:
+            model.eval()
+            with torch.no_grad():
+                for _ in range(DECODED):
+                    model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)
+                cache.crop(-DECODED)
+
+        return run
+
+    make = {"prefill": lambda m: lambda: prefill(m), "train": lambda m: lambda: train(m), "decode": decode}
+    return {phase: ratios({n: make[phase](m) for n, m in models.items()}, rounds) for phase in phases}
+
+
+def whole_llava(width: int, rounds: int) -> dict[str, Any]:
+    """LoRA with the stock projector against Dual-LoRA with VCE: one image and 64 tokens of text through everything."""
+    vision = CLIPVisionConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=VISION_BLOCKS,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
+    )
+    ids = torch.cat([torch.full((1, 576), 999), torch.randint(0, 999, (1, 64))], dim=1)
+    pixels = torch.randn(1, 3, 336, 336)
+    models = {}
+    for name, levels in (("lora", [-2]), ("dual_lora + vce", LEVELS)):
+        torch.manual_seed(0)
+        config = LlavaConfig(vision_config=vision, text_config=llama_config(width), image_token_index=999)
+        model = LlavaForConditionalGeneration(config)
+        vce = VisualCueEnhancement(1024, len(levels)) if len(levels) > 1 else None
+        model.model.multi_modal_projector = EnhancedProjector(model.model.multi_modal_projector, vce)  # type: ignore[assignment]
+        model.config.vision_feature_layer = levels
+        kind, settings = METHODS[name.split()[0]]
+        models[name] = adapt(model, kind, settings, r".*language_model.*(q_proj|v_proj)").eval()
+
+    def run(model: nn.Module) -> Callable[[], None]:
+        def forward() -> None:
+            with torch.no_grad():
+                model(input_ids=ids, pixel_values=pixels, logits_to_keep=1)
+
+        return forward
+
+    return {"prefill": ratios({n: run(m) for n, m in models.items()}, rounds)}
+
+
+def dispatches() -> dict[str, int]:
+    """Operators that one adapted layer adds to its frozen linear, forward, in evaluation."""
+    counts = {}
+    for name, (kind, settings) in METHODS.items():
+        model = adapt(nn.ModuleDict({"q_proj": nn.Linear(128, 128)}), kind, settings, ["q_proj"]).eval()
+        layer = model.get_submodule("base_model.model.q_proj")
+        taken = []
+        for module in (layer, layer.get_submodule("base_layer")):
+            with torch.no_grad(), CountDispatches() as counter:
+                module(torch.zeros(1, 1, 128))
+            taken.append(counter.count)
+        counts[name] = taken[0] - taken[1]
+    return counts
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = [f"{'setting':<28}{'method':<22}{'seconds':>9}{'vs LoRA':>9}"]
+    for setting, phases in results["ratios"].items():
+        for phase, methods in phases.items():
+            for name, row in methods.items():
+                lines.append(f"{setting + ' ' + phase:<28}{name:<22}{row['seconds']:>9.3f}{row['ratio']:>9.3f}")
+    lines += ["", "operator dispatches that an adapted layer adds"]
+    lines += [f"  {name:<26}{count:>4}" for name, count in results["dispatches"].items()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--width", type=int, nargs="*", default=[1024])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--phases", nargs="*", default=["prefill", "decode", "train"])
+    parser.add_argument("--targets", nargs="*", default=["qv", "all-linear"], choices=list(TARGETS))
+    parser.add_argument("--no-llava", action="store_true")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/adapters.json"))
+    args = parser.parse_args()
+    results: dict[str, Any] = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "rank": RANK,
+        "dispatches": dispatches(),
+        "ratios": {},
+    }
+    for width in args.width:
+        for targets in args.targets:
+            results["ratios"][f"{width} {targets}"] = language_model(width, targets, args.phases, args.rounds)
+        if not args.no_llava:
+            results["ratios"][f"{width} llava"] = whole_llava(width, args.rounds)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

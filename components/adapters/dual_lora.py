@@ -1,0 +1,140 @@
+"""Dual-LoRA (paper 3.4): one skill space, rectified by one task space.
+
+             x ---+------------ W -------------------------+--- z
+                  |                                        |
+               dropout --+-- S -- LayerNorm --+            |
+                         |                    * -- B ------+
+                         +-- T -- activation -+
+
+    z = W x + (alpha / r) * B ( LayerNorm(S x) * relu(T x) )        * is element by element
+
+S and T (each r x in) are one tensor (2r x in), rows of S first, so that both cost one GEMM; they are split when saved.
+B (out x r) starts at zero. LayerNorm runs over the r skill features and has weight and bias (assumed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.config import PeftConfig
+from torch import nn
+from torch.nn import functional
+
+from .fused import join_rows, rename_segment, split_rows
+from .tuner import AdapterConfig, AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, parts
+
+
+def _unchanged(task: torch.Tensor) -> torch.Tensor:
+    return task
+
+
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": torch.relu,
+    "none": _unchanged,
+    "one": torch.ones_like,  # without the norm this is LoRA with A = S
+    "leaky_relu": functional.leaky_relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "softplus": functional.softplus,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+SPACES = ("dual_lora_skill", "dual_lora_task")  # the halves of the fused tensor, as the file names them
+
+
+@dataclass
+class DualLoraConfig(AdapterConfig):
+    """Dual-LoRA as a PEFT method. The two switches are the ablations of paper Table 4.
+
+    Args:
+        use_norm: LayerNorm over the skill features.
+        activation: what rectifies the task features, a name in `ACTIVATIONS`; "none" leaves them as they are.
+    """
+
+    use_norm: bool = True
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = "DUAL_LORA"
+        known = ", ".join(ACTIVATIONS)
+        self.require(self.activation in ACTIVATIONS, f"activation must be one of {known}; got {self.activation!r}")
+
+
+class DualLoraLayer(AdapterLayer):
+    """A linear layer with Dual-LoRA adapters by name."""
+
+    adapter_layer_names = ("dual_lora_spaces", "dual_lora_norms", "dual_lora_up")
+    other_param_names = (*AdapterLayer.other_param_names, "activation")
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
+        super().__init__(base_layer, adapter_name)
+        self.dual_lora_spaces: dict[str, nn.Linear] = parts()  # [S; T]: in -> 2r
+        # Over r; absent where the norm is off. In the plural, because PEFT's modules_to_save=["norm"] takes every
+        # module whose name ends so; the file says dual_lora_norm.
+        self.dual_lora_norms: dict[str, nn.LayerNorm] = parts()
+        self.dual_lora_up: dict[str, UpLinear] = parts()  # B: r -> out
+        self.activation: dict[str, str] = {}
+
+    def build(self, name: str, config: DualLoraConfig, rank: int, factory: dict[str, Any]) -> None:
+        up = ZeroUpLinear if config.init_weights else UpLinear
+        self.activation[name] = config.activation
+        self.dual_lora_spaces[name] = nn.Linear(self.in_features, 2 * rank, bias=False, **factory)
+        if config.use_norm:
+            self.dual_lora_norms[name] = nn.LayerNorm(rank, **factory)
+        self.dual_lora_up[name] = up(rank, self.out_features, bias=False, **factory)
+
+    def rectify(self, name: str, spaces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[S x, T x] (..., 2r) -> skill features, activated task features, both (..., r)."""
+        skill, task = spaces.chunk(2, dim=-1)
+        if name in self.dual_lora_norms:
+            skill = self.dual_lora_norms[name](skill)
+        return skill, ACTIVATIONS[self.activation[name]](task)
+
+    def extend(self, name: str, x: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
+        spaces = self.dual_lora_spaces[name]
+        skill, gate = self.rectify(name, spaces(self.adapter_input(name, x, spaces.weight.dtype)))
+        return self.dual_lora_up[name](skill * gate, onto, self.scaling[name])
+
+    def why_not_mergeable(self, name: str) -> str | None:
+        if self.activation[name] == "one" and name not in self.dual_lora_norms:
+            return None
+        return "Dual-LoRA's change of the weights depends on the input (LayerNorm and task space)"
+
+    def delta_weight(self, name: str) -> torch.Tensor:
+        skill = self.dual_lora_spaces[name].weight.detach().chunk(2)[0]
+        return self.scaling[name] * (self.dual_lora_up[name].weight.detach() @ skill)
+
+
+class DualLoraModel(AdapterModel):
+    """Dual-LoRA's tuner: splits S and T on saving, joins them on loading."""
+
+    prefix = "dual_lora_"
+    tuner_layer_cls = DualLoraLayer
+    layer_cls = DualLoraLayer
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, torch.Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, torch.Tensor]:
+        entries = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
+        entries = rename_segment(entries, "dual_lora_norms", "dual_lora_norm")
+        return split_rows(entries, "dual_lora_spaces", SPACES, lambda rows: rows // 2)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        entries = join_rows(state_dict, "dual_lora_spaces", SPACES)
+        entries = rename_segment(entries, "dual_lora_norm", "dual_lora_norms")
+        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, entries)

@@ -1,0 +1,108 @@
+"""Several low-rank experts with a router around one frozen linear layer: what LoRA-MoE and RoDE share.
+
+    z = W x + sum_i  w_i(G x) * (alpha_i / r_i) * B_i A_i x
+
+               x ---+------------- W -----------------------------+--- z
+                    |                                             |
+                 dropout --+-- [A_1; ...; A_E] ---- * -- [B_1 ... B_E]
+                           +-- G -- softmax, top-k or relu --+
+
+All A_i and the router G are one tensor, and so are all B_i: the sum over experts is one product, and a token pays two
+GEMMs however many experts there are. `r` is the rank of all experts together, so that methods of equal `r` compare;
+every expert keeps the ratio alpha_i / r_i = lora_alpha / r (assumed). G reads the same dropped-out x (assumed).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.config import PeftConfig
+from torch import Tensor, nn
+
+from .fused import join_rows, split_rows
+from .tuner import AdapterConfig, AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, parts
+
+
+class ExpertsConfig(AdapterConfig):
+    """What `ExpertsLayer` asks of a config."""
+
+    def expert_ranks(self, rank: int) -> list[int]:
+        """The rank of each expert in a layer of total rank `rank`."""
+        raise NotImplementedError
+
+    def router(self) -> nn.Module:
+        raise NotImplementedError
+
+
+class ExpertsLayer(AdapterLayer):
+    """A linear layer with adapters made of experts."""
+
+    adapter_layer_names = ("expert_in", "expert_up")
+    other_param_names = (*AdapterLayer.other_param_names, "expert_routers", "ranks")
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
+        super().__init__(base_layer, adapter_name)
+        self.expert_in: dict[str, nn.Linear] = parts()  # [A_1; ...; A_E; G]: in -> r + E
+        self.expert_up: dict[str, UpLinear] = parts()  # [B_1 ... B_E]: r -> out
+        # Logits -> weights, without parameters; not "router", which modules_to_save=["router"] would take.
+        self.expert_routers: dict[str, nn.Module] = parts()
+        self.ranks: dict[str, list[int]] = {}
+
+    def build(self, name: str, config: ExpertsConfig, rank: int, factory: dict[str, Any]) -> None:
+        up = ZeroUpLinear if config.init_weights else UpLinear
+        ranks = config.expert_ranks(rank)
+        self.ranks[name] = ranks
+        self.expert_in[name] = nn.Linear(self.in_features, rank + len(ranks), bias=False, **factory)
+        self.expert_up[name] = up(rank, self.out_features, bias=False, **factory)
+        self.expert_routers[name] = config.router()
+
+    def extend(self, name: str, x: Tensor, onto: Tensor) -> Tensor:
+        down = self.expert_in[name]
+        both = down(self.adapter_input(name, x, down.weight.dtype))
+        features, logits = both.split([self.r[name], len(self.ranks[name])], dim=-1)
+        weighed = weigh(features, self.expert_routers[name](logits), self.ranks[name])
+        return self.expert_up[name](weighed, onto, self.scaling[name])
+
+    def why_not_mergeable(self, name: str) -> str | None:
+        return "the weights of its experts depend on the input"
+
+    def delta_weight(self, name: str) -> Tensor:
+        """Of an adapter whose weights are constant 1: softmax over a single expert."""
+        down = self.expert_in[name].weight.detach()[: self.r[name]]
+        return self.scaling[name] * (self.expert_up[name].weight.detach() @ down)
+
+
+def weigh(features: Tensor, weights: Tensor, ranks: list[int]) -> Tensor:
+    """Multiply each expert's features (..., r_i) by its weight: (..., r), (..., experts) -> (..., r)."""
+    if len(set(ranks)) == 1:
+        return (features.unflatten(-1, (len(ranks), ranks[0])) * weights.unsqueeze(-1)).flatten(-2)
+    parts = zip(features.split(ranks, dim=-1), weights.split(1, dim=-1), strict=True)
+    return torch.cat([feature * weight for feature, weight in parts], dim=-1)
+
+
+class ExpertsModel(AdapterModel):
+    """The tuner of expert adapters: splits A and G on saving, joins them on loading."""
+
+    prefix = "expert_"
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, Tensor]:
+        assert isinstance(config, ExpertsConfig)
+        num_experts = len(config.expert_ranks(config.r))
+        entries = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
+        return split_rows(entries, "expert_in", ("expert_down", "expert_gate"), lambda rows: rows - num_experts)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        joined = join_rows(state_dict, "expert_in", ("expert_down", "expert_gate"))
+        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, joined)

@@ -1,0 +1,64 @@
+"""Between the tensors of the model and those of the file.
+
+Matrices that share their input are one tensor in the model, for the sake of one GEMM, and have two names in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+Tensors = dict[str, torch.Tensor]
+
+
+def split_rows(entries: Tensors, fused: str, names: tuple[str, str], num_first: Callable[[int], int]) -> Tensors:
+    """Replace every tensor under the key segment `fused` by its upper and lower rows under two names.
+
+    Args:
+        entries: state dict; keys look like `path.fused.adapter.weight`.
+        num_first: from the number of rows to how many of them belong to the first name.
+    """
+    split: Tensors = {}
+    for key, tensor in entries.items():
+        path, found, rest = key.rpartition(f".{fused}.")
+        if not found:
+            split[key] = tensor
+            continue
+        if tensor.dim() != 2:  # ZeRO-3 and FSDP leave a flat shard in place of the matrix
+            raise ValueError(
+                f"{key} has shape {tuple(tensor.shape)}: the weights are partitioned; gather them before saving "
+                "(deepspeed.zero.GatheredParameters(parameters, modifier_rank=None))"
+            )
+        border = num_first(tensor.shape[0])
+        # Copies: safetensors refuses two tensors that share their memory.
+        split[f"{path}.{names[0]}.{rest}"] = tensor[:border].clone()
+        split[f"{path}.{names[1]}.{rest}"] = tensor[border:].clone()
+    return split
+
+
+def join_rows(entries: Tensors, fused: str, names: tuple[str, str]) -> Tensors:
+    """The inverse of `split_rows`; a half without its other half is refused."""
+    joined: Tensors = {}
+    first, second = (f".{name}." for name in names)
+    for key, tensor in entries.items():
+        path, found, rest = key.rpartition(first)
+        if found:
+            partner = f"{path}{second}{rest}"
+            if partner not in entries:
+                raise ValueError(f"the adapter file holds {key} but not {partner}; it is damaged or of another method")
+            joined[f"{path}.{fused}.{rest}"] = torch.cat([tensor, entries[partner]])
+        elif not key.rpartition(second)[1]:
+            joined[key] = tensor
+        elif key.replace(second, first) not in entries:
+            raise ValueError(f"the adapter file holds {key} but not its partner {names[0]}; it is damaged")
+    return joined
+
+
+def rename_segment(entries: Tensors, old: str, new: str) -> Tensors:
+    """Rename the last key segment that equals `old`: `path.old.adapter.weight` -> `path.new.adapter.weight`."""
+    renamed: Tensors = {}
+    for key, tensor in entries.items():
+        path, found, rest = key.rpartition(f".{old}.")
+        renamed[f"{path}.{new}.{rest}" if found else key] = tensor
+    return renamed

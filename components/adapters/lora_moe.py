@@ -1,0 +1,70 @@
+"""LoRA-MoE (compared in paper 4.1): low-rank experts under a softmax router, dense or sparse.
+
+softmax: all experts, weighted by softmax(G x). top_k: the `top_k` largest of those weights, renormalised.
+The paper's ranks and number of experts were lost in its text; 4 experts of rank 16 are assumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from .experts import ExpertsConfig, ExpertsLayer, ExpertsModel
+from .routing import SoftmaxRouter, TopKRouter
+
+
+@dataclass
+class LoraMoeConfig(ExpertsConfig):
+    """LoRA-MoE as a PEFT method.
+
+    Args:
+        r: the rank of all experts together.
+        num_experts: how many; `r` is shared out evenly unless `ranks` says otherwise.
+        ranks: the rank of each expert; they sum to `r`.
+        routing: "softmax" (dense) or "top_k" (sparse).
+        top_k: experts per token under "top_k".
+    """
+
+    num_experts: int = 4
+    ranks: list[int] | None = None
+    routing: str = "softmax"
+    top_k: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = "LORA_MOE"
+        self.require(self.num_experts >= 1, f"num_experts must be at least 1, got {self.num_experts}")
+        self.require(self.routing in ("softmax", "top_k"), f"routing must be softmax or top_k, got {self.routing!r}")
+        if self.routing == "top_k":
+            in_range = 1 <= self.top_k <= self.num_experts
+            self.require(in_range, f"top_k must be between 1 and num_experts = {self.num_experts}, got {self.top_k}")
+        if self.ranks is not None:
+            agree = len(self.ranks) == self.num_experts and sum(self.ranks) == self.r and min(self.ranks) >= 1
+            wanted = f"{self.num_experts} positive numbers that sum to r = {self.r}"
+            self.require(agree, f"ranks must be {wanted}, got {self.ranks}")
+            self.require(not self.rank_pattern, "rank_pattern cannot be used together with ranks")
+        else:
+            for rank in (self.r, *self.rank_pattern.values()):
+                even = rank % self.num_experts == 0
+                self.require(even, f"rank {rank} must divide by num_experts = {self.num_experts}; or set ranks")
+
+    def expert_ranks(self, rank: int) -> list[int]:
+        return list(self.ranks) if self.ranks is not None else [rank // self.num_experts] * self.num_experts
+
+    def router(self) -> nn.Module:
+        return SoftmaxRouter() if self.routing == "softmax" else TopKRouter(self.top_k)
+
+
+class LoraMoeLayer(ExpertsLayer):
+    """A linear layer with LoRA-MoE adapters by name."""
+
+    def why_not_mergeable(self, name: str) -> str | None:
+        return None if len(self.ranks[name]) == 1 else super().why_not_mergeable(name)
+
+
+class LoraMoeModel(ExpertsModel):
+    """LoRA-MoE's tuner."""
+
+    tuner_layer_cls = LoraMoeLayer
+    layer_cls = LoraMoeLayer

@@ -1,0 +1,281 @@
+"""What every method of this package shares with PEFT: settings, a layer around a frozen linear, a tuner, registration.
+
+A method adds a config (its own switches), a layer (its formula) and a tuner that ties the two. Everything else that
+PEFT offers (several named adapters, disabling, saving, loading, merging) is answered here once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from peft.config import PeftConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from peft.utils.other import get_pattern_key
+from torch import nn
+
+
+@dataclass
+class AdapterConfig(PeftConfig):
+    """PEFT's own field names, with the values of the paper's downstream regime as defaults.
+
+    `rank_pattern` and `alpha_pattern` map module names (the end of the name, or a regex) to another `r` or
+    `lora_alpha`. `init_weights=False` starts B like A instead of at zero, so that a fresh adapter changes something.
+    """
+
+    r: int = 64
+    lora_alpha: float = 128
+    lora_dropout: float = 0.05
+    target_modules: list[str] | str | None = None
+    exclude_modules: list[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    rank_pattern: dict[str, int] = field(default_factory=dict)
+    alpha_pattern: dict[str, float] = field(default_factory=dict)
+    modules_to_save: list[str] | None = None
+    init_weights: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.target_modules = _as_set(self.target_modules)
+        self.exclude_modules = _as_set(self.exclude_modules)
+        for where, rank in (("r", self.r), *((f"rank_pattern {key!r}", r) for key, r in self.rank_pattern.items())):
+            valid = isinstance(rank, int) and rank >= 1
+            self.require(valid, f"{where} must be a whole number of at least 1, got {rank!r}")
+        self.require(0 <= self.lora_dropout < 1, f"lora_dropout must be in [0, 1), got {self.lora_dropout}")
+        if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
+            self.require(False, "layers_to_transform needs target_modules as a list, got a regex")
+        if self.layers_pattern and self.layers_to_transform is None:
+            self.require(False, "layers_pattern needs layers_to_transform")
+
+    def require(self, holds: bool, otherwise: str) -> None:
+        """Raise a ValueError of one line, with the name of the config in front, unless the condition holds."""
+        if not holds:
+            raise ValueError(f"{type(self).__name__}: {otherwise}")
+
+
+def _as_set(names: Any) -> Any:
+    return set(names) if isinstance(names, (list, tuple)) else names
+
+
+def parts() -> dict[str, Any]:
+    """An empty ModuleDict, one module per adapter name, typed as the mapping it is used as."""
+    return cast("dict[str, Any]", nn.ModuleDict())
+
+
+class UpLinear(nn.Linear):
+    """B: adds scale * B features to what is there, in one product where precision allows."""
+
+    def forward(self, features: torch.Tensor, onto: torch.Tensor, scale: float) -> torch.Tensor:  # type: ignore[override]
+        """features (..., r), onto (..., out) -> (..., out)."""
+        if not features.dtype == onto.dtype == self.weight.dtype:  # autocast, or adapters kept in float32
+            return onto + super().forward(features * scale)
+        flat = onto.reshape(-1, self.out_features)
+        flat = torch.addmm(flat, features.reshape(-1, self.in_features), self.weight.t(), alpha=scale)
+        return flat.view(onto.shape)
+
+
+class ZeroUpLinear(UpLinear):
+    """B as it is born: zero.
+
+    Zeroed in its own constructor, because under DeepSpeed's zero.Init the weight is partitioned right after it and
+    a later `zeros_` would touch nothing.
+    """
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+
+
+class AdapterLayer(nn.Module, BaseTunerLayer):
+    """A frozen linear layer plus the deltas of its active adapters: z = W x + sum over adapters of delta(x).
+
+    Parts are submodules and are called as such, never through a bare `.weight`: ZeRO-3 gathers a partitioned weight
+    only around the call of the module that owns it.
+    """
+
+    other_param_names = ("r", "scaling", "adapter_dropout")
+    in_features: int
+    out_features: int
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        linear = cast(nn.Linear, self.get_base_layer())
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.r: dict[str, int] = {}
+        self.scaling: dict[str, float] = {}  # alpha / r
+        self.adapter_dropout: dict[str, nn.Module] = parts()
+        self.merged_adapters: list[str] = []
+        self._disable_adapters = False
+        self._active_adapter = adapter_name
+
+    def build(self, name: str, config: Any, rank: int, factory: dict[str, Any]) -> None:
+        """Create the modules of a new adapter. `factory` goes to every constructor (device)."""
+        raise NotImplementedError
+
+    def extend(self, name: str, x: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
+        """What is there so far plus what one adapter makes of x: x (..., in), onto (..., out) -> (..., out)."""
+        raise NotImplementedError
+
+    def why_not_mergeable(self, name: str) -> str | None:
+        """The reason why this adapter is no constant matrix, or None if it is one."""
+        raise NotImplementedError
+
+    def delta_weight(self, name: str) -> torch.Tensor:
+        """The matrix (out, in) that a mergeable adapter adds to W."""
+        raise NotImplementedError
+
+    def add_adapter(self, name: str, config: AdapterConfig, rank: int, alpha: float) -> None:
+        device = self.get_base_layer().weight.device
+        self.r[name] = rank
+        self.scaling[name] = alpha / rank
+        self.adapter_dropout[name] = nn.Dropout(config.lora_dropout) if config.lora_dropout else nn.Identity()
+        # PEFT moves new parts to the device of W; only meta has to be said here, or a skeleton would cost memory.
+        self.build(name, config, rank, {"device": device} if device.type == "meta" else {})
+        self._move_adapter_to_device_of_base_layer(name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def adapter_parameters(self, name: str | None = None) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names (within this layer) and parameters of one adapter, or of all."""
+        for part in self.adapter_layer_names:
+            for adapter, module in getattr(self, part).items():
+                if name in (None, adapter):
+                    yield from module.named_parameters(prefix=f"{part}.{adapter}")
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        # Plain attributes rather than PEFT's properties: decoding runs this for one token at a time.
+        if self._disable_adapters and self.merged_adapters:
+            self.unmerge()
+        result = self.base_layer(x, *args, **kwargs)
+        if self._disable_adapters or self.merged_adapters:
+            return result
+        dtype = result.dtype
+        for name in self.active_adapters:
+            if name in self.scaling:
+                result = self.extend(name, x, result)
+        return result if result.dtype == dtype else result.to(dtype)
+
+    def adapter_input(self, name: str, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """x as an adapter reads it: in the adapter's precision, with dropout in training."""
+        if x.dtype != dtype:
+            x = self._cast_input_dtype(x, dtype)
+        return self.adapter_dropout[name](x) if self.training else x
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the adapters to W; a ValueError, before anything is changed, where one of them is no matrix."""
+        names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.scaling]
+        for name in names:
+            reason = self.why_not_mergeable(name)
+            if reason:
+                raise ValueError(f"adapter {name!r} cannot be merged into the base weights: {reason}")
+        for name in names:
+            weight = self.get_base_weight()
+            merged = weight + self.delta_weight(name).to(weight)
+            if safe_merge and not torch.isfinite(merged).all():
+                raise ValueError(f"merging adapter {name!r} gives NaN or infinite weights; it seems to be broken")
+            self.set_base_weight(merged)
+            self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        if not self.merged:
+            warnings.warn("no adapter is merged; nothing to do", stacklevel=2)
+        while self.merged_adapters:
+            weight = self.get_base_weight()
+            self.set_base_weight(weight - self.delta_weight(self.merged_adapters.pop()).to(weight))
+
+
+class AdapterModel(BaseTuner):
+    """Puts `layer_cls` around every target module; subclasses say which layer."""
+
+    layer_cls: type[AdapterLayer]
+    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
+        check_targets(model, peft_config)
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        rank = peft_config.rank_pattern.get(get_pattern_key(peft_config.rank_pattern, current_key), peft_config.r)
+        alpha = peft_config.alpha_pattern.get(
+            get_pattern_key(peft_config.alpha_pattern, current_key), peft_config.lora_alpha
+        )
+        if isinstance(target, self.layer_cls):
+            target.add_adapter(adapter_name, peft_config, rank, alpha)
+            return
+        linear = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+        if not isinstance(linear, nn.Linear):
+            raise ValueError(
+                f"target_modules matches {current_key}, a {type(linear).__name__}; only Linear layers can be adapted"
+            )
+        layer = self.layer_cls(target, adapter_name)
+        layer.add_adapter(adapter_name, peft_config, rank, alpha)
+        if adapter_name not in self.active_adapters:  # a further adapter waits until it is chosen
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+
+def check_targets(model: nn.Module, config: Any) -> None:
+    """Refuse targets that match no module, naming near ones. Serves every config with `target_modules`, LoRA's too."""
+    targets = config.target_modules
+    if not targets or targets == "all-linear":
+        return
+    modules = [name for name, _ in model.named_modules() if name]
+    if isinstance(targets, str):
+        if any(re.fullmatch(targets, name) for name in modules):
+            return
+        unmatched = targets
+    else:
+        ends = {name[start:] for name in modules for start in _segment_starts(name)}
+        missing = sorted(target for target in targets if target not in ends)
+        if not missing:
+            return
+        unmatched = missing[0]
+    linears = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, (nn.Linear, BaseTunerLayer))}
+    near = difflib.get_close_matches(unmatched.rsplit(".", 1)[-1], sorted(linears), n=3) or sorted(linears)[:10]
+    raise ValueError(f"target_modules: {unmatched!r} matches no module of the model; near names: {', '.join(near)}")
+
+
+def _segment_starts(name: str) -> list[int]:
+    return [0, *(at + 1 for at, letter in enumerate(name) if letter == ".")]
+
+
+def adapter_parameters(model: nn.Module, name: str | None = None) -> dict[str, nn.Parameter]:
+    """All adapter parameters of a model by full name, whatever PEFT method they belong to: the layers are asked."""
+    found: dict[str, nn.Parameter] = {}
+    for path, layer in model.named_modules():
+        if not isinstance(layer, BaseTunerLayer):
+            continue
+        for part in layer.adapter_layer_names:
+            parts = getattr(layer, part)
+            for adapter in parts.keys() if name is None else {name} & set(parts.keys()):
+                where, item = f"{path}.{part}.{adapter}", parts[adapter]
+                if isinstance(item, nn.Parameter):
+                    found[where] = item
+                else:
+                    found.update(item.named_parameters(prefix=where))
+    return found
+
+
+def register(peft_type: str, config_cls: type[PeftConfig], model_cls: type[BaseTuner]) -> None:
+    """Make a method known to PEFT under a plain string key.
+
+    PEFT's own `register_peft_method` accepts members of its enum only; its three mappings take any string.
+    """
+    PEFT_TYPE_TO_CONFIG_MAPPING[peft_type] = config_cls  # type: ignore[index]
+    PEFT_TYPE_TO_TUNER_MAPPING[peft_type] = model_cls  # type: ignore[index]
+    PEFT_TYPE_TO_PREFIX_MAPPING[peft_type] = model_cls.prefix  # type: ignore[index]

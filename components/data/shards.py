@@ -1,0 +1,217 @@
+"""Prepared rows on disk: Parquet shards that are written as a stream and read at any place.
+
+Image bytes are stored as they came. Row groups are small, so that reading one row reads little else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.data.schema import SCHEMA, Row, Sample, Turn
+from components.errors import UserError
+from components.home import file_digest
+
+_ROW_GROUP_BYTES = 256_000
+_ROW_GROUP_ROWS = 128
+_INDEX_ROWS = 10_000  # written at once
+INDEX_SCHEMA = pa.schema(
+    [
+        ("group", pa.string()),
+        ("image_hash", pa.string()),
+        ("split", pa.string()),
+        ("ids", pa.list_(pa.string())),  # of the row's samples, in order
+        ("tasks", pa.list_(pa.string())),
+        ("characters", pa.list_(pa.int32())),  # of all turns of a sample
+    ]
+)
+
+
+class ShardWriter:
+    """Writes rows to shard-00000.parquet and on, and index.parquet; the same rows give the same bytes.
+
+    A shard is closed once it holds `shard_bytes`, so rows appended later leave earlier shards as they are.
+    """
+
+    def __init__(self, folder: Path, shard_bytes: int):
+        self._folder = folder
+        self._shard_bytes = shard_bytes
+        self._group = list[dict[str, Any]]()
+        self._group_bytes = 0
+        self._written = 0  # bytes in the open shard
+        self._file: pq.ParquetWriter | None = None
+        self._index = pq.ParquetWriter(folder / "index.parquet", INDEX_SCHEMA, compression="zstd")
+        self._indexed = list[dict[str, Any]]()
+        self.shards = list[dict[str, Any]]()  # name, rows, and, when closed, bytes and sha256
+
+    def add(self, row: Row) -> None:
+        value = asdict(row)
+        del value["source"]
+        self._group.append(value)
+        self._group_bytes += _size(row)
+        self._indexed.append(_index_row(row))
+        if len(self._indexed) >= _INDEX_ROWS:
+            self._write_index()
+        full = self._written + self._group_bytes >= self._shard_bytes
+        if full or self._group_bytes >= _ROW_GROUP_BYTES or len(self._group) >= _ROW_GROUP_ROWS:
+            self._write_group()
+        if full:
+            self._close_shard()
+
+    def close(self) -> None:
+        self._write_group()
+        self._close_shard()
+        self._write_index()
+        self._index.close()
+
+    def _write_index(self) -> None:
+        self._index.write_table(pa.Table.from_pylist(self._indexed, INDEX_SCHEMA))
+        self._indexed = []
+
+    def _write_group(self) -> None:
+        if not self._group:
+            return
+        if self._file is None:
+            name = f"shard-{len(self.shards):05}.parquet"
+            self.shards.append({"name": name, "rows": 0})
+            self._file = pq.ParquetWriter(self._folder / name, SCHEMA, **_options())
+        self._file.write_table(pa.Table.from_pylist(self._group, SCHEMA))
+        self.shards[-1]["rows"] += len(self._group)
+        self._written += self._group_bytes
+        self._group, self._group_bytes = [], 0
+
+    def _close_shard(self) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        self._file, self._written = None, 0
+        path = self._folder / self.shards[-1]["name"]
+        self.shards[-1] |= {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+
+
+def _size(row: Row) -> int:
+    texts = sum(len(turn.text) for sample in row.samples for turn in sample.turns)
+    return len(row.image or b"") + texts
+
+
+def _index_row(row: Row) -> dict[str, Any]:
+    return {
+        "group": row.group,
+        "image_hash": row.image_hash,
+        "split": row.split,
+        "ids": [sample.id for sample in row.samples],
+        "tasks": [sample.task for sample in row.samples],
+        "characters": [sum(len(turn.text) for turn in sample.turns) for sample in row.samples],
+    }
+
+
+def _options() -> dict[str, Any]:
+    """Images are compressed already; statistics of texts and images would only swell the footer."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(SCHEMA.empty_table(), sink)
+    schema = pq.ParquetFile(sink.getvalue()).schema
+    columns = [schema.column(number).path for number in range(len(schema.names))]
+    return {
+        "compression": {column: "none" if column == "image" else "zstd" for column in columns},
+        "use_dictionary": ["split", "samples.list.element.task", "samples.list.element.turns.list.element.role"],
+        "write_statistics": False,
+    }
+
+
+@dataclass(frozen=True)
+class _Shard:
+    file: pq.ParquetFile
+    starts: list[int]  # first row of each row group within the shard, and the end
+
+
+class PreparedRows:
+    """The rows of a prepared source: len(rows), rows[i] -> Row, and `index` for all light columns.
+
+    Files are opened when first needed, and again in a forked or unpickled copy. Keeps the `cached_groups`
+    row groups used last (each a few hundred kB).
+    """
+
+    def __init__(self, folder: Path, cached_groups: int = 64):
+        self.folder = folder
+        self.source = folder.name
+        self.manifest = read_manifest(folder)
+        self._cached_groups = cached_groups
+        self._starts = [0, *accumulate(shard["rows"] for shard in self.manifest["shards"])]
+        self._forget()
+
+    def _forget(self) -> None:
+        self._shards = dict[int, _Shard]()
+        self._groups = OrderedDict[tuple[int, int], pa.Table]()
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_shards": {}, "_groups": OrderedDict(), "_process": -1}
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Row:
+        if not 0 <= number < len(self):
+            raise IndexError(f"row {number} of {len(self)}")
+        if self._process != os.getpid():
+            self._forget()  # a file position shared with the parent process would mix up reads
+        shard = bisect_right(self._starts, number) - 1
+        inside = number - self._starts[shard]
+        group = bisect_right(self._open(shard).starts, inside) - 1
+        table = self._read(shard, group)
+        value = table.slice(inside - self._open(shard).starts[group], 1).to_pylist()[0]
+        return _row(value, self.source)
+
+    @property
+    def index(self) -> pa.Table:
+        """What INDEX_SCHEMA lists, for every row in order: no images, no texts."""
+        return pq.read_table(self.folder / "index.parquet")
+
+    def _open(self, shard: int) -> _Shard:
+        if shard not in self._shards:
+            path = self.folder / self.manifest["shards"][shard]["name"]
+            try:
+                file = pq.ParquetFile(path, memory_map=True)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise UserError(f"{path} is damaged ({error}); run: dvc repro prepare") from None
+            sizes = (file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
+            self._shards[shard] = _Shard(file, [0, *accumulate(sizes)])
+        return self._shards[shard]
+
+    def _read(self, shard: int, group: int) -> pa.Table:
+        key = (shard, group)
+        if key in self._groups:
+            self._groups.move_to_end(key)
+            return self._groups[key]
+        table = self._groups[key] = self._open(shard).file.read_row_group(group, use_threads=False)
+        while len(self._groups) > self._cached_groups:
+            self._groups.popitem(last=False)
+        return table
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise UserError(f"{path} is missing; run: dvc repro prepare")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _row(value: dict[str, Any], source: str) -> Row:
+    samples = [
+        Sample(sample["id"], sample["task"], [Turn(**turn) for turn in sample["turns"]], sample["gold"])
+        for sample in value["samples"]
+    ]
+    return Row(value["group"], samples, value["image"], value["image_hash"], value["split"], source)

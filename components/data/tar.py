@@ -1,0 +1,43 @@
+"""Members of a plain tar in file order, with nothing kept in memory and damage told, not skipped."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from components.errors import UserError
+
+_BLOCK = 512
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
+
+
+def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
+    """Headers only. `offset_data` and `size` say where a regular file's bytes lie.
+
+    Python's tarfile takes a damaged header after the first for the end: here the end mark is looked at.
+    """
+    with path.open("rb") as raw:
+        packed = _COMPRESSED.get(raw.read(2))
+        if packed:
+            raise UserError(
+                f"{path} is compressed with {packed}; images are read at any place: unpack it to a plain tar"
+            )
+        raw.seek(0)
+        try:
+            with tarfile.open(fileobj=raw, mode="r:") as archive:
+                while member := archive.next():
+                    archive.members = []  # type: ignore[attr-defined]  # it would keep all headers
+                    yield member
+                end = archive.offset  # type: ignore[attr-defined]
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+            raise UserError(f"{path} is cut off or damaged ({error}); get the file again") from None
+        raw.seek(end)
+        mark = raw.read(_BLOCK)
+        if len(mark) < _BLOCK or any(mark) or any(raw.read(1 << 20)):
+            raise UserError(f"{path} is cut off or damaged after byte {end}; get the file again")
+
+
+def is_plain(member: tarfile.TarInfo) -> bool:
+    """A regular file whose bytes stand in one piece: no link, folder, device or sparse file."""
+    return member.isreg() and member.sparse is None  # type: ignore[attr-defined]

@@ -1,0 +1,183 @@
+"""Question and answer forms of every task, built and parsed in this one place.
+
+Ingredient and recipe forms are the paper's (appendix); the nutrition form is ours. Choice and caption
+prompts are LLaVA's. A sample's human text starts with IMAGE_MARKER where an image belongs to it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from components.data.schema import IMAGE_MARKER, Sample, Turn
+
+TASKS = ("ingredients", "recipe", "nutrition", "choice", "caption", "chat")
+
+INGREDIENTS_QUESTION = "Can you list the ingredients present in this dish?"
+RECIPE_QUESTION = "How to make this dish?"
+NUTRITION_QUESTION = "What are the mass and the nutrition of this dish?"
+CAPTION_QUESTION = "Provide a one-sentence caption for the provided image."
+# LLaVA's requests for a brief description, as they stand in its captions for stage 1.
+CAPTION_QUESTIONS = frozenset(
+    {
+        CAPTION_QUESTION,
+        "Describe the image concisely.",
+        "Provide a brief description of the given image.",
+        "Offer a succinct explanation of the picture presented.",
+        "Summarize the visual content of the image.",
+        "Give a short and clear explanation of the subsequent image.",
+        "Share a concise interpretation of the image provided.",
+        "Present a compact description of the photo's key features.",
+        "Relay a brief, clear account of the picture shown.",
+        "Render a clear and concise summary of the photo.",
+        "Write a terse but informative summary of the picture.",
+        "Create a compact narrative representing the image presented.",
+        "Give a brief description of the image.",
+        "What is this?",
+        "What is in the photo?",
+    }
+)
+CHOICE_PROMPT = "Answer with the option's letter from the given choices directly."
+
+NUTRITION_FIELDS = ("mass_g", "calories_kcal", "fat_g", "protein_g", "carbohydrate_g")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+_INGREDIENTS_START = "The ingredients include "
+_RECIPE_START = "The instructions are as follows: "
+
+
+# --- samples: what the sources build ---
+
+
+def ingredients_sample(id: str, ingredients: Sequence[str]) -> Sample:
+    names = ingredient_names(ingredients)
+    return _sample(id, "ingredients", INGREDIENTS_QUESTION, ingredients_answer(names), json.dumps(names))
+
+
+def recipe_sample(id: str, instructions: str) -> Sample:
+    return _sample(id, "recipe", RECIPE_QUESTION, recipe_answer(instructions))
+
+
+def nutrition_sample(id: str, nutrition: Mapping[str, float]) -> Sample:
+    gold = json.dumps({field: nutrition[field] for field in NUTRITION_FIELDS})
+    return _sample(id, "nutrition", NUTRITION_QUESTION, nutrition_answer(nutrition), gold)
+
+
+def choice_sample(
+    id: str, question: str, choices: Sequence[str], answer: int, hint: str = "", image: bool = True
+) -> Sample:
+    letter = LETTERS[answer]
+    return _sample(id, "choice", choice_question(question, choices, hint), letter, json.dumps(letter), image)
+
+
+def caption_sample(id: str, caption: str, question: str = CAPTION_QUESTION) -> Sample:
+    return _sample(id, "caption", question, caption)
+
+
+def _sample(id: str, task: str, question: str, answer: str, gold: str | None = None, image: bool = True) -> Sample:
+    human = f"{IMAGE_MARKER}\n{question}" if image else question
+    return Sample(id, task, [Turn("human", human), Turn("assistant", answer)], gold)
+
+
+# --- ingredients ---
+
+
+def ingredient_name(name: str) -> str:
+    """One word, as the paper prints them: `Chicken wings` -> `chicken_wings`."""
+    return re.sub(r"[\s,.;:]+", "_", name).strip("_").lower()
+
+
+def ingredient_names(names: Sequence[str]) -> list[str]:
+    """Names in one form, each once, in the order given; what is empty falls out."""
+    return list(dict.fromkeys(filter(None, map(ingredient_name, names))))
+
+
+def ingredients_answer(ingredients: Sequence[str]) -> str:
+    """`The ingredients include chicken_wings, soy_sauce, sugar and garlic.` Empty where there are none."""
+    names = ingredient_names(ingredients)
+    if not names:
+        return ""
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{_INGREDIENTS_START}{listed}."
+
+
+def parse_ingredients(text: str) -> set[str]:
+    """The names in an answer; the opening words may be missing. Reads the first sentence only."""
+    sentence = re.split(r"\.(?:\s|$)|\n", text.strip(), maxsplit=1)[0]
+    listed = re.sub(
+        r"^.*?\b(?:ingredients\s+(?:include|are)|includes?|contains?)\b:?", "", sentence, flags=re.IGNORECASE
+    )
+    return set(ingredient_names(re.split(r",\s*(?:and\s+)?|\s+and\s+|^\s*and\s+", listed)))
+
+
+# --- recipe ---
+
+
+def recipe_answer(instructions: str) -> str:
+    text = instructions.strip()
+    return f"{_RECIPE_START}{text}" if text else ""
+
+
+def parse_recipe(text: str) -> str:
+    return text.strip().removeprefix(_RECIPE_START.strip()).strip()
+
+
+# --- nutrition ---
+
+
+def nutrition_answer(nutrition: Mapping[str, float]) -> str:
+    """Values under NUTRITION_FIELDS: grams and kilocalories; from 10 on whole numbers, below one decimal."""
+    mass, calories, fat, protein, carbohydrate = (_number(nutrition[field]) for field in NUTRITION_FIELDS)
+    return (
+        f"The dish weighs {mass} g and has {calories} kcal, "
+        f"with {fat} g of fat, {protein} g of protein and {carbohydrate} g of carbohydrate."
+    )
+
+
+def parse_nutrition(text: str) -> dict[str, float] | None:
+    """All five values of an answer, in any order, or None where one is missing or no finite number."""
+    values = {}
+    for field, pattern in _NUTRITION_PATTERNS.items():
+        found = pattern.search(text)
+        value = float(found[1].replace(",", "")) if found else math.inf
+        if not math.isfinite(value):
+            return None
+        values[field] = value
+    return values
+
+
+_NUMBER = r"(?<![\d.,-])(\d[\d,]*(?:\.\d+)?)"
+_NUTRITION_PATTERNS = {
+    "mass_g": re.compile(rf"weighs (?:about )?{_NUMBER} ?g\b", re.IGNORECASE),
+    "calories_kcal": re.compile(rf"{_NUMBER} ?(?:kcal|calories)\b", re.IGNORECASE),
+    "fat_g": re.compile(rf"{_NUMBER} ?g of fat\b", re.IGNORECASE),
+    "protein_g": re.compile(rf"{_NUMBER} ?g of protein\b", re.IGNORECASE),
+    "carbohydrate_g": re.compile(rf"{_NUMBER} ?g of carbohydrates?\b", re.IGNORECASE),
+}
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if round(value, 1) >= 10 else f"{value:.1f}".removesuffix(".0")
+
+
+# --- choice ---
+
+
+def choice_question(question: str, choices: Sequence[str], hint: str = "") -> str:
+    """Hint, question, one line for each option, LLaVA's prompt for a letter."""
+    context = [f"Context: {hint.strip()}"] if hint.strip() else []
+    options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    return "\n".join([*context, question, *options, CHOICE_PROMPT])
+
+
+def parse_choice(text: str) -> str | None:
+    """LLaVA's rule for ScienceQA: a letter alone; a letter before `. `; one match of `The answer is X.`; else None."""
+    answer = text.strip()
+    if len(answer) == 1 and answer in LETTERS:
+        return answer
+    if len(answer) >= 3 and answer[0] in LETTERS and answer[1:3] == ". ":
+        return answer[0]
+    found = re.findall(r"The answer is ([A-Z])\.", answer)
+    return found[0] if len(found) == 1 else None

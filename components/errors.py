@@ -1,0 +1,8 @@
+"""The one kind of error that a user can mend."""
+
+
+class UserError(Exception):
+    """A mistake in settings, files or surroundings, told in one line: what, where, what to do.
+
+    Every command prints it without a traceback and exits with code 2.
+    """

@@ -1,0 +1,36 @@
+"""Where things live that outlast a DVC run: run state, the tracking store, copies of bases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def home() -> Path:
+    """The absolute folder of run state: LEA_HOME, or `.lea` in the repository.
+
+    DVC runs queued experiments in temporary copies and names the true repository in DVC_ROOT,
+    so that all of them share checkpoints and one registry.
+    """
+    chosen = os.environ.get("LEA_HOME")
+    folder = Path(chosen) if chosen else Path(os.environ.get("DVC_ROOT", ".")) / ".lea"
+    return folder.expanduser().resolve()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-able value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path, pattern: str = "**/*") -> str:
+    """SHA-256 over the names and contents of a folder's files that match `pattern`."""
+    files = sorted(path for path in folder.glob(pattern) if path.is_file())
+    return digest([[path.relative_to(folder).as_posix(), file_digest(path)] for path in files])

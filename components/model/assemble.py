@@ -1,0 +1,211 @@
+"""The whole model from its parts: frozen base, connector (projector + VCE), adapter.
+
+Parts are stored apart from the base, as safetensors: connector.safetensors, adapter/ (PEFT's own
+format) and model.json, which says how they belong together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model
+from peft.utils.save_and_load import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import LlavaForConditionalGeneration
+
+from components import params
+from components.adapters import DualLoraConfig
+from components.data.conversation import Encoder, Template
+from components.errors import UserError
+from components.model.base import Base, load_base
+from components.model.connector import EnhancedProjector
+from components.model.vision_input import ImageMode
+from components.model.visual_cue import VisualCueEnhancement
+
+CONNECTOR = "model.multi_modal_projector."  # where the connector's parameters lie in the model
+CONNECTOR_FILE, ADAPTER_FOLDER, SETTINGS_FILE = "connector.safetensors", "adapter", "model.json"
+
+
+@dataclass(frozen=True)
+class Assistant:
+    """A model that answers, with all that turns a question into its input."""
+
+    model: LlavaForConditionalGeneration
+    tokenizer: Any
+    image_processor: Any
+    template: Template
+    image: ImageMode
+
+    @property
+    def image_token_id(self) -> int:
+        return self.model.config.image_token_id
+
+    @property
+    def num_image_tokens(self) -> int:
+        return self.model.config.image_seq_length
+
+    @property
+    def encoder(self) -> Encoder:
+        return Encoder(self.tokenizer, self.template, self.image_token_id, self.num_image_tokens)
+
+
+def add_vce(model: LlavaForConditionalGeneration, vce: params.Vce | None) -> None:
+    """Put VCE before the projector and let LLaVA hand over all its levels. None: the projector alone."""
+    projector = model.model.multi_modal_projector
+    if vce is None:
+        model.model.multi_modal_projector = EnhancedProjector(projector, None)  # pyright: ignore
+        return
+    vision = model.config.vision_config
+    for level in vce.levels:
+        if not -vision.num_hidden_layers - 1 <= level <= vision.num_hidden_layers:
+            raise UserError(
+                f"params.yaml: vce.levels holds {level}, but the vision encoder has hidden states "
+                f"0 to {vision.num_hidden_layers} (or -1 to {-vision.num_hidden_layers - 1})"
+            )
+    enhancement = VisualCueEnhancement(
+        vision.hidden_size,
+        len(vce.levels),
+        num_heads=vce.num_heads,
+        num_points=vce.num_points,
+        scale=vce.scale,
+        anchor=vce.levels.index(vce.anchor),
+    )
+    enhancement.to(projector.linear_1.weight)  # same device and precision
+    model.model.multi_modal_projector = EnhancedProjector(projector, enhancement)  # pyright: ignore
+    model.config.vision_feature_layer = list(vce.levels)
+
+
+def adapter_config(model: nn.Module, adapter: params.Adapter) -> PeftConfig:
+    """PEFT's configuration of an adapter on the language model's linear layers."""
+    linear = {
+        name
+        for name, module in model.named_modules()
+        if ".language_model." in f".{name}." and isinstance(module, nn.Linear)
+    }
+    leaves = sorted({name.rpartition(".")[2] for name in linear})
+    for target in adapter.targets:
+        if target not in leaves:
+            near = difflib.get_close_matches(target, leaves, n=3) or leaves
+            raise UserError(
+                f"params.yaml: adapter.targets holds {target!r}, which no linear layer of the language model "
+                f"is called; near names: {', '.join(near)}"
+            )
+    common: dict[str, Any] = {
+        "r": adapter.rank,
+        "lora_alpha": adapter.alpha_over_rank * adapter.rank,
+        "lora_dropout": adapter.dropout,
+        "target_modules": rf".*language_model\..*\.({'|'.join(adapter.targets)})",
+    }
+    if adapter.kind == "lora":
+        return peft.LoraConfig(**common)
+    own = adapter.dual_lora
+    return DualLoraConfig(**common, use_norm=own.normalize, activation=own.activation)
+
+
+def build(
+    base: Base, vce: params.Vce | None, adapter: params.Adapter | None
+) -> tuple[LlavaForConditionalGeneration, PeftModel | None]:
+    """Base + fresh VCE + fresh adapter; only these and the projector may be trained.
+
+    The adapter is put into the model in place; the PeftModel around it saves and loads it.
+    """
+    model = base.model
+    model.requires_grad_(False)
+    add_vce(model, vce)
+    wrapped = get_peft_model(model, adapter_config(model, adapter)) if adapter else None
+    connector = model.model.multi_modal_projector
+    connector.requires_grad_(True)
+    return model, wrapped  # pyright: ignore[reportReturnType]
+
+
+def trainable_groups(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
+    """Trainable parameters by part: projector, vce, adapter. Every one belongs to exactly one part."""
+    groups: dict[str, list[tuple[str, nn.Parameter]]] = {"projector": [], "vce": [], "adapter": []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[_part_of(name)].append((name, parameter))
+    return {part: members for part, members in groups.items() if members}
+
+
+def _part_of(name: str) -> str:
+    if name.startswith(CONNECTOR):
+        return name.removeprefix(CONNECTOR).partition(".")[0]
+    return "adapter"
+
+
+def save_parts(
+    folder: Path, settings: Mapping[str, Any], weights: Mapping[str, Tensor], wrapped: PeftModel | None
+) -> None:
+    """Write connector, adapter and model.json. `weights`: every trainable tensor by its name in the model."""
+    connector = {n.removeprefix(CONNECTOR): t.contiguous() for n, t in weights.items() if n.startswith(CONNECTOR)}
+    save_file(connector, folder / CONNECTOR_FILE)
+    if wrapped is not None:
+        own = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
+        wrapped.save_pretrained(str(folder / ADAPTER_FOLDER), state_dict=own)
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder / SETTINGS_FILE} is missing; run: dvc repro {folder.name}") from None
+
+
+def load_connector(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Load projector and VCE; a file that lacks one of their tensors, or holds another, is refused."""
+    connector = model.model.multi_modal_projector
+    stored = load_file(folder / CONNECTOR_FILE)
+    expected = connector.state_dict()
+    if stored.keys() != expected.keys():
+        odd = sorted(stored.keys() ^ expected.keys())
+        raise UserError(f"{folder / CONNECTOR_FILE} does not fit the settings: {odd[0]} (and {len(odd) - 1} more)")
+    connector.load_state_dict(stored)
+
+
+def load_assistant(
+    base_folder: Path, parts: Path | None, *, template: Template = "v1", image: ImageMode = "pad"
+) -> Assistant:
+    """Read base and parts for answering. Without parts: the bare base, asked in `template`."""
+    base = load_base(base_folder)
+    if parts is None:
+        model: Any = base.model
+        add_vce(model, None)
+    else:
+        settings = read_settings(parts)
+        if settings["base"]["digest"] != base.reference["digest"]:
+            raise UserError(
+                f"{parts} was trained on base {settings['base']['digest'][:12]}, "
+                f"but {base_folder} is {base.reference['digest'][:12]}; run: dvc repro"
+            )
+        vce = params.Vce(**settings["vce"]) if settings["vce"] else None
+        model, _ = build(base, vce, None)
+        load_connector(model, parts)
+        if settings["adapter"]:
+            PeftModel.from_pretrained(model, str(parts / ADAPTER_FOLDER))
+    model.requires_grad_(False)
+    model.eval()
+    return Assistant(model, base.tokenizer, base.image_processor, template, image)
+
+
+def adapter_tensors(wrapped: PeftModel) -> dict[str, Tensor]:
+    """The adapter's tensors under the names in which they are saved."""
+    return get_peft_model_state_dict(wrapped)
+
+
+def num_parameters(model: nn.Module) -> dict[str, int]:
+    """How many parameters each part has, and the whole."""
+    counts = {part: sum(p.numel() for _, p in members) for part, members in trainable_groups(model).items()}
+    return {**counts, "total": sum(p.numel() for p in model.parameters())}
+
+
+def precision_of(name: str) -> torch.dtype:
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]

@@ -1,0 +1,142 @@
+"""The base model: frozen, never changed by training.
+
+Three ways to have one: `tiny` (trained here on the synthetic domain), `compose` (any Hugging Face vision
+encoder and causal language model, with a fresh projector) and `checkpoint` (a ready LLaVA). The first two
+are written out as a LLaVA folder; a checkpoint is only referred to, by id, revision and digest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from components.data.schema import IMAGE_MARKER
+from components.errors import UserError
+from components.files import write_json
+from components.home import folder_digest
+
+REFERENCE_FILE = "base.json"
+
+
+@dataclass(frozen=True)
+class Base:
+    model: LlavaForConditionalGeneration
+    tokenizer: Any
+    image_processor: Any
+    reference: dict[str, Any]  # kind, id, revision, digest
+
+
+def compose(
+    vision: PreTrainedModel, language: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> LlavaForConditionalGeneration:
+    """A LLaVA from a vision encoder and a causal language model, with a fresh projector.
+
+    The tokenizer gains the image marker and, where it has none, a padding token; the embeddings grow with it
+    before any weight is copied.
+    """
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_MARKER]})  # pyright: ignore
+    if tokenizer.pad_token is None:
+        tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    if len(tokenizer) > language.config.vocab_size:
+        language.resize_token_embeddings(len(tokenizer))
+    has_class_token = hasattr(vision.embeddings, "class_embedding") or hasattr(vision.embeddings, "cls_token")
+    patches = (vision.config.image_size // vision.config.patch_size) ** 2
+    config = LlavaConfig(
+        vision_config=vision.config,
+        text_config=language.config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_MARKER),
+        image_seq_length=patches,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default" if has_class_token else "full",
+        tie_word_embeddings=bool(language.config.tie_word_embeddings),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower.load_state_dict(vision.state_dict())
+    model.model.language_model.load_state_dict(language.model.state_dict())
+    model.lm_head.load_state_dict(language.lm_head.state_dict())
+    return model.to(language.dtype)  # pyright: ignore
+
+
+def load_pieces(vision: str, language: str) -> tuple[PreTrainedModel, PreTrainedModel, Any, Any]:
+    """Encoder, language model, tokenizer and image processor by folder or hub id."""
+    encoder = _found(AutoModel, vision, "base.compose.vision")
+    encoder = getattr(encoder, "vision_model", encoder)  # CLIP and SigLIP checkpoints hold a text tower too
+    causal = _found(AutoModelForCausalLM, language, "base.compose.language")
+    tokenizer = _found(AutoTokenizer, language, "base.compose.language")
+    return encoder, causal, tokenizer, _image_processor(vision, "base.compose.vision")
+
+
+def save_base(folder: Path, model: PreTrainedModel, tokenizer: Any, image_processor: Any, kind: str, name: str) -> None:
+    """Write a composed base as a LLaVA folder, with the digest of its files."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    image_processor.save_pretrained(folder)
+    _write_reference(folder, {"kind": kind, "id": name, "revision": None, "digest": folder_digest(folder)})
+
+
+def refer_to_checkpoint(folder: Path, model: str, revision: str | None) -> None:
+    """Check that a LLaVA checkpoint is there and write down which one it is."""
+    config = _found(AutoConfig, model, "base.checkpoint.model", revision=revision)
+    if config.model_type != "llava":
+        raise UserError(f"params.yaml: base.checkpoint.model {model} is a {config.model_type} model, not llava")
+    from huggingface_hub import snapshot_download
+
+    local = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
+    commit = None if Path(model).is_dir() else local.name
+    _write_reference(
+        folder, {"kind": "checkpoint", "id": model, "revision": commit, "digest": folder_digest(local, "*")}
+    )
+
+
+def load_base(folder: Path) -> Base:
+    """Read the base that a folder holds or refers to."""
+    reference = read_reference(folder)
+    place, revision = (
+        (reference["id"], reference["revision"]) if reference["kind"] == "checkpoint" else (str(folder), None)
+    )
+    model = _found(LlavaForConditionalGeneration, place, "base.checkpoint.model", revision=revision)
+    tokenizer = _found(AutoTokenizer, place, "base.checkpoint.model", revision=revision)
+    return Base(model, tokenizer, _image_processor(place, "base.checkpoint.model", revision), reference)
+
+
+def read_reference(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / REFERENCE_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder / REFERENCE_FILE} is missing; run: dvc repro base") from None
+
+
+def _write_reference(folder: Path, reference: dict[str, Any]) -> None:
+    write_json(folder / REFERENCE_FILE, reference)
+
+
+def _image_processor(place: str, setting: str, revision: str | None = None) -> Any:
+    return _found(AutoImageProcessor, place, setting, revision=revision, backend="pil")
+
+
+def _found(loader: Any, place: str, setting: str, **options: Any) -> Any:
+    try:
+        return loader.from_pretrained(place, **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"params.yaml: {setting} {place!r} cannot be loaded: {reason} "
+            "(give a folder in Hugging Face's format, or the id of a model that this machine can download)"
+        ) from None

@@ -1,0 +1,314 @@
+"""params.yaml as one frozen, validated tree. Every number of the project comes from here."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from components.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+LearningRate = Annotated[float, Field(ge=0, le=1)]
+Template = Literal["plain", "v1", "chat"]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: read once, never changed; a key it does not know is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Plates(Section):
+    """The synthetic domain: drawn dishes with the tasks of UniFood, ScienceQA and Flickr30k. No sets: nothing is drawn."""
+
+    image_size: Annotated[int, Field(ge=24)]  # pixels per side
+    sets: dict[Literal["captions", "unifood", "scienceqa", "flickr30k"], Positive]  # number of images
+
+
+class TinyVision(Section):
+    width: Positive
+    layers: Positive
+    heads: Positive
+    patch_size: Positive  # pixels per side
+    images: Positive  # drawn for contrastive training, never seen again
+    epochs: Positive
+    batch: Positive
+    learning_rate: LearningRate
+
+
+class TinyLanguage(Section):
+    width: Positive
+    layers: Positive
+    heads: Positive
+    vocabulary: Annotated[int, Field(ge=300)]
+    texts: Positive  # dialogues about described plates, written for this training alone
+    epochs: Positive
+    batch: Positive
+    learning_rate: LearningRate
+
+
+class TinyBase(Section):
+    vision: TinyVision
+    language: TinyLanguage
+
+
+class ComposeBase(Section):
+    """Any Hugging Face vision encoder and causal language model (folder or hub id), a fresh projector."""
+
+    vision: str
+    language: str
+
+
+class CheckpointBase(Section):
+    """A ready LLaVA checkpoint in Hugging Face's format (folder or hub id)."""
+
+    model: str
+    revision: str | None
+
+
+class Base(Section):
+    kind: Literal["tiny", "compose", "checkpoint"]
+    tiny: TinyBase
+    compose: ComposeBase
+    checkpoint: CheckpointBase
+
+
+class Source(Section):
+    """One source of data. `annotations` (glob) and `images` (folder, zip or tar) lie under `path`."""
+
+    kind: str
+    path: str
+    annotations: str
+    images: str | None
+
+
+class Splits(Section):
+    validation: Fraction
+    test: Fraction
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> Splits:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must be below 1")
+        return self
+
+
+class Data(Section):
+    max_rejected: Annotated[float, Field(ge=0, le=1)]  # share of a source's records
+    max_pixels: Positive  # per image, checked before it is decoded
+    shard_bytes: Annotated[int, Field(ge=1_000)]
+    splits: Splits
+    sources: Annotated[dict[str, Source], Field(min_length=1)]
+
+
+class Vce(Section):
+    """Visual Cue Enhancement (paper 3.3). Levels are hidden states of the vision encoder."""
+
+    enabled: bool
+    anchor: int
+    levels: Annotated[list[int], Field(min_length=1)]
+    num_heads: Positive
+    num_points: Positive
+    scale: float
+
+    @model_validator(mode="after")
+    def _anchor_is_a_level(self) -> Vce:
+        if self.anchor not in self.levels:
+            raise ValueError(f"anchor {self.anchor} must be one of the levels {self.levels}")
+        return self
+
+
+class Connector(Section):
+    kind: Literal["projector"]
+
+
+class DualLora(Section):
+    normalize: bool
+    activation: str
+
+
+class Adapter(Section):
+    kind: Literal["lora", "dual_lora"]
+    rank: Positive
+    alpha_over_rank: Annotated[float, Field(gt=0)]
+    dropout: Fraction
+    targets: Annotated[list[str], Field(min_length=1)]
+    dual_lora: DualLora
+
+
+class PretrainRates(Section):
+    projector: LearningRate
+    vce: LearningRate
+
+
+class FinetuneRates(Section):
+    projector: LearningRate
+    vce: LearningRate
+    adapter: LearningRate
+
+
+class Recipe(Section):
+    """What both training stages say. An empty list of tasks means all."""
+
+    sources: Annotated[list[str], Field(min_length=1)]
+    tasks: list[str]
+    template: Template
+    image: Literal["crop", "pad"]
+    epochs: Positive
+    global_batch: Positive  # samples per optimiser step, over all workers
+    max_length: Annotated[int, Field(ge=8)]  # tokens, after the image is expanded
+    warmup: Fraction  # share of the steps
+    weight_decay: Annotated[float, Field(ge=0)]
+
+
+class Pretrain(Recipe):
+    learning_rate: PretrainRates
+
+
+class Finetune(Recipe):
+    learning_rate: FinetuneRates
+
+
+class Training(Section):
+    """How a run is carried out; of these only precision and grad_clip may change what it learns."""
+
+    workers: Positive
+    threads_per_worker: Positive
+    use_gpu: bool
+    micro_batch: Positive  # samples per worker and forward pass
+    precision: Literal["fp32", "bf16"]
+    zero_stage: Literal[0, 1, 2, 3]
+    grad_clip: Annotated[float, Field(ge=0)]  # 0 switches it off
+    checkpoint_every_steps: Positive
+    max_failures: NotNegative  # worker groups that may be lost before the run gives up
+    max_refused: Annotated[float, Field(ge=0, le=1)]  # share of samples without a supervised token
+    deepspeed: dict[str, Any]  # merged over the engine's own configuration
+
+
+class Evaluate(Section):
+    benchmarks: Annotated[list[str], Field(min_length=1)]
+    max_new_tokens: Positive
+    batch: Positive
+    bootstrap: Annotated[int, Field(ge=100)]  # resamples
+    samples_shown: Positive  # test images in the report
+
+
+class Gate(Section):
+    """Metrics of the fine-tuned model by name, as in metrics.json under `finetune`."""
+
+    at_least: dict[str, float]
+    at_most: dict[str, float]
+    not_worse: dict[str, Annotated[float, Field(ge=0)]]  # allowed loss against the champion
+
+
+class Registry(Section):
+    name: str
+    gate: Gate
+
+
+class Params(Section):
+    profile: str
+    seed: NotNegative
+    plates: Plates
+    base: Base
+    data: Data
+    connector: Connector
+    vce: Vce
+    adapter: Adapter
+    pretrain: Pretrain
+    finetune: Finetune
+    training: Training
+    evaluate: Evaluate
+    registry: Registry
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Params:
+        for name, recipe in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            for source in recipe.sources:
+                if source not in self.data.sources:
+                    known = ", ".join(self.data.sources)
+                    raise ValueError(f"{name}.sources names {source!r}, which is not in data.sources: {known}")
+            if recipe.global_batch % self.training.workers:
+                raise ValueError(
+                    f"{name}.global_batch must be a multiple of training.workers ({self.training.workers}), "
+                    f"got {recipe.global_batch}"
+                )
+        return self
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and validate params.yaml; every mistake becomes one line that names the key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run the command in the root of the repository") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
+    return validate_params(tree, str(path))
+
+
+def validate_params(tree: Any, name: str = str(PARAMS_FILE)) -> Params:
+    """Turn a plain tree into Params. `name` is the file that the error line blames."""
+    if not isinstance(tree, dict):
+        raise UserError(f"{name}: must hold sections of settings, found {type(tree).__name__}")
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        mistakes = error.errors()
+        more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+        raise UserError(f"{name}: {_in_words(mistakes[0])}{more}") from None
+
+
+_PHRASES = {
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be above {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be below {lt}",
+    "literal_error": "must be {expected}",
+    "too_short": "must not be empty",
+    "missing": "is missing",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+}
+
+
+def _in_words(mistake: Any) -> str:
+    kind, where, found = mistake["type"], mistake["loc"], mistake["input"]
+    key = ".".join(str(part) for part in where if part != "[key]")
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(where[-1]), _known_keys(where[:-1]), n=1)
+        hint = f"; did you mean {'.'.join([*map(str, where[:-1]), near[0]])}?" if near else ""
+        return f"{key} is not a setting{hint}"
+    if kind == "value_error":
+        return f"{key + ': ' if key else ''}{mistake['ctx']['error']}"
+    phrase = _PHRASES.get(kind, mistake["msg"]).format(**mistake.get("ctx", {}))
+    return f"{key} {phrase}" if kind == "missing" else f"{key} {phrase}, got {found!r}"
+
+
+def _known_keys(where: tuple[Any, ...]) -> list[str]:
+    section: Any = Params
+    for part in where:
+        fields = getattr(section, "model_fields", {})
+        section = fields[part].annotation if part in fields else None
+    return list(getattr(section, "model_fields", {}))

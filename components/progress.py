@@ -1,0 +1,72 @@
+"""Progress that a person can follow: a live bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+LINE_EVERY_S = 10.0
+
+
+class Bar:
+    """Progress of one piece of work: `with Bar("pretrain", total=300) as bar: bar.at(40, "loss 2.1")`."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self.what, self.total = what, total
+        self.done = 0
+        self._since = self._line_at = time.monotonic()
+        self._live: Progress | None = None
+
+    def __enter__(self) -> Bar:
+        if sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            from rich.console import Console
+
+            self._live = Progress(*columns, console=Console(stderr=True))
+            self._live.start()
+            self._task = self._live.add_task(self.what, total=self.total, note="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+        elif self.done and kind is None:
+            print(f"{self.what}: {self.done} done in {time.monotonic() - self._since:.0f} s", file=sys.stderr, flush=True)
+
+    def at(self, done: int, note: str = "") -> None:
+        """Say that `done` of the total are done."""
+        self.done = done
+        if self._live:
+            self._live.update(self._task, completed=done, note=note)
+            return
+        now = time.monotonic()
+        if now - self._line_at < LINE_EVERY_S:
+            return
+        self._line_at = now
+        left = f", {(now - self._since) / done * (self.total - done):.0f} s left" if self.total and done else ""
+        of = f"/{self.total}" if self.total else ""
+        print(f"{self.what}: {done}{of}{left}{'  ' + note if note else ''}", file=sys.stderr, flush=True)
+
+
+def track(iterable: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Yield what `iterable` yields and show how far it is."""
+    if total is None and hasattr(iterable, "__len__"):
+        total = len(iterable)  # pyright: ignore[reportArgumentType]
+    with Bar(what, total) as bar:
+        for number, item in enumerate(iterable, start=1):
+            yield item
+            bar.at(number)

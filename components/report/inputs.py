@@ -1,0 +1,79 @@
+"""What the report reads: the files of earlier stages. What is optional and not there is None or empty."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.errors import UserError
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Parsed files. `root` holds the folders data/, models/, evaluation/ of the run."""
+
+    root: Path
+    metrics: dict[str, Any]
+    splits: dict[str, Any] | None = None
+    registration: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    manifests: dict[str, dict[str, Any]] = field(default_factory=dict)  # by source
+    logs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # by stage: pretrain, finetune
+    entropy: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def insight(self) -> Path:
+        return self.root / "evaluation" / "insight"
+
+
+def read_inputs(root: Path) -> Inputs:
+    """Read everything under `root`; only evaluation/metrics.json must be there."""
+    metrics = _json(root / "evaluation" / "metrics.json")
+    if metrics is None:
+        raise UserError(f"{root / 'evaluation' / 'metrics.json'} is missing; run: dvc repro evaluate")
+    manifests = {path.parent.name: _json(path) for path in sorted(root.glob("data/prepared/*/manifest.json"))}
+    return Inputs(
+        root=root,
+        metrics=metrics,
+        splits=_json(root / "data" / "splits" / "summary.json"),
+        registration=_json(root / "registration.json"),
+        model=_json(root / "models" / "finetune" / "model.json"),
+        samples=_json(root / "evaluation" / "insight" / "samples.json") or [],
+        manifests=manifests,
+        logs={stage: log for stage in ("pretrain", "finetune") if (log := _log(root / "models" / stage / "log.csv"))},
+        entropy=_csv(root / "evaluation" / "insight" / "entropy.csv"),
+    )
+
+
+def _json(path: Path) -> Any:
+    """The parsed file, or None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); run the stage that writes it again") from None
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except FileNotFoundError:
+        return []
+
+
+def _log(path: Path) -> list[dict[str, float]]:
+    """The steps of a training log in order; a field that is no number is left out."""
+    return [{name: number for name, text in row.items() if (number := _number(text)) is not None} for row in _csv(path)]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

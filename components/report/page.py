@@ -1,0 +1,173 @@
+"""The report from its inputs: one context of finished texts, rendered as a page and as Markdown.
+
+Both forms print the same strings, so that their numbers cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from components.files import write_text
+from components.params import Params
+from components.report import answers, charts, entropy, records
+from components.report.assumptions import assumptions
+from components.report.drawing import alone
+from components.report.inputs import Inputs
+from components.report.ledger import Here, ledger, read_published
+from components.report.pictures import is_wide, picture, write_enlarged
+from components.report.results import differences, headline, metrics_table
+
+TEMPLATES = Path(__file__).with_name("templates")
+STAGES = {"pretrain": "Stage 1: projector and VCE", "finetune": "Stage 2: projector, VCE and adapter"}
+
+
+TEXTS = {  # what both forms say beside the numbers
+    "rows": "Blind is the model after stage 2, shown the image of another dish: what it scores there it knows "
+    "without looking. The mean predicts the average of the training data.",
+    "units": "IoU, F1 and accuracy are times 100, as the papers print them. pMAE is the mean absolute error in percent "
+    "of the mean true value; the columns beside it are its parts. Bold: best of its column. ↓: lower is better.",
+    "differences": "Points in the units above, with paired bootstrap intervals over the test samples (95\u00a0%). "
+    "Undecided: the interval holds the point of no difference.",
+    "samples": "Held-out images with the question, the true answer and the answer after stage 2. The visual cue shows "
+    "where VCE adds to the image's features, brighter for more.",
+    "entropy": "Entropy of each adapted layer's skill space, before and after the task space rectifies it, as a mean "
+    "over the tasks.",
+    "data": "Records are samples: one question with its answer. Kept and rejected add up to read. Samples that share "
+    "an image or a group never stand in two splits.",
+    "ledger": "What the two papers print, and what is known of it here. A figure counts as measured here only when a "
+    "run holds the paper's base and settings. What this run scored with the same method on its own data and base "
+    "stands below it for orientation; the two cannot be compared.",
+}
+SECTIONS = {
+    "results": "Results",
+    "training": "Training",
+    "samples": "Test images",
+    "skill-space": "Skill space",
+    "data": "Data",
+    "published": "Published results",
+    "registry": "Registry",
+    "settings": "Settings",
+    "assumed": "Assumed and unverified",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A test image with everything asked about it. `pictures`: file under evaluation/insight, what it shows."""
+
+    number: int
+    pictures: list[tuple[str, str]]
+    asked: list[answers.Asked]
+
+
+def write_report(inputs: Inputs, here: Here, folder: Path) -> None:
+    """Write report.html, report.md and images/ (for Markdown) into an empty folder."""
+    context = build(inputs, here)
+    pictures = folder / "images"
+    pictures.mkdir(parents=True)
+    for shown in context["samples"]:
+        for name, _ in shown.pictures:
+            write_enlarged(inputs.insight / name, pictures / name)
+    for name, svg in context["charts"].items():
+        write_text(pictures / f"{name}.svg", alone(svg))
+    write_text(folder / "report.html", render("page.html", context, inputs))
+    write_text(folder / "report.md", render("page.md.j2", context, inputs))
+
+
+def build(inputs: Inputs, here: Here) -> dict[str, Any]:
+    """Everything the templates print. A part whose input is missing is empty and its section left out."""
+    params = here.params
+    compared = differences(inputs.metrics)
+    entropies = entropy.layer_entropies(inputs.entropy)
+    assumed, unverified = assumptions(params.model_dump())
+    drawn = {stage: charts.loss_chart(log, STAGES[stage]) for stage, log in inputs.logs.items()}
+    drawn["differences"] = charts.difference_chart(compared)
+    drawn["entropy"] = entropy.entropy_chart(entropies) if entropies else None
+    registration = records.registration_of(inputs.registration)
+    context = {
+        "params": params,
+        "headline": headline(inputs.metrics),
+        "facts": facts(params, registration),
+        "table": metrics_table(inputs.metrics),
+        "differences": compared,
+        "charts": {name: svg for name, svg in drawn.items() if svg},
+        "stages": [(stage, STAGES[stage], records.log_summary(log)) for stage, log in inputs.logs.items()],
+        "samples": shown_samples(inputs, params.evaluate.samples_shown),
+        "marks": [(mark, sign, answers.MEANINGS[mark]) for mark, sign in answers.SIGNS.items()],
+        "entropy_sentence": entropy.sentence(entropies) if entropies else None,
+        "zero_share": entropy.zero_share(inputs.entropy) if entropies else None,
+        "data": records.data_rows(inputs.manifests, inputs.splits),
+        "splits": records.SPLITS,
+        "registration": registration,
+        "ledger": ledger(read_published(), here),
+        "settings": records.key_settings(params),
+        "assumed": assumed,
+        "unverified": unverified,
+        "texts": TEXTS,
+        "orientation_label": f"this run, profile {params.profile}",
+    }
+    left_out = {
+        "training": not context["stages"],
+        "samples": not context["samples"],
+        "skill-space": not entropies,
+        "data": not context["data"],
+        "registry": registration is None,
+    }
+    context["contents"] = [(id, title) for id, title in SECTIONS.items() if not left_out.get(id)]
+    return context
+
+
+def facts(params: Params, registration: records.Registration | None) -> list[tuple[str, str]]:
+    """The line under the headline."""
+    shown = [
+        ("profile", params.profile),
+        ("adapter", f"{params.adapter.kind}, rank {params.adapter.rank}"),
+        ("VCE", "on" if params.vce.enabled else "off"),
+        ("seed", str(params.seed)),
+    ]
+    if registration:
+        shown.append(("model", f"{registration.name} version {registration.version}"))
+    return shown
+
+
+def shown_samples(inputs: Inputs, most: int) -> list[Shown]:
+    """The samples of samples.json; a picture whose file is missing is left out."""
+    return [
+        Shown(number, pictures_of(inputs.insight, entry), [answers.asked(item) for item in entry["items"]])
+        for number, entry in enumerate(inputs.samples[:most], start=1)
+    ]
+
+
+def pictures_of(folder: Path, entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(file, what it shows). A heat map that holds the image beside the cue needs no second image."""
+    image, heat = (name if name and (folder / name).is_file() else None for name in (entry["image"], entry["heat_map"]))
+    if heat and is_wide(folder / heat):
+        return [(heat, "image as the model sees it, and its visual cue")]
+    return [(name, said) for name, said in ((image, "image"), (heat, "visual cue")) if name]
+
+
+def render(template: str, context: dict[str, Any], inputs: Inputs) -> str:
+    """Fill a template; a name it does not know is an error, never an empty place."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=template.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["picture"] = lambda name: picture(inputs.insight / name)
+    environment.filters["cell"] = markdown_cell
+    return environment.get_template(template).render(context)
+
+
+def markdown_cell(content: str) -> str:
+    """Text that cannot end a cell of a Markdown table or start markup."""
+    plain = " ".join(str(content).split())
+    for sign in "\\|*_<>`[]":
+        plain = plain.replace(sign, f"\\{sign}")
+    return plain

@@ -1,0 +1,127 @@
+"""What the stages recorded beside the scores: data that was read, the registry's decision, settings, curves' sums."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from components.params import Params
+from components.report.figures import count, duration
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A prepared source. Records are samples; `splits` counts those that were kept, in the order of SPLITS."""
+
+    name: str
+    kind: str
+    read: str
+    kept: str
+    rejected: str
+    reasons: str  # empty where nothing was rejected
+    splits: list[str]
+    digest: str
+
+
+def data_rows(manifests: Mapping[str, Mapping[str, Any]], splits: Mapping[str, Any] | None) -> list[SourceRow]:
+    """One row per manifest.json; `splits` is splits/summary.json: {source: {split: {task: samples, "rows": n}}}."""
+    rows = []
+    for name, manifest in manifests.items():
+        records, of_source = manifest["records"], (splits or {}).get(name)
+        reasons = records.get("reasons", {}).items()
+        rows.append(
+            SourceRow(
+                name=name,
+                kind=manifest["kind"],
+                read=count(records["read"]),
+                kept=count(records["kept"]),
+                rejected=count(records["rejected"]),
+                reasons=", ".join(f"{count(number)} {reason.replace('_', ' ')}" for reason, number in reasons),
+                splits=[_samples(of_source, split) for split in SPLITS],
+                digest=manifest["digest"][:12],
+            )
+        )
+    return rows
+
+
+def _samples(of_source: Mapping[str, Mapping[str, int]] | None, split: str) -> str:
+    if of_source is None:
+        return "–"
+    return count(sum(number for task, number in of_source.get(split, {}).items() if task != "rows"))
+
+
+def log_summary(log: Sequence[Mapping[str, float]]) -> str:
+    """One line under a loss curve."""
+    last = log[-1]
+    tail = [row["loss"] for row in log[-max(1, len(log) // 20) :] if math.isfinite(row.get("loss", math.nan))]
+    parts = [f"{count(last.get('step', len(log)))} steps"]
+    if tail:
+        parts.append(f"mean loss of the last {len(tail)}: {sum(tail) / len(tail):.3f}")
+    rates = [row["samples_per_s"] for row in log if "samples_per_s" in row]
+    if rates:
+        parts.append(f"{sorted(rates)[len(rates) // 2]:.1f} samples/s (median)")
+    if "seconds" in last:
+        parts.append(duration(last["seconds"]))
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """registration.json. `passed` is None where no gate was asked, as in an experiment."""
+
+    name: str
+    version: int
+    aliases: list[str]
+    passed: bool | None
+    reasons: list[str]
+
+    @property
+    def sentence(self) -> str:
+        known = " and ".join(self.aliases) if self.aliases else "no alias"
+        gate = {True: "the gate let it pass", False: "the gate refused it", None: "no gate was asked"}[self.passed]
+        return f"This model is version {self.version} of {self.name} in the registry, with {known}; {gate}."
+
+
+def registration_of(record: Mapping[str, Any] | None) -> Registration | None:
+    if record is None:
+        return None
+    gate = record["gate"]
+    return Registration(record["name"], record["version"], record["aliases"], gate["passed"], gate["reasons"])
+
+
+def key_settings(params: Params) -> list[tuple[str, str]]:
+    """The settings that decide what was learnt, under their names in params.yaml."""
+    adapter = params.adapter
+    method = getattr(adapter, adapter.kind, None)
+    shown: list[tuple[str, Any]] = [
+        ("profile", params.profile),
+        ("seed", params.seed),
+        ("base.kind", params.base.kind),
+        ("connector.kind", params.connector.kind),
+        ("vce", params.vce.model_dump() if params.vce.enabled else "off"),
+        ("adapter.kind", adapter.kind),
+        ("adapter.rank", adapter.rank),
+        ("adapter.alpha_over_rank", adapter.alpha_over_rank),
+        ("adapter.dropout", adapter.dropout),
+        ("adapter.targets", adapter.targets),
+        *([(f"adapter.{adapter.kind}", method.model_dump())] if method is not None else []),
+    ]
+    for name, recipe in (("pretrain", params.pretrain), ("finetune", params.finetune)):
+        for key in ("sources", "epochs", "global_batch", "max_length", "template", "image", "learning_rate"):
+            value = getattr(recipe, key)
+            shown.append((f"{name}.{key}", value.model_dump() if hasattr(value, "model_dump") else value))
+    shown += [("training.precision", params.training.precision), ("evaluate.bootstrap", params.evaluate.bootstrap)]
+    return [(key, _value(value)) for key, value in shown]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value))
+    return value if isinstance(value, str) else json.dumps(value)

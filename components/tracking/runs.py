@@ -1,0 +1,184 @@
+"""Training runs in MLflow, sent from the run's folder: what cannot be sent now waits there on disk."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.home import file_digest
+from components.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+METRICS_FILE, TIMINGS_FILE = "metrics.jsonl", "timings.jsonl"
+STEP = "step"
+RUN_TAG, DESCRIBED_TAG = "lea.run", "lea.described"
+PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "mlflow", "dvc")
+BATCH = 900  # MLflow takes 1000 entities a call
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A training run as tracking sees it.
+
+    `folder` holds metrics.jsonl: {"step": 40, "loss": 1.2, ...}, and timings.jsonl (if any) with the same steps.
+    """
+
+    digest: str
+    name: str
+    params: Mapping[str, Any]  # flat; see `flat_params`
+    data: Mapping[str, str]  # source -> digest of its manifest
+    folder: Path
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def flat_params(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"adapter": {"rank": 8}} -> {"adapter.rank": 8}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flat_params(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def sync_training(record: RunRecord, through: int | None = None, finished: bool = False) -> bool:
+    """Send what the store has not had yet: the run itself, then metrics up to step `through`.
+
+    `through` is the last step that a checkpoint covers, so that a resumed run never contradicts
+    what was sent; None means all. Call it as often as you like: the store says what it has. Returns False,
+    after one line on stderr, when it is away; the next call sends the rest. Training goes on in any case.
+    """
+    try:
+        with store.answering(store.tracking_uri()):
+            _send(record, through, finished)
+        return True
+    except Exception as error:  # whatever it is: a run of hours must not end because of its log
+        line = store.first_line(error, 300)
+        print(f"tracking: {line} (metrics wait in {record.folder} and are sent later)", file=sys.stderr, flush=True)
+        return False
+
+
+def _send(record: RunRecord, through: int | None, finished: bool) -> None:
+    client = store.connect()
+    run = find_or_create_run(client, record.digest, record.name)
+    run_id = run.info.run_id
+    if DESCRIBED_TAG not in run.data.tags:
+        _describe(client, run_id, record)
+    had = int(run.data.metrics.get(STEP, -1))
+    for batch in _batches(record.folder, had, through, run.info.start_time):
+        client.log_batch(run_id, metrics=batch)
+    if finished and run.info.status != "FINISHED":
+        client.set_terminated(run_id)
+    elif not finished and run.info.status != "RUNNING":
+        client.update_run(run_id, status="RUNNING")
+
+
+def find_or_create_run(client: MlflowClient, run_digest: str, name: str) -> Run:
+    """The one run that carries `run_digest`."""
+    experiment = store.experiment_id(client)
+    with store.lock("runs"):
+        found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run_digest}'", max_results=1)
+        if found:
+            return found[0]
+        return client.create_run(experiment, run_name=name, tags={RUN_TAG: run_digest, **origin()})
+
+
+def origin(root: Path = Path()) -> dict[str, str]:
+    """Tags that say where a run came from: user, commit, dvc.lock, versions."""
+    tags = {"mlflow.user": store.who(), "lea.python": platform.python_version()}
+    commit = _git_commit(root)
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+    lock_file = root / "dvc.lock"
+    if lock_file.is_file():
+        tags["lea.dvc_lock"] = file_digest(lock_file)
+    if os.environ.get("DVC_EXP_NAME"):
+        tags["lea.experiment"] = os.environ["DVC_EXP_NAME"]
+    for package in PACKAGES:
+        try:
+            tags[f"lea.{package}"] = version(package)
+        except PackageNotFoundError:  # a serving machine has no DVC
+            continue
+    return tags
+
+
+def _git_commit(root: Path) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):  # a container without git
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _describe(client: MlflowClient, run_id: str, record: RunRecord) -> None:
+    from mlflow.entities import Param, RunTag
+
+    params = [Param(key, str(value)) for key, value in sorted(record.params.items())]
+    for start in range(0, len(params), 100):
+        client.log_batch(run_id, params=params[start : start + 100])
+    tags = dict(record.tags) | {f"lea.data.{source}": value for source, value in record.data.items()}
+    log_datasets(client, run_id, record.data, "training")
+    tags[DESCRIBED_TAG] = "yes"  # last, so that a description that broke off is made again
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def log_datasets(client: MlflowClient, run_id: str, data: Mapping[str, str], context: str) -> None:
+    """Prepared sources as dataset inputs under our own digests (MLflow keeps 36 characters of them)."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+    inputs = []
+    for source, value in sorted(data.items()):
+        where = json.dumps({"uri": f"data/prepared/{source}"})
+        dataset = Dataset(name=source, digest=value[:36], source_type="local", source=where)
+        inputs.append(DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)]))
+    if inputs:
+        client.log_inputs(run_id, inputs)
+
+
+def _batches(folder: Path, after: int, through: int | None, start_ms: int) -> Iterator[list[Any]]:
+    """Whole steps, in batches that MLflow takes. `step` is sent as a metric too: the store's record of what it has."""
+    from mlflow.entities import Metric
+
+    took = {line[STEP]: line for line in _lines(folder / TIMINGS_FILE)}
+    batch: list[Metric] = []
+    for line in _lines(folder / METRICS_FILE):
+        step = int(line[STEP])
+        if step <= after or (through is not None and step > through):
+            continue
+        values = {**took.get(step, {}), **line}
+        when = int(values.pop("time") * 1000) if "time" in values else start_ms + step
+        metrics = [Metric(key, float(value), when, step) for key, value in values.items() if _is_number(value)]
+        if batch and len(batch) + len(metrics) > BATCH:
+            yield batch
+            batch = []
+        batch += metrics
+    if batch:
+        yield batch
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as stream:
+        for line in stream:
+            if not line.endswith("\n"):  # being written
+                return
+            yield json.loads(line)

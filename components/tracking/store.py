@@ -1,0 +1,157 @@
+"""Where runs and versions are kept: a server by MLFLOW_TRACKING_URI, else sqlite in the home folder."""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from components.errors import UserError
+from components.home import home
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "lea"
+
+# Read by MLflow from the environment only. What the user has set stays.
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # A server that is away must be noticed in seconds: MLflow's own values wait for many minutes.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
+UPLOAD_TIMEOUT_S = "300"  # the server answers an upload only when it has stored it
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, else the absolute URI of the sqlite file in the home folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}"
+
+
+def shown(uri: str) -> str:
+    """The URI without a password, for messages."""
+    parts = urlsplit(uri)
+    return uri.replace(f"{parts.username or ''}:{parts.password}@", "", 1) if parts.password else uri
+
+
+def connect() -> MlflowClient:
+    """A client whose store answers and holds the experiment. UserError where it does not answer."""
+    _set_defaults()
+    uri = tracking_uri()
+    with answering(uri):
+        from mlflow import MlflowClient
+
+        if uri.startswith("sqlite:"):
+            (home() / "mlflow").mkdir(parents=True, exist_ok=True)
+        with lock("mlflow"):  # the first use of a database creates its tables
+            client = MlflowClient(tracking_uri=uri)
+            experiment_id(client)
+    return client
+
+
+def experiment_id(client: MlflowClient) -> str:
+    """The experiment's id; it is created at first use.
+
+    A database without a server would put artifacts under the current folder, so it is told where.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        served = client.tracking_uri.startswith(("http:", "https:", "databricks"))
+        where = None if served else (home() / "mlflow" / "artifacts").as_uri()
+        try:
+            return client.create_experiment(EXPERIMENT, artifact_location=where)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(EXPERIMENT)  # another process was quicker
+            assert found is not None
+    if found.lifecycle_stage == "deleted":
+        number = found.experiment_id
+        raise UserError(
+            f"MLflow experiment {EXPERIMENT!r} was deleted; run: mlflow experiments restore --experiment-id {number}"
+        )
+    return found.experiment_id
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turn whatever a store does when it is away or refuses into one line."""
+    try:
+        import requests.exceptions
+        import sqlalchemy.exc
+        from mlflow.exceptions import MlflowException
+    except ImportError as error:
+        raise UserError(f"mlflow cannot be imported ({first_line(error)}); install the project again") from None
+    try:
+        yield
+    except (MlflowException, requests.exceptions.RequestException, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise UserError(_complaint(uri, error)) from error
+    except (ModuleNotFoundError, OSError) as error:  # a database without its driver; a folder not writable
+        raise UserError(_complaint(uri, error)) from error
+
+
+def _complaint(uri: str, error: Exception) -> str:
+    remedy = "see that it runs and answers there, or unset MLFLOW_TRACKING_URI to use the local store"
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        remedy = f"see that {home() / 'mlflow'} can be written to, or set MLFLOW_TRACKING_URI to a server"
+    return f"MLflow at {shown(uri)} cannot be used: {first_line(error)}; {remedy}"
+
+
+def first_line(error: BaseException, length: int = 160) -> str:
+    """What went wrong, from a message that may run over many lines."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if "Connection refused" in str(error):
+        text = "connection refused"
+    elif "timed out" in str(error):
+        text = "no answer in time"
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+@contextmanager
+def fluent(uri: str) -> Iterator[None]:
+    """Let MLflow's module functions (log_model, load_model) use `uri`, with time for large files."""
+    _set_defaults()
+    changes = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_TIMEOUT": UPLOAD_TIMEOUT_S}
+    before = {key: os.environ.get(key) for key in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+
+
+@contextmanager
+def lock(name: str) -> Iterator[None]:
+    """Hold `name` against the other processes of this home folder; freed by the system if we die."""
+    folder = home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def who() -> str:
+    """The user, for logs; containers run under numbers that have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _set_defaults() -> None:
+    for key, value in _SETTINGS.items():
+        os.environ.setdefault(key, value)

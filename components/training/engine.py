@@ -1,0 +1,207 @@
+"""DeepSpeed around the model: its configuration, its parameter groups, and our state in and out of it.
+
+DeepSpeed's own checkpoints are tied to a world size and a ZeRO stage. Ours are not: `capture` gathers whole
+tensors by name from any stage, `restore` writes them into a fresh engine of any stage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from components.model.assemble import trainable_groups
+from components.params import Finetune, Pretrain, Training
+from components.training.checkpoint import TrainState
+from components.training.loss import SupervisedLoss
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def start_engine(
+    module: SupervisedLoss, recipe: Pretrain | Finetune, training: Training, steps: int, micro_batches: int, workers: int
+) -> Any:
+    """A DeepSpeed engine that trains the trainable parameters of `module`, each part at its own learning rate."""
+    _skip_compiled_collectives()
+    import deepspeed
+
+    rates = recipe.learning_rate.model_dump()
+    groups = [
+        {"params": [parameter for _, parameter in members], "lr": rates[part], "name": part}
+        for part, members in trainable_groups(module.llava).items()
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)  # Adam where the decay is 0
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, cosine(steps, recipe.warmup))
+    engine, _, _, _ = deepspeed.initialize(
+        model=module,
+        optimizer=optimizer,  # pyright: ignore[reportArgumentType]
+        lr_scheduler=schedule,
+        config=engine_config(training, micro_batches, workers),
+    )
+    return engine
+
+
+def cosine(steps: int, warmup: float) -> Callable[[int], float]:
+    """Share of the learning rate at a step: a linear rise over `warmup` of the steps, then half a cosine to 0."""
+    rise = math.ceil(steps * warmup)
+
+    def share(step: int) -> float:
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+    return share
+
+
+def engine_config(training: Training, micro_batches: int, workers: int) -> dict[str, Any]:
+    """DeepSpeed's configuration; what `training.deepspeed` says goes over ours."""
+    own = {
+        "train_micro_batch_size_per_gpu": training.micro_batch,
+        "gradient_accumulation_steps": micro_batches,
+        "train_batch_size": training.micro_batch * micro_batches * workers,
+        "gradient_clipping": training.grad_clip,
+        "bf16": {"enabled": training.precision == "bf16"},
+        "zero_optimization": {"stage": training.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 10**9,
+    }
+    return merged(own, training.deepspeed)
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`under` with the leaves of `over` put in, section by section."""
+    result = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def capture(engine: Any, step: int) -> TrainState:
+    """Whole weights and moments by name. Every rank must call it; every rank gets the same."""
+    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+    weights: dict[str, Tensor] = {}
+    moments: dict[str, dict[str, Tensor]] = {key: {} for key in MOMENTS}
+    plain = _plain_optimizer(engine)
+    if plain is None and engine.zero_optimization_stage() < 3:
+        _link_moments(engine.optimizer)
+    for name, parameter in _trainable(engine):
+        if plain is not None:
+            weights[name] = _copy(parameter)
+            for key in MOMENTS:
+                moments[key][name] = _copy(plain.state[parameter][key])
+        else:
+            weights[name] = _copy(safe_get_full_fp32_param(parameter))
+            for key in MOMENTS:
+                moments[key][name] = _copy(safe_get_full_optimizer_state(parameter, key))
+    return TrainState(step, weights, **moments)
+
+
+def restore(engine: Any, state: TrainState) -> None:
+    """Put a captured state into a fresh engine, so that training goes on as if it had not stopped."""
+    assert {name for name, _ in _trainable(engine)} == state.weights.keys(), "the state is of another model"
+    stage = engine.zero_optimization_stage()
+    if _plain_optimizer(engine) is not None:
+        _restore_plain(engine, state)
+    elif stage < 3:
+        _restore_partitioned_optimizer(engine, state)
+    else:
+        _restore_partitioned_parameters(engine, state)
+    engine.global_steps = state.step
+    engine.global_samples = state.step * engine.train_batch_size()
+    engine.lr_scheduler.last_epoch = state.step
+    schedule = engine.lr_scheduler
+    rates = [base * share(state.step) for base, share in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+    for group, rate in zip(engine.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
+
+
+def _restore_plain(engine: Any, state: TrainState) -> None:
+    optimizer = _plain_optimizer(engine)
+    for name, parameter in _trainable(engine):
+        parameter.data.copy_(state.weights[name])
+        moments = {key: getattr(state, key)[name].to(parameter).clone() for key in MOMENTS}
+        optimizer.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}
+
+
+def _restore_partitioned_optimizer(engine: Any, state: TrainState) -> None:
+    """ZeRO 1 and 2: each rank holds one flat fp32 partition per group; parameters have views into it."""
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+    optimizer = engine.optimizer
+    for flat in optimizer.single_partition_of_fp32_groups:
+        _fresh_moments(optimizer.optimizer, flat, state.step)
+    _link_moments(optimizer)
+    for name, parameter in _trainable(engine):
+        safe_set_full_fp32_param(parameter, state.weights[name].to(parameter.device))
+        for key in MOMENTS:
+            safe_set_full_optimizer_state(parameter, getattr(state, key)[name].to(parameter.device), key)
+    optimizer.update_lp_params()
+
+
+def _restore_partitioned_parameters(engine: Any, state: TrainState) -> None:
+    """ZeRO 3: each rank holds a slice of every parameter, padded to equal size."""
+    import deepspeed
+    from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
+
+    optimizer = engine.optimizer
+    for flat in optimizer.fp32_partitioned_groups_flat:
+        _fresh_moments(optimizer.optimizer, flat, state.step)
+    rank, workers = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    for name, parameter in _trainable(engine):
+        size = -(-state.weights[name].numel() // workers)
+
+        def share(whole: Tensor, size: int = size, place: Tensor = parameter) -> Tensor:
+            padded = torch.zeros(size * workers)
+            padded[: whole.numel()] = whole.flatten()
+            return padded[rank * size : (rank + 1) * size].to(place.device)
+
+        safe_set_local_fp32_param(parameter, share(state.weights[name]))
+        for key in MOMENTS:
+            safe_set_local_optimizer_state(parameter, share(getattr(state, key)[name]), key)
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+            parameter.data.copy_(state.weights[name])
+
+
+def _link_moments(optimizer: Any) -> None:
+    """Give parameters their views into the flat moments (ZeRO 1 and 2).
+
+    DeepSpeed does it once, at its first step, when only the first group has moments. Private names: there is
+    no public way.
+    """
+    optimizer._hp_optimizer_states_linked = False
+    optimizer._lazy_init_hp_params_optimizer_state()
+
+
+def _fresh_moments(optimizer: torch.optim.Optimizer, flat: Tensor, step: int) -> None:
+    zeros = {key: torch.zeros_like(flat) for key in MOMENTS}
+    optimizer.state[flat] = {"step": torch.tensor(float(step)), **zeros}
+
+
+def _trainable(engine: Any) -> list[tuple[str, nn.Parameter]]:
+    return [(name, p) for name, p in engine.module.llava.named_parameters() if p.requires_grad]
+
+
+def _plain_optimizer(engine: Any) -> torch.optim.Optimizer | None:
+    """The torch optimiser where DeepSpeed left it as it was (ZeRO 0, fp32)."""
+    return engine.optimizer if isinstance(engine.optimizer, torch.optim.Optimizer) else None
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+
+
+def _skip_compiled_collectives() -> None:
+    """On CPUs DeepSpeed compiles a shared-memory collective at first use (a minute); gloo serves as well."""
+    if torch.cuda.is_available():
+        return
+    from deepspeed.ops import __compatible_ops__
+
+    if "deepspeed_shm_comm" in __compatible_ops__:
+        __compatible_ops__["deepspeed_shm_comm"] = False

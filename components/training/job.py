@@ -1,0 +1,82 @@
+"""What a training run is: everything that determines its result, and how it is carried out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import components
+from components.home import digest, folder_digest
+from components.params import Adapter, Finetune, Pretrain, Training, Vce
+
+CODE = Path(components.__file__).parent
+CODE_THAT_TRAINS = ("data/conversation.py", "data/loading.py", "model/*.py", "adapters/*.py", "training/*.py")
+CARRIED_OUT = ("precision", "grad_clip", "max_refused", "deepspeed")  # the settings of `training` that change results
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run. Paths are absolute: workers run elsewhere."""
+
+    stage: str
+    seed: int
+    recipe: Pretrain | Finetune
+    vce: Vce | None
+    adapter: Adapter | None
+    training: Training
+    base: Path
+    start: Path | None  # parts to go on from (stage 1's), or none
+    prepared: Path
+    assignments: Path
+    inputs: dict[str, str]  # digests of base, start and splits
+    sources: dict[str, str]  # digests of the sources' manifests
+    folder: Path  # run state: checkpoints and metrics.jsonl
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the result, as a plain tree."""
+        training = self.training.model_dump()
+        return {
+            "stage": self.stage,
+            "seed": self.seed,
+            "recipe": self.recipe.model_dump(),
+            "vce": self.vce.model_dump() if self.vce else None,
+            "adapter": self.adapter.model_dump() if self.adapter else None,
+            "training": {name: training[name] for name in CARRIED_OUT},
+        }
+
+
+def run_digest(job: Job) -> str:
+    """The name of a run's result: settings, data, base and the code that trains; not workers, paths or logging."""
+    code = {pattern: folder_digest(CODE, pattern) for pattern in CODE_THAT_TRAINS}
+    return digest({"settings": job.settings(), "inputs": job.inputs, "sources": job.sources, "code": code})
+
+
+def to_message(job: Job) -> dict[str, Any]:
+    """The job as plain values that any process can read."""
+    return {name: _plain(value) for name, value in asdict(job).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return value.model_dump() if hasattr(value, "model_dump") else value
+
+
+def from_message(message: dict[str, Any]) -> Job:
+    recipe = Finetune if "adapter" in message["recipe"]["learning_rate"] else Pretrain
+    return Job(
+        stage=message["stage"],
+        seed=message["seed"],
+        recipe=recipe(**message["recipe"]),
+        vce=Vce(**message["vce"]) if message["vce"] else None,
+        adapter=Adapter(**message["adapter"]) if message["adapter"] else None,
+        training=Training(**message["training"]),
+        base=Path(message["base"]),
+        start=Path(message["start"]) if message["start"] else None,
+        prepared=Path(message["prepared"]),
+        assignments=Path(message["assignments"]),
+        inputs=message["inputs"],
+        sources=message["sources"],
+        folder=Path(message["folder"]),
+    )

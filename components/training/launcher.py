@@ -1,0 +1,158 @@
+"""Puts the training loop on Ray Train workers, shows how far it is, and tells failures in one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from components.errors import UserError
+from components.progress import Bar
+from components.training.checkpoint import latest_step
+from components.training.job import Job, from_message, to_message
+from components.training.loop import CHECKPOINTS, METRICS_FILE, read_journal
+
+# Ray Train's background services that one run on a few workers does not need; each can be set otherwise outside.
+QUICK_START = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+WATCH_EVERY_S = 0.5
+
+
+def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) -> None:
+    """Run a job to its end on Ray Train workers: a local cluster, or the one that RAY_ADDRESS names.
+
+    A worker group that is lost starts again from the newest checkpoint, `max_failures` times. What cannot be
+    mended by starting again (a UserError in a worker) ends the run with that line. `on_checkpoint` is called
+    here, not in a worker, with the steps that the newest checkpoint covers.
+    """
+    for name, value in QUICK_START.items():
+        os.environ.setdefault(name, value)
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    training = job.training
+    job.folder.mkdir(parents=True, exist_ok=True)
+    scratch = job.folder / "ray"  # Ray's own run state; ours is in checkpoints
+    shutil.rmtree(scratch, ignore_errors=True)
+    start_ray(training.workers, worker_environment(training.use_gpu, training.threads_per_worker))
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config=to_message(job),
+        torch_config=TorchConfig(backend="nccl" if training.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(num_workers=training.workers, use_gpu=training.use_gpu),
+        run_config=RunConfig(
+            name=f"{job.stage}-{uuid.uuid4().hex[:8]}",
+            storage_path=str(scratch),
+            failure_config=FailureConfig(max_failures=training.max_failures),
+        ),
+    )
+    watcher = Watcher(job, on_checkpoint)
+    try:
+        with watcher:
+            trainer.fit()
+    except TrainingFailedError as error:
+        raise _explained(error, job) from error
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def start_ray(cpus: int, environment: dict[str, str]) -> None:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine with at least `cpus` logical CPUs."""
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": environment},
+            **({} if address else local),
+        )
+    except ConnectionError as error:
+        raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}; unset it to run locally") from None
+
+
+def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
+    """Environment variables that a worker process needs before it imports torch or DeepSpeed."""
+    shared = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": os.getcwd()}
+    return shared if use_gpu else {**shared, "DS_ACCELERATOR": "cpu"}
+
+
+def _work(message: dict[str, Any]) -> None:
+    from components.training.loop import train
+
+    train(from_message(message))
+
+
+class Watcher:
+    """Follows a run's folder while workers write it: shows step, loss and time left, tells of new checkpoints."""
+
+    def __init__(self, job: Job, on_checkpoint: Callable[[int], object]) -> None:
+        self._folder, self._stage, self._on_checkpoint = job.folder, job.stage, on_checkpoint
+        self._covered = latest_step(job.folder / CHECKPOINTS)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        with Bar(self._stage, None) as bar:
+            while not self._over.wait(WATCH_EVERY_S):
+                self._look(bar)
+            self._look(bar)
+
+    def _look(self, bar: Bar) -> None:
+        lines = read_journal(self._folder / METRICS_FILE)
+        if lines:
+            last = lines[-1]
+            bar.total = last["of"]
+            bar.at(last["step"], f"loss {last['loss']:.3f}")
+        covered = latest_step(self._folder / CHECKPOINTS)
+        if covered > self._covered:
+            self._covered = covered
+            self._on_checkpoint(covered)
+
+
+def _explained(error: Exception, job: Job) -> Exception:
+    """The user's mistake behind a failed run, or the first worker's own error in one line."""
+    failures = getattr(error, "worker_failures", None) or {}
+    for failure in failures.values():
+        for cause in _chain(failure):
+            if isinstance(cause, UserError):
+                return cause
+            if isinstance(cause, OSError) and cause.errno == 28:
+                return UserError(f"no space left for checkpoints in {job.folder}; free some and run the stage again")
+    for failure in failures.values():
+        root = _chain(failure)[-1]
+        words = str(root).strip().splitlines()
+        return UserError(
+            f"{job.stage}: a worker failed: {type(root).__name__}: {words[-1] if words else ''} "
+            "(worker logs: /tmp/ray/session_latest/logs; what was saved is kept, run the stage again to go on)"
+        )
+    return UserError(f"{job.stage}: {str(error).strip().splitlines()[0]}")
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = getattr(error, "cause", None) or error.__cause__
+    return found

@@ -1,0 +1,105 @@
+"""A training stage from settings to parts: find the run, finish it, export what it learnt."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from components.data.loading import Plan, Samples
+from components.files import fresh_folder
+from components.home import file_digest, folder_digest, home
+from components.model.assemble import build, read_settings, save_parts
+from components.model.base import load_base, read_reference
+from components.params import Adapter, Finetune, Params, Pretrain
+from components.training.checkpoint import load_latest
+from components.training.job import Job, run_digest
+from components.training.launcher import launch
+from components.tracking.runs import RunRecord, flat_params, sync_training
+from components.training.loop import CHECKPOINTS, METRICS_FILE, TIMINGS_FILE, read_journal
+
+PREPARED, ASSIGNMENTS, BASE = Path("data/prepared"), Path("data/splits/assignments.parquet"), Path("models/base")
+
+
+def run_training(
+    stage: str, params: Params, recipe: Pretrain | Finetune, adapter: Adapter | None, start: Path | None, out: Path
+) -> Job:
+    """Train a stage (or go on with it, or find it done) and write its parts to `out`."""
+    job = make_job(stage, params, recipe, adapter, start)
+    samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
+    steps = Plan(len(samples), recipe.global_batch, recipe.epochs, params.seed).steps
+    state = load_latest(job.folder / CHECKPOINTS)
+    covered = state.step if state else 0
+    how = "already done" if covered == steps else f"going on after step {covered}" if covered else "starting"
+    print(f"{stage}: {len(samples)} samples, {steps} steps of {recipe.global_batch}; {how} (run {job.folder.name})")
+    record = RunRecord(job.folder.name, stage, flat_params(job.settings()), job.sources, job.folder)
+    if covered < steps:
+        launch(job, on_checkpoint=lambda step: sync_training(record, through=step))
+    export(job, out)
+    sync_training(record, finished=True)
+    return job
+
+
+def make_job(
+    stage: str, params: Params, recipe: Pretrain | Finetune, adapter: Adapter | None, start: Path | None
+) -> Job:
+    """Describe a run; its folder bears the digest of all that determines its result."""
+    inputs = {
+        "base": read_reference(BASE)["digest"],
+        "start": folder_digest(start) if start else "",
+        "splits": file_digest(ASSIGNMENTS),
+    }
+    job = Job(
+        stage=stage,
+        seed=params.seed,
+        recipe=recipe,
+        vce=params.vce if params.vce.enabled else None,
+        adapter=adapter,
+        training=params.training,
+        base=BASE.resolve(),
+        start=start.resolve() if start else None,
+        prepared=PREPARED.resolve(),
+        assignments=ASSIGNMENTS.resolve(),
+        inputs=inputs,
+        sources={name: _manifest_digest(PREPARED / name) for name in recipe.sources},
+        folder=Path(),
+    )
+    name = run_digest(job)
+    return Job(**{**vars(job), "folder": home() / "runs" / f"{stage}-{name[:16]}"})
+
+
+def export(job: Job, out: Path) -> None:
+    """Write connector, adapter, model.json and log.csv from a run's last checkpoint."""
+    state = load_latest(job.folder / CHECKPOINTS)
+    assert state is not None, "a finished run has a checkpoint"
+    base = load_base(job.base)
+    _, wrapped = build(base, job.vce, job.adapter)
+    data = dict(read_settings(job.start)["data"]) if job.start else {}
+    settings: dict[str, Any] = {
+        "base": base.reference,
+        "connector": "projector",
+        "vce": job.vce.model_dump() if job.vce else None,
+        "adapter": job.adapter.model_dump() if job.adapter else None,
+        "template": job.recipe.template,
+        "image": job.recipe.image,
+        "run": job.folder.name,
+        "data": {**data, **job.sources},
+    }
+    with fresh_folder(out) as folder:
+        save_parts(folder, settings, state.weights, wrapped)
+        write_log(job.folder, folder / "log.csv")
+
+
+def write_log(run: Path, out: Path) -> None:
+    """What each step learnt and took, as the CSV that `dvc plots` and the report draw."""
+    learnt, took = read_journal(run / METRICS_FILE), read_journal(run / TIMINGS_FILE)
+    lines = [{**first, **second} for first, second in zip(learnt, took, strict=True)]
+    with out.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def _manifest_digest(folder: Path) -> str:
+    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["digest"]

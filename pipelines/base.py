@@ -1,0 +1,48 @@
+"""Stage `base`: the model that everything else is fitted to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from components.files import fresh_folder
+from components.model import base
+from components.params import Params
+from components.progress import Bar
+from pipelines import stage
+
+OUT = Path("models/base")
+
+
+def run(params: Params) -> None:
+    settings = params.base
+    with fresh_folder(OUT) as folder:
+        if settings.kind == "checkpoint":
+            base.refer_to_checkpoint(folder, settings.checkpoint.model, settings.checkpoint.revision)
+        elif settings.kind == "compose":
+            pieces = base.load_pieces(settings.compose.vision, settings.compose.language)
+            _save(folder, params, pieces, f"{settings.compose.vision} + {settings.compose.language}")
+        else:
+            _save(folder, params, _tiny(params), "tiny")
+    print(f"base: {settings.kind}, digest {base.read_reference(OUT)['digest'][:12]} -> {OUT}")
+
+
+def _save(folder: Path, params: Params, pieces: tuple[Any, ...], name: str) -> None:
+    vision, language, tokenizer, image_processor = pieces
+    model = base.compose(vision, language, tokenizer, params.seed)
+    base.save_base(folder, model, tokenizer, image_processor, params.base.kind, name)
+
+
+def _tiny(params: Params) -> tuple[Any, ...]:
+    import torch
+
+    from components.model.tiny import train_tiny_base
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    with Bar("base", None) as bar:
+        return train_tiny_base(params.base.tiny, params.plates.image_size, params.seed, bar)
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,180 @@
+"""Stage `evaluate`: the test questions, answered by four systems and one constant, and scored.
+
+    base      the base model as it came            blind   stage 2 shown the image of another dish
+    pretrain  after stage 1                        mean    nutrition only: the training data's mean, whatever is shown
+    finetune  after stage 2
+
+All are asked in stage 2's template. Answers are kept in run state as they come; a stage that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import components
+from components.data.schema import Row
+from components.data.tasks import nutrition_answer
+from components.errors import UserError
+from components.evaluation import gallery
+from components.evaluation.asking import ask
+from components.evaluation.benchmarks import benchmark
+from components.evaluation.benchmarks.scienceqa import letters
+from components.evaluation.blind import with_wrong_images
+from components.evaluation.journal import Journal
+from components.evaluation.metrics.choice import confusion
+from components.evaluation.metrics.nutrition import mean_nutrition
+from components.evaluation.question import Question
+from components.evaluation.results import Results, differences, printed_table, write_answers
+from components.files import fresh_folder, write_json
+from components.home import digest, folder_digest, home
+from components.params import Params
+from pipelines import stage
+
+if TYPE_CHECKING:
+    from components.model.assemble import Assistant
+
+PREPARED, ASSIGNMENTS = Path("data/prepared"), Path("data/splits/assignments.parquet")
+BASE, PRETRAIN, FINETUNE = Path("models/base"), Path("models/pretrain"), Path("models/finetune")
+OUT = Path("evaluation")
+PARTS = {"base": None, "pretrain": PRETRAIN, "finetune": FINETUNE, "blind": FINETUNE}
+CODE = Path(components.__file__).parent
+CODE_THAT_ANSWERS = ("data/conversation.py", "data/images.py", "model/*.py", "adapters/*.py", "evaluation/answering.py")
+PRINTED = ("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l")
+
+
+def run(params: Params) -> None:
+    from components.data.loading import split_rows
+
+    rows = list(split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "test"))
+    asked = questions(params.evaluate.benchmarks, rows)
+    load = loader(params)
+    results = Results()
+    for row, questions_of_row in {**dict.fromkeys(PARTS, asked), "blind": with_wrong_images(asked)}.items():
+        if questions_of_row:
+            results.add(row, questions_of_row, answered(row, questions_of_row, params, load))
+    if any(question.task == "nutrition" for question in asked):
+        train = split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "train")
+        results.add("mean", *mean_answers(asked, train))
+    found = differences(results, resamples=params.evaluate.bootstrap, seed=params.seed)
+    write(params, asked, results, found, load)
+    tell(results, found)
+
+
+def questions(names: Sequence[str], rows: Sequence[Row]) -> list[Question]:
+    """The questions of all benchmarks, one benchmark after the other."""
+    asked = [question for name in names for question in benchmark(name).questions(rows)]
+    if not asked:
+        held = sorted({sample.task for row in rows for sample in row.samples}) or ["nothing"]
+        raise UserError(
+            f"the test split holds no question of evaluate.benchmarks ({', '.join(names)}), only {', '.join(held)}; "
+            "see data/splits/summary.json, finetune.sources and data.splits.test"
+        )
+    return asked
+
+
+Load = Callable[[Path | None], "Assistant"]
+
+
+def loader(params: Params) -> Load:
+    """Loads the assistant of a folder of parts, keeping the last one: two rows in turn share it."""
+    last: dict[Path | None, Assistant] = {}
+
+    def load(parts: Path | None) -> Assistant:
+        from components.model.assemble import load_assistant
+
+        if parts not in last:
+            last.clear()
+            recipe = params.finetune
+            last[parts] = load_assistant(BASE, parts, template=recipe.template, image=recipe.image)
+        return last[parts]
+
+    return load
+
+
+def answered(row: str, asked: Sequence[Question], params: Params, load: Load) -> list[str]:
+    """A row's answers, from its journal as far as they are there."""
+    from components.data.loading import MAX_PIXELS
+
+    folder = home() / "runs" / f"evaluate-{_digest_of_model(PARTS[row], params)[:16]}"
+    settings = params.evaluate
+    journal = Journal(folder / "answers.jsonl", settings.max_new_tokens)
+    return ask(
+        lambda: load(PARTS[row]),
+        asked,
+        journal,
+        what=f"evaluate {row}",
+        batch=settings.batch,
+        max_pixels=MAX_PIXELS,
+    )
+
+
+def _digest_of_model(parts: Path | None, params: Params) -> str:
+    from components.model.base import read_reference
+
+    code = [folder_digest(CODE, pattern) for pattern in CODE_THAT_ANSWERS]
+    held = [folder_digest(parts, pattern) for pattern in ("**/*.safetensors", "**/*.json")] if parts else []
+    return digest([read_reference(BASE)["digest"], held, params.finetune.template, params.finetune.image, code])
+
+
+def mean_answers(asked: Sequence[Question], train: Iterable[Row]) -> tuple[list[Question], list[str]]:
+    """The nutrition questions, all answered with the training data's mean."""
+    golds = [sample.gold for row in train for sample in row.samples if sample.task == "nutrition" and sample.gold]
+    if not golds:
+        return [], []
+    mean = nutrition_answer(mean_nutrition([json.loads(gold) for gold in golds]))
+    estimated = [question for question in asked if question.task == "nutrition"]
+    return estimated, [mean] * len(estimated)
+
+
+def write(params: Params, asked: Sequence[Question], results: Results, found: dict, load: Load) -> None:
+    """metrics.json comes last: where it is, the rest is whole."""
+    OUT.mkdir(exist_ok=True)
+    write_answers(OUT / "answers.parquet", results)
+    with fresh_folder(OUT / "plots") as folder:
+        write_confusion(folder / "choice.csv", results)
+    with fresh_folder(OUT / "insight") as folder:
+        write_insight(folder, params, asked, results, load)
+    write_json(OUT / "metrics.json", {**results.metrics, "differences": found})
+
+
+def write_confusion(path: Path, results: Results) -> None:
+    """The fine-tuned model's letters, for `dvc plots` (template confusion)."""
+    answers = list(results.of_task("finetune", "choice").values())
+    table = confusion(*letters([answer.question for answer in answers], [answer.text for answer in answers]))
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        lines = csv.DictWriter(stream, ["actual", "predicted"])
+        lines.writeheader()
+        lines.writerows(table)
+
+
+def write_insight(folder: Path, params: Params, asked: Sequence[Question], results: Results, load: Load) -> None:
+    """Test images with their answers and heat maps, and the entropy of the skill space."""
+    from components.data.loading import MAX_PIXELS
+    from components.evaluation.skill_space import write_entropy
+
+    assistant = load(FINETUNE)
+    entries = []
+    for place, of_image in enumerate(gallery.choose(asked, params.evaluate.samples_shown)):
+        picture = gallery.save_image(folder, place, of_image[0], MAX_PIXELS)
+        heat_map = gallery.save_heat_map(folder, place, picture, assistant)
+        entries.append(gallery.entry(place, of_image, results, heat_map))
+    write_json(folder / "samples.json", entries)
+    write_entropy(folder / "entropy.csv", assistant, asked, MAX_PIXELS)
+
+
+def tell(results: Results, found: dict[str, dict[str, float]]) -> None:
+    lines = printed_table(results.metrics, PRINTED)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for name, interval in found.items():
+        print(f"{name}: {interval['value']:.3f}  ({interval['low']:.3f} to {interval['high']:.3f}, 95 %)")
+    print(f"evaluate: metrics, answers and samples -> {OUT}; see also: dvc metrics show")
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,51 @@
+"""Stage `prepare`, once for each source: data/raw -> data/prepared/<source>. Needs the source's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from components.data.prepare import prepare_source
+from components.errors import UserError
+from components.params import Params
+from pipelines import stage
+
+PREPARED = Path("data/prepared")
+
+
+def run(params: Params, name: str = "") -> None:
+    if name not in params.data.sources:
+        raise UserError(f"data.sources has no {name!r}; it has {', '.join(params.data.sources)}")
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+
+        def show(kept: int, rejected: int) -> None:
+            bar.update(task, completed=kept + rejected)
+
+        manifest = prepare_source(name, params.data.sources[name], params.data, PREPARED / name, show)
+    Console().print(_table(name, manifest))
+
+
+def _table(name: str, manifest: dict[str, Any]) -> Table:
+    records = manifest["records"]
+    table = Table(title=f"{name}: {manifest['rows']} rows, {manifest['images']} images", title_justify="left")
+    table.add_column("records")
+    table.add_column("number", justify="right")
+    table.add_row("kept", str(records["kept"]), style="green")
+    for task, count in manifest["tasks"].items():
+        table.add_row(f"  {task}", str(count), style="dim")
+    table.add_row("rejected", str(records["rejected"]), style="red" if records["rejected"] else "")
+    for reason, count in records["reasons"].items():
+        table.add_row(f"  {reason}", str(count), style="dim")
+    table.add_section()
+    table.add_row("read", str(records["read"]))
+    return table
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,20 @@
+"""Stage `pretrain` (stage 1 of the recipe): projector + VCE learn to speak the language model's language."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.params import Params
+from components.training.stage import run_training
+from pipelines import stage
+
+OUT = Path("models/pretrain")
+
+
+def run(params: Params) -> None:
+    run_training("pretrain", params, params.pretrain, adapter=None, start=None, out=OUT)
+    print(f"pretrain: projector and VCE -> {OUT}")
+
+
+if __name__ == "__main__":
+    stage.main(run)

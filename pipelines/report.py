@@ -1,0 +1,48 @@
+"""Stage `report`: everything that was measured -> report/report.html and report/report.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.evaluation.benchmarks import BENCHMARKS
+from components.files import fresh_folder
+from components.home import digest
+from components.params import Params
+from components.report.inputs import Inputs, read_inputs
+from components.report.ledger import Here
+from components.report.page import write_report
+from pipelines import stage
+
+ROOT, OUT = Path(), Path("report")
+PROFILES = Path(__file__).with_name("profiles")
+
+
+def run(params: Params) -> None:
+    inputs = read_inputs(ROOT)
+    with fresh_folder(OUT) as folder:
+        write_report(inputs, here(params, inputs), folder)
+    print(f"report: {OUT / 'report.html'}, {OUT / 'report.md'}")
+
+
+def here(params: Params, inputs: Inputs) -> Here:
+    """What this project can measure, and where this run's figures come from."""
+    return Here(
+        params=params,
+        metrics=inputs.metrics,
+        profiles={path.stem: _overlay(path) for path in sorted(PROFILES.glob("*.yaml"))},
+        benchmarks=frozenset(BENCHMARKS),
+        run=str((inputs.model or {}).get("run", "")),
+        params_digest=digest(params.model_dump()),
+        data_digest=digest({name: manifest["digest"] for name, manifest in inputs.manifests.items()}),
+    )
+
+
+def _overlay(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+if __name__ == "__main__":
+    stage.main(run)

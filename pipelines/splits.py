@@ -1,0 +1,44 @@
+"""Stage `splits`: data/prepared/* -> data/splits/assignments.parquet (source, row, split) and summary.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from components.data.shards import PreparedRows
+from components.data.splits import assign
+from components.files import fresh_folder, write_json
+from components.params import Params
+from pipelines import stage
+
+PREPARED = Path("data/prepared")
+OUT = Path("data/splits")
+
+
+def run(params: Params) -> None:
+    prepared = {source: PreparedRows(PREPARED / source) for source in params.data.sources}
+    table, summary = assign(prepared, params.data.splits, params.seed)
+    with fresh_folder(OUT) as folder:
+        pq.write_table(table, folder / "assignments.parquet", compression="zstd")
+        write_json(folder / "summary.json", summary)
+    Console().print(_table(summary))
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    table = Table("source", "split", title="samples by task", title_justify="left")
+    counted = sorted({name for splits in summary.values() for counts in splits.values() for name in counts} - {"rows"})
+    for name in ("rows", *counted):
+        table.add_column(name, justify="right")
+    for source, splits in summary.items():
+        for split, counts in splits.items():
+            table.add_row(source, split, *(str(counts.get(name, "")) for name in ("rows", *counted)))
+        table.add_section()
+    return table
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,62 @@
+"""How every stage runs: settings in, one function, and a user's mistake told in one line."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from components.errors import UserError
+
+MISTAKE, INTERRUPTED = 2, 130  # exit codes
+
+
+def main(run: Callable[..., Any]) -> NoReturn:
+    """Run `run(params, *arguments)` of a stage module as a program and exit."""
+    from components.params import load_params
+
+    sys.exit(guarded(lambda: run(load_params(), *sys.argv[1:])))
+
+
+def guarded(work: Callable[[], Any]) -> int:
+    """Do the work and return the exit code; what a user can mend becomes one line on standard error."""
+    quiet()
+    try:
+        work()
+        return 0
+    except UserError as mistake:
+        return _told(f"error: {mistake}", MISTAKE)
+    except KeyboardInterrupt:
+        return _told("interrupted; run the same command again to go on", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return MISTAKE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EADDRINUSE):
+            raise
+        where = error.filename or os.getcwd()
+        return _told(f"error: {where}: {os.strerror(error.errno).lower()}; mend that and run the same command again", 2)
+
+
+def quiet() -> None:
+    """Keep the libraries' own chatter off the screen; LEA_VERBOSE=1 lets it through."""
+    if os.environ.get("LEA_VERBOSE"):
+        return
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    logging.getLogger().setLevel(logging.WARNING)
+    for name in ("mlflow", "alembic", "DeepSpeed", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def _told(line: str, code: int) -> int:
+    print(line, file=sys.stderr, flush=True)
+    return code

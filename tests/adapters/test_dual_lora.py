@@ -1,0 +1,187 @@
+"""Dual-LoRA's algebra, its storage, and the mistakes a user can make with any method's config."""
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from components.adapters import (
+    METHODS,
+    DualLoraConfig,
+    LoraMoeConfig,
+    RodeConfig,
+    adapter_parameters,
+    check_targets,
+    method,
+)
+
+
+def base() -> nn.Module:
+    torch.manual_seed(2)
+    return Base().double()
+
+
+class Base(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.norm = nn.Linear(6, 4), nn.Linear(6, 4), nn.LayerNorm(4)
+
+
+def adapted(config, model=None):
+    model = get_peft_model(model or base(), config)
+    generator = torch.Generator().manual_seed(8)
+    with torch.no_grad():
+        for parameter in adapter_parameters(model).values():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return model
+
+
+def layer_of(model):
+    return model.base_model.model.q_proj
+
+
+def x() -> torch.Tensor:
+    return torch.randn(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def test_without_norm_and_with_a_constant_activation_it_is_lora():
+    settings = {"r": 3, "lora_alpha": 5, "lora_dropout": 0.0, "target_modules": ["q_proj"]}
+    dual = layer_of(adapted(DualLoraConfig(**settings, use_norm=False, activation="one")))
+    lora = layer_of(adapted(LoraConfig(**settings)))
+    with torch.no_grad():
+        lora.lora_A["default"].weight.copy_(dual.dual_lora_spaces["default"].weight[:3])
+        lora.lora_B["default"].weight.copy_(dual.dual_lora_up["default"].weight)
+    torch.testing.assert_close(dual(x()), lora(x()), rtol=1e-12, atol=1e-12)
+
+
+def test_without_norm_and_with_a_constant_activation_it_merges_and_unmerges():
+    config = DualLoraConfig(r=3, lora_alpha=5, target_modules=["q_proj"], use_norm=False, activation="one")
+    model = adapted(config).eval()
+    before, weight = layer_of(model)(x()), layer_of(model).base_layer.weight.clone()
+    model.merge_adapter(safe_merge=True)
+    assert layer_of(model).merged
+    torch.testing.assert_close(layer_of(model)(x()), before)
+    assert not torch.allclose(layer_of(model).base_layer.weight, weight)
+    model.unmerge_adapter()
+    torch.testing.assert_close(layer_of(model).base_layer.weight, weight)
+
+
+def test_the_task_space_alone_decides_which_skills_answer():
+    """Where T x is not positive, the skill is silent whatever its size (paper 3.4.2)."""
+    layer = layer_of(adapted(DualLoraConfig(r=3, lora_dropout=0.0, target_modules=["q_proj"])))
+    with torch.no_grad():
+        layer.dual_lora_spaces["default"].weight[3:] = 0
+    assert torch.equal(layer(x()), layer.base_layer(x()))
+
+
+def test_the_norm_makes_the_skill_features_independent_of_the_size_of_s():
+    layer = layer_of(adapted(DualLoraConfig(r=4, target_modules=["q_proj"])).eval())
+    before = layer(x())
+    with torch.no_grad():
+        layer.dual_lora_spaces["default"].weight[:4] *= 1000
+    torch.testing.assert_close(layer(x()), before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("targets", [["q_proj"], r"q_.*", "all-linear"])
+def test_targets_are_a_list_a_regex_or_all_linear_layers(targets):
+    parts = adapter_parameters(adapted(DualLoraConfig(r=2, target_modules=targets)))
+    found = {name.split(".")[2] for name in parts}
+    assert found == ({"q_proj", "k_proj"} if targets == "all-linear" else {"q_proj"})
+
+
+def test_rank_and_alpha_patterns_hold_for_the_layers_they_name():
+    config = DualLoraConfig(
+        r=4, lora_alpha=8, target_modules=["q_proj", "k_proj"], rank_pattern={"k_proj": 2}, alpha_pattern={"k_proj": 6}
+    )
+    model = get_peft_model(base(), config).base_model.model
+    assert model.q_proj.dual_lora_spaces["default"].weight.shape == (8, 6)
+    assert model.k_proj.dual_lora_spaces["default"].weight.shape == (4, 6)
+    assert (model.q_proj.scaling["default"], model.k_proj.scaling["default"]) == (2, 3)
+
+
+def test_excluded_and_saved_modules_are_peft_s(tmp_path):
+    config = DualLoraConfig(r=2, target_modules="all-linear", exclude_modules=["k_proj"], modules_to_save=["norm"])
+    model = adapted(config)
+    with torch.no_grad():
+        model.base_model.model.norm.modules_to_save["default"].weight.fill_(7)
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(base(), str(tmp_path)).base_model.model
+    assert isinstance(again.k_proj, nn.Linear)
+    assert torch.equal(again.norm.weight, torch.full((4,), 7.0, dtype=torch.float64))
+
+
+def test_one_tensor_in_the_model_is_skill_and_task_in_the_file():
+    model = adapted(DualLoraConfig(r=3, target_modules=["q_proj"]))
+    saved = get_peft_model_state_dict(model)
+    whole = layer_of(model).dual_lora_spaces["default"].weight
+    assert torch.equal(saved["base_model.model.q_proj.dual_lora_skill.weight"], whole[:3])
+    assert torch.equal(saved["base_model.model.q_proj.dual_lora_task.weight"], whole[3:])
+    assert not any("spaces" in name for name in saved)
+
+
+@pytest.mark.parametrize("lost", ["skill", "task"])
+def test_a_file_without_one_of_the_halves_is_refused(tmp_path, lost):
+    adapted(DualLoraConfig(r=3, target_modules=["q_proj"])).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({n: t for n, t in load_file(file).items() if lost not in n}, file)
+    with pytest.raises(ValueError, match=f"dual_lora_{lost}"):
+        PeftModel.from_pretrained(base(), str(tmp_path))
+
+
+def test_partitioned_weights_are_not_saved_in_silence():
+    model = adapted(DualLoraConfig(r=3, target_modules=["q_proj"]))
+    shards = {n: t.flatten()[:0] for n, t in model.state_dict().items()}
+    with pytest.raises(ValueError, match="gather them before saving"):
+        get_peft_model_state_dict(model, state_dict=shards)
+
+
+def test_parameters_are_found_by_asking_layers_not_by_their_names():
+    class Misleading(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dual_lora_up = nn.Linear(3, 3)
+            self.q_proj = nn.Linear(3, 3)
+
+    model = get_peft_model(Misleading(), DualLoraConfig(r=2, target_modules=["q_proj"]))
+    found = adapter_parameters(model)
+    assert found
+    assert all(".q_proj." in name for name in found)
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == set(found)
+    layer = model.base_model.model.q_proj
+    assert dict(layer.adapter_parameters("default")).keys() == {n.split("q_proj.")[1] for n in found}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: method("dual-lora"), "unknown adapter method 'dual-lora'; known: lora, dual_lora, lora_moe, rode"),
+        (lambda: DualLoraConfig(r=0), "DualLoraConfig: r must be a whole number of at least 1, got 0"),
+        (lambda: DualLoraConfig(rank_pattern={"q": 0}), "rank_pattern 'q' must be a whole number"),
+        (lambda: DualLoraConfig(lora_dropout=1.0), "lora_dropout must be in"),
+        (lambda: DualLoraConfig(activation="rely"), "activation must be one of relu, none"),
+        (lambda: LoraMoeConfig(r=6), "rank 6 must divide by num_experts = 4"),
+        (lambda: LoraMoeConfig(num_experts=0), "num_experts must be at least 1"),
+        (lambda: LoraMoeConfig(r=6, num_experts=2, ranks=[3, 4]), "2 positive numbers that sum to r = 6"),
+        (lambda: LoraMoeConfig(routing="top_k", top_k=5), "top_k must be between 1 and num_experts = 4"),
+        (lambda: LoraMoeConfig(routing="dense"), "routing must be softmax or top_k"),
+        (lambda: RodeConfig(r=64, ranks=[8, 8]), "sum to r = 64"),
+        (lambda: RodeConfig(r=4, ranks=[]), "sum to r = 4"),
+        (lambda: adapted(DualLoraConfig(target_modules=["q_pro"])), "'q_pro' matches no module .*: q_proj"),
+        (lambda: adapted(RodeConfig(target_modules="x_.*")), "'x_.*' matches no module"),
+        (lambda: adapted(RodeConfig(target_modules=["q_proj", "z"])), "'z' matches no module"),
+        (lambda: check_targets(base(), LoraConfig(target_modules=["kproj"])), "'kproj' matches no module .*: k_proj"),
+        (lambda: adapted(DualLoraConfig(target_modules=["norm"])), "norm, a LayerNorm; only Linear layers"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(make, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "lora"])
+def test_defaults_are_the_papers_downstream_regime(name):
+    """Paper 4.1: rank 64 and scaling 128 for every method; dropout 0.05."""
+    config = METHODS[name]()
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (64, 128, 0.05)  # type: ignore[attr-defined]

@@ -1,0 +1,133 @@
+"""The algebra of LoRA-MoE and RoDE, and what can be read from their routers."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from components.adapters import DualLoraConfig, LoraMoeConfig, RodeConfig, RouterWeights, adapter_parameters
+
+COMMON = {"lora_alpha": 6, "lora_dropout": 0.0, "target_modules": ["q_proj"]}
+
+
+def adapted(config) -> nn.Module:
+    torch.manual_seed(2)
+    model = get_peft_model(nn.ModuleDict({"q_proj": nn.Linear(6, 4)}).double(), config)
+    generator = torch.Generator().manual_seed(8)
+    with torch.no_grad():
+        for parameter in adapter_parameters(model).values():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return model
+
+
+def layer_of(model):
+    return model.base_model.model["q_proj"]
+
+
+def x(rows: int = 5) -> torch.Tensor:
+    return torch.randn(rows, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def set_gates(layer, logits: torch.Tensor) -> None:
+    """Make the router's logits for the input of ones (6,) the given ones."""
+    with torch.no_grad():
+        layer.expert_in["default"].weight[-len(logits) :] = logits[:, None] / 6
+
+
+def test_one_expert_is_lora_and_merges():
+    moe_model = adapted(LoraMoeConfig(r=3, num_experts=1, **COMMON))
+    moe, lora = layer_of(moe_model), layer_of(adapted(LoraConfig(r=3, **COMMON)))
+    with torch.no_grad():
+        lora.lora_A["default"].weight.copy_(moe.expert_in["default"].weight[:3])
+        lora.lora_B["default"].weight.copy_(moe.expert_up["default"].weight)
+    torch.testing.assert_close(moe(x()), lora(x()), rtol=1e-12, atol=1e-12)
+    moe_model.merge_adapter()
+    torch.testing.assert_close(moe(x()), lora(x()), rtol=1e-12, atol=1e-12)
+
+
+def test_top_k_of_all_experts_equals_softmax():
+    dense = layer_of(adapted(LoraMoeConfig(r=8, num_experts=4, **COMMON)))
+    sparse = layer_of(adapted(LoraMoeConfig(r=8, num_experts=4, routing="top_k", top_k=4, **COMMON)))
+    torch.testing.assert_close(sparse(x()), dense(x()), rtol=1e-12, atol=1e-12)
+
+
+def test_top_1_uses_the_best_expert_alone():
+    layer = layer_of(adapted(LoraMoeConfig(r=4, num_experts=2, routing="top_k", top_k=1, **COMMON)))
+    set_gates(layer, torch.tensor([0.1, 0.4], dtype=torch.float64))
+    ones = torch.ones(1, 6, dtype=torch.float64)
+    down, up = layer.expert_in["default"].weight[2:4], layer.expert_up["default"].weight[:, 2:]
+    expected = layer.base_layer(ones) + 6 / 4 * ones @ down.T @ up.T
+    torch.testing.assert_close(layer(ones), expected)
+
+
+def test_rode_with_an_all_positive_router_equals_a_weighted_sum():
+    layer = layer_of(adapted(RodeConfig(r=6, ranks=[1, 2, 3], **COMMON)))
+    gates = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+    set_gates(layer, gates)
+    ones = torch.ones(1, 6, dtype=torch.float64)
+    expected, start = layer.base_layer(ones), 0
+    for gate, rank in zip(gates, (1, 2, 3), strict=True):
+        rows = slice(start, start + rank)
+        down, up = layer.expert_in["default"].weight[rows], layer.expert_up["default"].weight[:, rows]
+        expected, start = expected + gate * (6 / 6) * ones @ down.T @ up.T, start + rank
+    torch.testing.assert_close(layer(ones), expected)
+
+
+def test_rode_with_an_all_negative_router_is_the_base():
+    layer = layer_of(adapted(RodeConfig(r=6, ranks=[1, 2, 3], **COMMON)))
+    set_gates(layer, torch.tensor([-0.5, -2.0, 0.0], dtype=torch.float64))
+    ones = torch.ones(1, 6, dtype=torch.float64)
+    assert torch.equal(layer(ones), layer.base_layer(ones))
+
+
+def test_load_and_share_of_switched_off_experts_can_be_read():
+    model = adapted(RodeConfig(r=6, ranks=[1, 2, 3], **COMMON))
+    layer = layer_of(model)
+    set_gates(layer, torch.tensor([1.0, -1.0, 3.0], dtype=torch.float64))
+    ones = torch.ones(2, 6, dtype=torch.float64)
+    with RouterWeights(model) as routed:
+        layer(ones)
+        layer(-ones)
+    (load,), (off,) = routed.load().values(), routed.share_off().values()
+    torch.testing.assert_close(load, torch.tensor([0.5, 0.5, 1.5], dtype=torch.float64))
+    assert off.tolist() == [0.5, 0.5, 0.5]
+    with RouterWeights(model) as routed:
+        pass
+    layer(ones)  # the hooks are gone
+    assert not routed.layers
+
+
+def test_top_k_switches_exactly_the_others_off():
+    model = adapted(LoraMoeConfig(r=8, num_experts=4, routing="top_k", top_k=3, **COMMON))
+    with RouterWeights(model) as routed:
+        layer_of(model)(x(50))
+    ((weights,),) = routed.layers.values()
+    assert ((weights > 0).sum(dim=-1) == 3).all()
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(50, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("logits", "expected"), [([50.0, 0.0, 0.0, 0.0], 4.0), ([0.0, 0.0, 0.0, 0.0], 1.0)])
+def test_balance_loss_is_one_when_even_and_the_number_of_experts_when_one_takes_all(logits, expected):
+    model = adapted(LoraMoeConfig(r=8, num_experts=4, **COMMON))
+    set_gates(layer_of(model), torch.tensor(logits, dtype=torch.float64))
+    with RouterWeights(model) as routed:
+        layer_of(model)(torch.ones(3, 6, dtype=torch.float64))
+    assert routed.balance_loss().item() == pytest.approx(expected)
+
+
+def test_balance_loss_trains_the_router():
+    model = adapted(LoraMoeConfig(r=8, num_experts=4, **COMMON))
+    with RouterWeights(model) as routed:
+        layer_of(model)(x())
+    routed.balance_loss().backward()
+    gradient = layer_of(model).expert_in["default"].weight.grad
+    assert gradient[8:].abs().sum() > 0
+    assert gradient[:8].abs().sum() == 0
+
+
+def test_balance_loss_without_experts_is_refused():
+    model = adapted(DualLoraConfig(r=2, **COMMON))
+    with RouterWeights(model) as routed:
+        layer_of(model)(x())
+    with pytest.raises(ValueError, match="no router has run"):
+        routed.balance_loss()

@@ -1,0 +1,88 @@
+"""Batched answers equal one-at-a-time `generate` in fp32, on a tiny LLaVA with random weights."""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from components.evaluation import answering
+from components.evaluation.question import Question
+from components.model.assemble import Assistant
+from components.model.vision_input import pixel_values
+
+SETTINGS = {"max_new_tokens": 24, "max_pixels": 10_000}
+NUM_IMAGES = 4
+Draw = Callable[[int], bytes]
+
+
+@pytest.fixture(scope="module")
+def asked(picture: Draw) -> list[Question]:
+    """Three questions on each of four images, of different lengths, and six without an image."""
+    random = np.random.default_rng(5)
+    questions = []
+    for number in range(18):
+        text = " ".join(f"word{word}" for word in random.integers(0, 60, size=random.integers(1, 9)))
+        shown = number % 6
+        image = picture(shown) if shown < NUM_IMAGES else None
+        questions.append(
+            Question(str(number), "x", "chat", text, (), image=image, image_hash=f"{shown}" if image else None)
+        )
+    return questions
+
+
+@pytest.fixture(scope="module")
+def expected(assistant: Assistant, asked: list[Question]) -> list[str]:
+    return [alone(assistant, question) for question in asked]
+
+
+def alone(assistant: Assistant, question: Question) -> str:
+    ids = assistant.encoder.prompt(question.text, question.image is not None)
+    inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+    if question.image is not None:
+        image = Image.open(io.BytesIO(question.image)).convert("RGB")
+        inputs["pixel_values"] = pixel_values([image], assistant.image_processor, "pad")
+    tokens = assistant.model.generate(**inputs, do_sample=False, max_new_tokens=SETTINGS["max_new_tokens"])
+    return assistant.tokenizer.decode(tokens[0, len(ids) :], skip_special_tokens=True).strip()
+
+
+def test_expected_answers_are_of_all_kinds(expected: list[str]) -> None:
+    """Otherwise the comparison below could not fail."""
+    lengths = {len(text.split()) for text in expected}
+    assert min(lengths) < SETTINGS["max_new_tokens"] == max(lengths)
+    assert len(set(expected)) > 6
+
+
+@pytest.mark.parametrize("batch", [1, 5, 64])
+def test_batched_answers_equal_generate_alone(
+    assistant: Assistant, asked: list[Question], expected: list[str], batch: int
+) -> None:
+    assert answering.answer(assistant, asked, batch=batch, **SETTINGS) == expected
+
+
+def test_image_changes_the_answer(assistant: Assistant, picture: Draw) -> None:
+    here, other = (Question("1", "x", "chat", "word1", (), image=picture(n), image_hash=str(n)) for n in (1, 2))
+    first, second = answering.answer(assistant, [here, other], batch=8, **SETTINGS)
+    assert first != second
+
+
+def test_one_image_is_read_once_for_all_its_questions(
+    assistant: Assistant, asked: list[Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    tower = assistant.model.model.vision_tower
+    monkeypatch.setattr(tower, "forward", lambda *a, _f=tower.forward, **k: read.append(len(a[0])) or _f(*a, **k))
+    answering.answer(assistant, asked, batch=64, **SETTINGS)
+    assert read == [NUM_IMAGES]
+
+
+def test_batches_hold_no_more_questions_than_allowed(assistant: Assistant, asked: list[Question]) -> None:
+    sizes = [len(batch) for batch in answering.answers_by_batch(assistant, asked, batch=5, **SETTINGS)]
+    assert max(sizes) <= 5
+    assert sum(sizes) == len(asked)
+
+
+def test_no_question_gives_no_answer(assistant: Assistant) -> None:
+    assert answering.answer(assistant, [], batch=5, **SETTINGS) == []

@@ -1,0 +1,185 @@
+"""The stage itself on a tiny model with random weights: what it writes, and that a killed one goes on."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from components.data import splits, tasks
+from components.data.schema import Row
+from components.data.shards import ShardWriter
+from components.errors import UserError
+from components.evaluation import answering
+from components.files import write_json
+from components.model import assemble
+from components.model.base import load_base, save_base
+from components.params import Params, load_params
+from pipelines import evaluate
+
+REPOSITORY = Path(__file__).parents[2]
+NUM_TEST = 4  # dishes; two photos each
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    changes: dict[str, Any] = {
+        "evaluate": {"max_new_tokens": 6, "batch": 4, "bootstrap": 100, "samples_shown": 3},
+        "vce": {"levels": [-2, -3], "num_heads": 2},
+    }
+    tree = load_params(REPOSITORY / "params.yaml").model_dump()
+    for section, values in changes.items():
+        tree[section] |= values
+    return Params.model_validate(tree)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: Any, assistant: Any, picture: Callable[[int], bytes], params: Params) -> Path:
+    """Base, two sets of parts, prepared sources and their splits, as the earlier stages leave them."""
+    root = tmp_path_factory.mktemp("workspace")
+    base = root / evaluate.BASE
+    base.mkdir(parents=True)
+    save_base(base, deepcopy(assistant.model), assistant.tokenizer, assistant.image_processor, "tiny", "tiny")
+    for folder, adapter in ((evaluate.PRETRAIN, None), (evaluate.FINETUNE, params.adapter)):
+        (root / folder).mkdir(parents=True)
+        held = load_base(base)
+        model, wrapped = assemble.build(held, params.vce, adapter)
+        weights = {n: p.detach().normal_(std=0.3) for n, p in model.named_parameters() if p.requires_grad}
+        settings = {
+            "base": held.reference,
+            "vce": params.vce.model_dump(),
+            "adapter": adapter.model_dump() if adapter else None,
+        }
+        assemble.save_parts(root / folder, settings, weights, wrapped)
+    for source, rows in {
+        "unifood": dishes(picture),
+        "scienceqa": choices(picture),
+        "flickr30k": captions(picture),
+    }.items():
+        write_source(root / evaluate.PREPARED / source, rows)
+    assignments = [
+        {"source": source, "row": row, "split": "test" if row < 2 * NUM_TEST else "train"}
+        for source, count in (("unifood", 2 * NUM_TEST + 3), ("scienceqa", 4), ("flickr30k", 3))
+        for row in range(count)
+    ]
+    path = root / evaluate.ASSIGNMENTS
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(assignments, splits.SCHEMA), path)
+    return root
+
+
+def write_source(folder: Path, rows: list[Row]) -> None:
+    folder.mkdir(parents=True)
+    writer = ShardWriter(folder, 10**6)
+    for row in rows:
+        writer.add(row)
+    writer.close()
+    write_json(folder / "manifest.json", {"shards": writer.shards, "digest": "d"})
+
+
+def dishes(picture: Callable[[int], bytes]) -> list[Row]:
+    def dish(number: int) -> Row:
+        name = f"dish{number // 2}"
+        nutrition = {field: 100.0 + 10 * number for field in tasks.NUTRITION_FIELDS}
+        samples = [
+            tasks.ingredients_sample(f"{number}i", ["word1", f"word{number}"]),
+            tasks.recipe_sample(f"{number}r", "word1 word2 word3"),
+            tasks.nutrition_sample(f"{number}n", nutrition),
+        ]
+        return Row(name, samples, image=picture(number), image_hash=f"unifood{number}")
+
+    return [dish(number) for number in range(2 * NUM_TEST + 3)]
+
+
+def choices(picture: Callable[[int], bytes]) -> list[Row]:
+    shown = [
+        Row(f"q{n}", [tasks.choice_sample(f"{n}", "word4", ["word1", "word2"], n % 2)], picture(n + 50), f"choice{n}")
+        for n in range(3)
+    ]
+    return [*shown, Row("q9", [tasks.choice_sample("9", "word5", ["word1", "word2"], 0, image=False)])]
+
+
+def captions(picture: Callable[[int], bytes]) -> list[Row]:
+    return [
+        Row(f"p{n}", [tasks.caption_sample(f"{n}#{k}", f"word{k}") for k in range(5)], picture(n + 80), f"caption{n}")
+        for n in range(3)
+    ]
+
+
+@pytest.fixture
+def inside(workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / "home"))
+    return workspace / evaluate.OUT
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_stage_goes_on_after_a_kill_and_writes_what_the_report_reads(
+    inside: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: Counter[str] = Counter()
+    decode = answering.decode_greedily
+
+    def counted(*arguments: Any) -> list[list[int]]:
+        if given["batches"] == 9:
+            given["batches"] += 1
+            raise Killed
+        answers = decode(*arguments)
+        given["batches"] += 1
+        given["answers"] += len(answers)
+        return answers
+
+    monkeypatch.setattr(answering, "decode_greedily", counted)
+    with pytest.raises(Killed):
+        evaluate.run(params)
+    assert not (inside / "metrics.json").exists()
+    evaluate.run(params)
+
+    asked, blind = 3 * 2 * NUM_TEST + 4 + 3, 3 * 2 * NUM_TEST + 3 + 3
+    # Nothing was asked twice: not after the kill, and not in the blind row, whose questions read alike for all images.
+    assert given["answers"] == 3 * asked
+    table = pq.read_table(inside / "answers.parquet").to_pylist()
+    rows = Counter(line["row"] for line in table)
+    assert rows == {"base": asked, "pretrain": asked, "finetune": asked, "blind": blind, "mean": 2 * NUM_TEST}
+
+    metrics = json.loads((inside / "metrics.json").read_text())
+    assert list(metrics) == ["base", "pretrain", "finetune", "blind", "mean", "differences"]
+    for row in ("base", "pretrain", "finetune", "blind"):
+        assert list(metrics[row]) == ["ingredients", "recipe", "nutrition", "choice", "caption"]
+        mine = [line["score"] for line in table if line["row"] == row and line["task"] == "ingredients"]
+        assert metrics[row]["ingredients"]["iou"] == pytest.approx(sum(mine) / len(mine))
+    assert metrics["mean"]["nutrition"]["mass"] == pytest.approx(100 * 55 / 135)  # 190 told, 100 to 170 true
+
+    compared = metrics["differences"]["nutrition.pmae finetune - mean"]
+    assert compared["value"] == pytest.approx(
+        metrics["finetune"]["nutrition"]["pmae"] - metrics["mean"]["nutrition"]["pmae"]
+    )
+    assert compared["low"] <= compared["value"] <= compared["high"]
+
+    samples = json.loads((inside / "insight" / "samples.json").read_text())
+    assert [len(sample["items"]) for sample in samples] == [3, 1, 1]
+    for sample in samples:
+        assert Image.open(inside / "insight" / sample["image"]).size == (26, 20)
+        assert Image.open(inside / "insight" / sample["heat_map"]).width >= 512
+        for item in sample["items"]:
+            assert {"base", "pretrain", "finetune", "blind"} <= set(item["answers"])
+    layers = (inside / "insight" / "entropy.csv").read_text().splitlines()
+    assert layers[0] == "layer,task,before,after,zero_share,silent_share"
+    assert len(layers) == 1 + 2 * 2 * 5  # q and v of two blocks, five tasks
+    assert (inside / "plots" / "choice.csv").read_text().splitlines()[0] == "actual,predicted"
+
+
+def test_benchmarks_without_a_test_question_are_told_in_one_line(inside: Path, params: Params) -> None:
+    section = params.evaluate.model_copy(update={"benchmarks": ["flickr30k"]})
+    recipe = params.finetune.model_copy(update={"sources": ["unifood"]})
+    with pytest.raises(UserError, match=r"evaluate\.benchmarks \(flickr30k\), only ingredients, nutrition, recipe"):
+        evaluate.run(params.model_copy(update={"evaluate": section, "finetune": recipe}))

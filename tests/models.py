@@ -1,0 +1,73 @@
+"""Tiny real models, made from configurations in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers import PreTrainedTokenizerFast
+
+from components.data.conversation import SYSTEM
+from components.model.base import compose, save_base
+
+SPECIALS = ["<pad>", "<s>", "</s>", "<image>"]
+
+
+def tiny_tokenizer() -> Any:
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore
+    core.decoder = decoders.ByteLevel()  # pyright: ignore
+    texts = [f"{SYSTEM} USER: What is on the plate?\n ASSISTANT: Rice and beans. rice beans"] * 20
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    core.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=360, special_tokens=SPECIALS, initial_alphabet=alphabet)
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["<image>"],
+    )
+
+
+def tiny_pieces(seed: int = 0) -> tuple[Any, Any, Any, Any]:
+    """Encoder (16 pixels, 4 patches, 4 layers), language model (2 layers), tokenizer, image processor."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    vision = CLIPVisionModel(
+        CLIPVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            image_size=16,
+            patch_size=8,
+        )
+    )
+    language = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=512,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+        )
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    return vision, language, tokenizer, processor
+
+
+def write_tiny_base(folder: Path, seed: int = 0) -> Path:
+    """A base folder as the stage `base` writes it."""
+    vision, language, tokenizer, processor = tiny_pieces(seed)
+    folder.mkdir(parents=True)
+    save_base(folder, compose(vision, language, tokenizer, seed), tokenizer, processor, "compose", "tests")
+    return folder

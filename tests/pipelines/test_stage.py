@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from components.errors import UserError
+from pipelines import stage
+
+
+def raising(error: BaseException) -> object:
+    def work() -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (UserError("params.yaml: x must be y"), 2, "error: params.yaml: x must be y\n"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(errno.ENOSPC, "no space", "/data/x"), 2, "error: /data/x: no space left on device"),
+        (OSError(errno.EADDRINUSE, "in use"), 2, "address already in use"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(
+    error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage.guarded(raising(error)) == code  # pyright: ignore
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+def test_our_own_mistakes_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        stage.guarded(lambda: 1 / 0)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from components.errors import UserError
+from components.report.charts import difference_chart, loss_chart
+from components.report.drawing import alone, ticks
+from components.report.entropy import entropy_chart, layer_entropies, layer_name, sentence, zero_share
+from components.report.results import differences
+
+ENTRY = {"value": -2.0, "low": -4.0, "high": -1.0, "confidence": 0.95}
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-31.8, 65.7), (0, 5.43), (1, 75), (1, 8000), (0.001, 0.0042)])
+def test_ticks_are_few_and_inside(low: float, high: float) -> None:
+    marks = ticks(low, high)
+    assert 2 <= len(marks) <= 6
+    assert all(low - 1e-9 <= mark <= high + 1e-9 for mark in marks)
+    assert marks == sorted(set(marks))
+
+
+def test_ticks_of_nothing_are_one() -> None:
+    assert ticks(3, 3) == [3]
+
+
+def test_loss_chart_survives_gaps_and_spikes() -> None:
+    log = [{"step": step, "loss": 5 - step / 100} for step in range(1, 200)]
+    log[50] = {"step": 51, "loss": math.nan}
+    log[60] = {"step": 61, "loss": 1e6}
+    del log[70]["loss"]
+    svg = loss_chart(log, "stage")
+    assert svg is not None
+    ET.fromstring(svg)
+    heights = [float(y) for y in re.findall(r"[ML][\d.-]+ ([\d.-]+)", svg)]
+    assert all(0 <= y <= 200 for y in heights), "a spike must not leave the panel"
+    assert max(heights) - min(heights) > 60, "nor flatten the rest"
+
+
+def test_loss_chart_needs_two_points() -> None:
+    assert loss_chart([{"step": 1, "loss": 2.0}], "stage") is None
+
+
+def test_difference_chart_puts_zero_between_the_sides() -> None:
+    entries = differences(
+        {
+            "differences": {
+                "nutrition.pmae finetune - mean": ENTRY,
+                "recipe.bleu finetune - blind": ENTRY | {"high": 3.0},
+            }
+        }
+    )
+    svg = difference_chart(entries)
+    assert svg is not None
+    tree = ET.fromstring(svg)
+    zero = float(next(line for line in tree.iter("line") if line.get("class") == "rest").attrib["x1"])
+    first, second = (float(dot.attrib["cx"]) for dot in tree.iter("circle"))
+    assert first < zero
+    assert second < zero
+    assert [dot.get("class") for dot in tree.iter("circle")] == ["dot", "dot weak"]
+
+
+def test_difference_chart_has_no_place_for_ratios() -> None:
+    entries = differences({"differences": {"ingredients.iou finetune / blind": ENTRY}})
+    assert difference_chart(entries) is None
+
+
+def test_chart_alone_is_svg_with_its_colours() -> None:
+    svg = loss_chart([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}], 'a "stage" & more')
+    assert svg is not None
+    tree = ET.fromstring(alone(svg))
+    assert tree.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "prefers-color-scheme" in alone(svg)
+
+
+def test_entropies_are_means_over_tasks() -> None:
+    rows = [
+        {"layer": "layers.0.self_attn.q_proj", "task": "recipe", "before": "2", "after": "1", "zero_share": "0.25"},
+        {"layer": "layers.0.self_attn.q_proj", "task": "caption", "before": "4", "after": "2", "zero_share": "0.75"},
+        {"layer": "layers.1.self_attn.q_proj", "task": "caption", "before": "3", "after": "nan", "zero_share": "nan"},
+    ]
+    entries = layer_entropies(rows)
+    assert [(entry.layer, entry.skill, entry.rectified) for entry in entries] == [("0 q", 3.0, 1.5)]
+    assert sentence(entries).startswith("The rectified skill space has lower entropy, as in the paper: mean 1.50")
+    assert "50\u00a0% of the task units" in (zero_share(rows) or "")
+    ET.fromstring(entropy_chart(entries))
+
+
+def test_higher_rectified_entropy_is_said_to_differ_from_the_paper() -> None:
+    entries = layer_entropies([{"layer": "0", "before": "1", "after": "2"}])
+    assert "not lower entropy, unlike in the paper" in sentence(entries)
+
+
+def test_entropy_without_its_columns_names_them() -> None:
+    with pytest.raises(UserError, match="has no column before, after; run: dvc repro evaluate"):
+        layer_entropies([{"layer": "0"}])
+
+
+def test_layer_name_is_short() -> None:
+    assert layer_name("base_model.model.model.layers.3.self_attn.q_proj") == "3 q"
+    assert layer_name("odd") == "odd"

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from components.params import validate_params
+from components.report.ledger import Here, LedgerRow, PublishedTable, changed, ledger, read_published
+
+PROFILE = {"profile": "llava-1.5-7b", "base": {"kind": "checkpoint"}, "adapter": {"rank": 64}}
+
+
+def table(name: str) -> PublishedTable:
+    return next(table for table in read_published() if table.id == name)
+
+
+def rows(name: str, here: Here) -> dict[str, LedgerRow]:
+    return {row.name: row for row in ledger([table(name)], here)[0].rows}
+
+
+@pytest.fixture
+def big(here: Here) -> Here:
+    """A run of the paper's base and rank."""
+    settings = {"profile": "llava-1.5-7b", "base.kind": "checkpoint", "adapter.rank": 64}
+    tree = changed(here.params.model_dump(), settings)
+    return replace(here, params=validate_params(tree), profiles={"llava-1.5-7b": PROFILE}, run="feedface" * 8)
+
+
+def test_published_holds_every_printed_figure() -> None:
+    counts = {table.id: sum(v is not None for row in table.rows for v in row.values) for table in read_published()}
+    assert counts == {
+        "unifood": 60,
+        "scienceqa": 6,
+        "flickr30k": 12,
+        "parts": 16,
+        "design": 20,
+        "anchor": 20,
+        "rank": 24,
+        "size": 7,
+        "time": 4,
+        "general": 18,
+        "vlora": 6,
+    }
+
+
+def test_published_rows_are_as_long_as_their_headings() -> None:
+    for printed in read_published():
+        assert {len(row.values) for row in printed.rows} == {len(printed.columns)}, printed.id
+
+
+def test_published_tables_agree_where_the_paper_repeats_itself() -> None:
+    """Tables 1 and 3 print the same runs (Dual-LoRA paper)."""
+    first = {row.name: row.values for row in table("unifood").rows}
+    third = {row.name: row.values for row in table("parts").rows}
+    assert third["Dual-LoRA only"] == first["Dual-LoRA"][:4]
+    assert third["both"] == first["Dual-LoRA + VCE"][:4]
+    assert third["neither (LoRA)"] == first["LoRA"][:4]
+
+
+def test_tiny_run_is_never_put_in_a_published_figure_s_place(here: Here) -> None:
+    here = replace(here, profiles={"llava-1.5-7b": PROFILE})
+    found = rows("unifood", here)
+    ours = found["Dual-LoRA + VCE"]
+    assert ours.state == "not measured here"
+    assert ours.measured is None
+    assert ours.orientation is not None
+    assert ours.orientation[0] == "78.1"
+    assert found["Dual-LoRA"].orientation is None, "another method than this run's"
+
+
+def test_command_sets_the_method(here: Here) -> None:
+    here = replace(here, profiles={"llava-1.5-7b": PROFILE})
+    expected = "lea profile llava-1.5-7b && dvc exp run -S adapter.kind=lora -S vce.enabled=false"
+    assert rows("unifood", here)["LoRA"].detail == expected
+
+
+def test_run_of_the_paper_s_setting_is_measured_here(big: Here) -> None:
+    row = rows("unifood", big)["Dual-LoRA + VCE"]
+    assert row.state == "measured here"
+    assert row.measured is not None
+    assert row.measured[0] == "78.1"
+    assert "feedfacefeed" in row.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "reason"),
+    [
+        ("unifood", "Dual-LoRA", "no profile llava-1.5-7b"),
+        ("scienceqa", "Dual-LoRA", "no benchmark scienceqa"),
+        ("general", "LLaVA-1.5", "trains the whole language model"),
+        ("design", "one switch only (first row)", "lost which switch"),
+    ],
+)
+def test_what_this_version_lacks_is_said_instead_of_a_command(here: Here, name: str, row: str, reason: str) -> None:
+    found = rows(name, here)[row]
+    assert found.state == "not measurable in this project"
+    assert reason in found.detail
+
+
+def test_settings_this_version_does_not_know_are_no_command(here: Here) -> None:
+    unknown = table("unifood").rows[0].model_copy(update={"settings": {"adapter.kind": "unheard_of"}})
+    printed = table("unifood").model_copy(update={"rows": [unknown], "profile": None})
+    row = ledger([printed], here)[0].rows[0]
+    assert row.state == "not measurable in this project"
+    assert "adapter.kind" in row.detail
+
+
+def test_settings_are_judged_on_the_profile_s_levels(here: Here) -> None:
+    levels = {"vce": {"levels": [-2, -8, -14, -20], "anchor": -2}}
+    here = replace(here, profiles={"llava-1.5-7b": PROFILE | levels})
+    assert rows("anchor", here)["layer -8"].state == "not measured here"
+
+
+def test_summary_counts_figures_by_state(here: Here) -> None:
+    assert ledger([table("unifood")], here)[0].summary == "60 not measurable in this project"

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.errors import UserError
+from components.params import Params
+from pipelines import report
+
+
+def test_stage_replaces_the_report_and_names_it(
+    run: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run)
+    (run / "report").mkdir()
+    (run / "report/old.txt").write_text("old")
+    report.run(params)
+    assert sorted(path.name for path in (run / "report").iterdir()) == ["images", "report.html", "report.md"]
+    assert capsys.readouterr().out == "report: report/report.html, report/report.md\n"
+
+
+def test_stage_writes_the_same_bytes_again(run: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    report.run(params)
+    first = (run / "report/report.html").read_bytes()
+    report.run(params)
+    assert (run / "report/report.html").read_bytes() == first
+
+
+def test_stage_that_fails_leaves_the_old_report(run: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    report.run(params)
+    (run / "evaluation/insight/entropy.csv").write_text("layer\n0\n")
+    with pytest.raises(UserError, match="entropy"):
+        report.run(params)
+    assert (run / "report/report.html").is_file()

@@ -1,0 +1,98 @@
+import json
+import socket
+
+import pytest
+
+from components.tracking import runs, store
+from components.tracking.runs import RunRecord, flat_params, sync_training
+
+
+@pytest.fixture
+def record(workspace) -> RunRecord:
+    folder = workspace.root / "run"
+    folder.mkdir()
+    write_steps(folder, 6)
+    return RunRecord("finetune-abc", "finetune", {"adapter.rank": 8}, {"unifood": "f" * 64}, folder)
+
+
+def write_steps(folder, count: int) -> None:
+    learnt = [{"step": step, "loss": 1 / step, "note": "text", "odd": float("nan")} for step in range(1, count + 1)]
+    took = [{"step": step, "time": 1.7e9 + step, "seconds": 0.5} for step in range(1, count + 1)]
+    for name, lines in (("metrics.jsonl", learnt), ("timings.jsonl", took)):
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def sent() -> tuple[list[int], object]:
+    """Steps of the loss as the store has them, and the one run."""
+    client = store.connect()
+    [run] = client.search_runs([store.experiment_id(client)])
+    return [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")], run
+
+
+def test_steps_are_sent_as_far_as_a_checkpoint_covers_them(record):
+    assert sync_training(record, through=4)
+    steps, run = sent()
+    assert steps == [1, 2, 3, 4]
+    assert run.info.status == "RUNNING"
+    assert sync_training(record, finished=True)
+    steps, run = sent()
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["seconds"] == 0.5
+    assert "note" not in run.data.metrics
+
+
+def test_sending_twice_sends_once(record):
+    for _ in range(3):
+        assert sync_training(record)
+    assert sent()[0] == [1, 2, 3, 4, 5, 6]
+
+
+def test_run_tells_params_data_and_origin(record, workspace):
+    (workspace.root / "dvc.lock").write_text("lock")
+    sync_training(record)
+    _, run = sent()
+    assert run.data.params == {"adapter.rank": "8"}
+    assert run.data.tags["lea.data.unifood"] == "f" * 64
+    assert run.data.tags["lea.dvc_lock"]
+    assert run.data.tags["lea.torch"]
+    [given] = run.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("unifood", "f" * 36)
+
+
+def test_outage_is_one_line_and_the_next_call_sends_the_rest(record, monkeypatch, capsys):
+    assert sync_training(record, through=2)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        assert not sync_training(record, through=4)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "connection refused" in told
+    assert sync_training(record)
+    assert sent()[0] == [1, 2, 3, 4, 5, 6]
+
+
+def test_line_being_written_waits(record):
+    with (record.folder / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 7, "lo')
+    assert sync_training(record)
+    assert sent()[0][-1] == 6
+
+
+def test_long_run_is_sent_in_batches_that_the_store_takes(record, monkeypatch):
+    monkeypatch.setattr(runs, "BATCH", 10)
+    write_steps(record.folder, 50)
+    assert sync_training(record)
+    assert sent()[0] == list(range(1, 51))
+
+
+def test_params_become_flat():
+    assert flat_params({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
+
+
+def test_password_is_not_shown():
+    assert store.shown("postgresql://me:secret@host/db") == "postgresql://host/db"
+    assert store.shown("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
