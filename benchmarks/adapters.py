@@ -97,12 +97,13 @@ def ratios(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[st
     }
 
 
-def language_model(width: int, targets: str, phases: list[str], rounds: int) -> dict[str, Any]:
+def language_model(width: int, targets: str, phases: list[str], names: list[str], rounds: int) -> dict[str, Any]:
     torch.manual_seed(0)
     config = llama_config(width)
     weights = LlamaForCausalLM(config).state_dict()
     models: dict[str, nn.Module] = {}
-    for name, (kind, settings) in METHODS.items():
+    for name in names:
+        kind, settings = METHODS[name]
         model = LlamaForCausalLM(config)
         model.load_state_dict(weights, assign=True)  # the same tensors for all: the same memory, the same caches
         models[name] = adapt(model, kind, settings, TARGETS[targets])
@@ -198,9 +199,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--phases", nargs="*", default=["prefill", "decode", "train"])
     parser.add_argument("--targets", nargs="*", default=["qv", "all-linear"], choices=list(TARGETS))
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), help="beside lora")
     parser.add_argument("--no-llava", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/adapters.json"))
     args = parser.parse_args()
+    names = ["lora", *(name for name in args.methods if name != "lora")]
     results: dict[str, Any] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -210,7 +213,8 @@ def main() -> None:
     }
     for width in args.width:
         for targets in args.targets:
-            results["ratios"][f"{width} {targets}"] = language_model(width, targets, args.phases, args.rounds)
+            measured = language_model(width, targets, args.phases, names, args.rounds)
+            results["ratios"][f"{width} {targets}"] = measured
         if not args.no_llava:
             results["ratios"][f"{width} llava"] = whole_llava(width, args.rounds)
     args.output.parent.mkdir(parents=True, exist_ok=True)

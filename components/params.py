@@ -27,7 +27,7 @@ class Section(BaseModel):
 
 
 class Plates(Section):
-    """The synthetic domain: drawn dishes with the tasks of UniFood, ScienceQA and Flickr30k. No sets: nothing is drawn."""
+    """The synthetic domain: drawn dishes with the tasks of UniFood, ScienceQA and Flickr30k."""
 
     image_size: Annotated[int, Field(ge=24)]  # pixels per side
     sets: dict[Literal["captions", "unifood", "scienceqa", "flickr30k"], Positive]  # number of images
@@ -135,13 +135,27 @@ class DualLora(Section):
     activation: str
 
 
+class LoraMoe(Section):
+    routing: Literal["softmax", "top_k"]
+    num_experts: Positive
+    top_k: Positive
+
+
+class Rode(Section):
+    rank_shares: Annotated[list[Positive], Field(min_length=1)]  # of the experts; the ranks sum to adapter.rank
+
+
 class Adapter(Section):
-    kind: Literal["lora", "dual_lora"]
+    """`rank` is that of all experts together where there are several."""
+
+    kind: Literal["lora", "dual_lora", "lora_moe", "rode"]
     rank: Positive
     alpha_over_rank: Annotated[float, Field(gt=0)]
     dropout: Fraction
     targets: Annotated[list[str], Field(min_length=1)]
     dual_lora: DualLora
+    lora_moe: LoraMoe
+    rode: Rode
 
 
 class PretrainRates(Section):
@@ -302,7 +316,7 @@ def _in_words(mistake: Any) -> str:
         return f"{key} is not a setting{hint}"
     if kind == "value_error":
         return f"{key + ': ' if key else ''}{mistake['ctx']['error']}"
-    phrase = _PHRASES.get(kind, mistake["msg"]).format(**mistake.get("ctx", {}))
+    phrase = _PHRASES.get(kind, str(mistake["msg"])).format(**mistake.get("ctx", {}))
     return f"{key} {phrase}" if kind == "missing" else f"{key} {phrase}, got {found!r}"
 
 

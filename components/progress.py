@@ -20,7 +20,8 @@ class Bar:
     def __init__(self, what: str, total: int | None) -> None:
         self.what, self.total = what, total
         self.done = 0
-        self._since = self._line_at = time.monotonic()
+        self._since = self._line_at = self._first_at = time.monotonic()
+        self._first = 0  # done when the first progress was told: what came before (start-up) says nothing of the pace
         self._live: Progress | None = None
 
     def __enter__(self) -> Bar:
@@ -41,14 +42,20 @@ class Bar:
             self._task = self._live.add_task(self.what, total=self.total, note="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
         elif self.done and kind is None:
-            print(f"{self.what}: {self.done} done in {time.monotonic() - self._since:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{self.what}: {self.done} done in {time.monotonic() - self._since:.0f} s", file=sys.stderr, flush=True
+            )
 
     def at(self, done: int, note: str = "") -> None:
         """Say that `done` of the total are done."""
+        if not self.done and done:
+            self._first, self._first_at = done, time.monotonic()
         self.done = done
         if self._live:
             self._live.update(self._task, completed=done, note=note)
@@ -57,7 +64,9 @@ class Bar:
         if now - self._line_at < LINE_EVERY_S:
             return
         self._line_at = now
-        left = f", {(now - self._since) / done * (self.total - done):.0f} s left" if self.total and done else ""
+        left = ""
+        if self.total and done > self._first:
+            left = f", {(now - self._first_at) / (done - self._first) * (self.total - done):.0f} s left"
         of = f"/{self.total}" if self.total else ""
         print(f"{self.what}: {done}{of}{left}{'  ' + note if note else ''}", file=sys.stderr, flush=True)
 

@@ -17,7 +17,9 @@ def main() -> NoReturn:
 
 
 def parser() -> argparse.ArgumentParser:
-    lea = argparse.ArgumentParser(prog="lea", description="Local-Enhanced Adapters: what `dvc repro` does not do itself.")
+    lea = argparse.ArgumentParser(
+        prog="lea", description="Local-Enhanced Adapters: what `dvc repro` does not do itself."
+    )
     verbs = lea.add_subparsers(title="verbs", required=True, metavar="VERB")
 
     verb = verbs.add_parser("profile", help="merge a profile into params.yaml and show the difference")
@@ -100,7 +102,10 @@ def clean(arguments: argparse.Namespace) -> None:
             shutil.rmtree(run)
     if not arguments.json:
         done = "freed" if arguments.free else "in"
-        print(f"{sum(sizes.values()) / 1e6:.1f} MB {done} {len(sizes)} runs" + ("" if arguments.free else "; --free removes them"))
+        print(
+            f"{sum(sizes.values()) / 1e6:.1f} MB {done} {len(sizes)} runs"
+            + ("" if arguments.free else "; --free removes them")
+        )
 
 
 def _short(value: Any) -> str:

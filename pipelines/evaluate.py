@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import components
 from components.data.schema import Row
 from components.data.tasks import nutrition_answer
 from components.errors import UserError
@@ -24,13 +23,12 @@ from components.evaluation.asking import ask
 from components.evaluation.benchmarks import benchmark
 from components.evaluation.benchmarks.scienceqa import letters
 from components.evaluation.blind import with_wrong_images
-from components.evaluation.journal import Journal
 from components.evaluation.metrics.choice import confusion
 from components.evaluation.metrics.nutrition import mean_nutrition
 from components.evaluation.question import Question
 from components.evaluation.results import Results, differences, printed_table, write_answers
+from components.evaluation.systems import Systems
 from components.files import fresh_folder, write_json
-from components.home import digest, folder_digest, home
 from components.params import Params
 from pipelines import stage
 
@@ -41,8 +39,6 @@ PREPARED, ASSIGNMENTS = Path("data/prepared"), Path("data/splits/assignments.par
 BASE, PRETRAIN, FINETUNE = Path("models/base"), Path("models/pretrain"), Path("models/finetune")
 OUT = Path("evaluation")
 PARTS = {"base": None, "pretrain": PRETRAIN, "finetune": FINETUNE, "blind": FINETUNE}
-CODE = Path(components.__file__).parent
-CODE_THAT_ANSWERS = ("data/conversation.py", "data/images.py", "model/*.py", "adapters/*.py", "evaluation/answering.py")
 PRINTED = ("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l")
 
 
@@ -51,16 +47,16 @@ def run(params: Params) -> None:
 
     rows = list(split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "test"))
     asked = questions(params.evaluate.benchmarks, rows)
-    load = loader(params)
+    systems = Systems(BASE, PARTS, params.finetune, params.evaluate.max_new_tokens)
     results = Results()
     for row, questions_of_row in {**dict.fromkeys(PARTS, asked), "blind": with_wrong_images(asked)}.items():
         if questions_of_row:
-            results.add(row, questions_of_row, answered(row, questions_of_row, params, load))
+            results.add(row, questions_of_row, answered(row, questions_of_row, systems, params.evaluate.batch))
     if any(question.task == "nutrition" for question in asked):
         train = split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "train")
         results.add("mean", *mean_answers(asked, train))
     found = differences(results, resamples=params.evaluate.bootstrap, seed=params.seed)
-    write(params, asked, results, found, load)
+    write(params, asked, results, found, systems.assistant("finetune"))
     tell(results, found)
 
 
@@ -76,48 +72,18 @@ def questions(names: Sequence[str], rows: Sequence[Row]) -> list[Question]:
     return asked
 
 
-Load = Callable[[Path | None], "Assistant"]
-
-
-def loader(params: Params) -> Load:
-    """Loads the assistant of a folder of parts, keeping the last one: two rows in turn share it."""
-    last: dict[Path | None, Assistant] = {}
-
-    def load(parts: Path | None) -> Assistant:
-        from components.model.assemble import load_assistant
-
-        if parts not in last:
-            last.clear()
-            recipe = params.finetune
-            last[parts] = load_assistant(BASE, parts, template=recipe.template, image=recipe.image)
-        return last[parts]
-
-    return load
-
-
-def answered(row: str, asked: Sequence[Question], params: Params, load: Load) -> list[str]:
+def answered(row: str, asked: Sequence[Question], systems: Systems, batch: int) -> list[str]:
     """A row's answers, from its journal as far as they are there."""
     from components.data.loading import MAX_PIXELS
 
-    folder = home() / "runs" / f"evaluate-{_digest_of_model(PARTS[row], params)[:16]}"
-    settings = params.evaluate
-    journal = Journal(folder / "answers.jsonl", settings.max_new_tokens)
     return ask(
-        lambda: load(PARTS[row]),
+        lambda: systems.assistant(row),
         asked,
-        journal,
+        systems.journal(row),
         what=f"evaluate {row}",
-        batch=settings.batch,
+        batch=batch,
         max_pixels=MAX_PIXELS,
     )
-
-
-def _digest_of_model(parts: Path | None, params: Params) -> str:
-    from components.model.base import read_reference
-
-    code = [folder_digest(CODE, pattern) for pattern in CODE_THAT_ANSWERS]
-    held = [folder_digest(parts, pattern) for pattern in ("**/*.safetensors", "**/*.json")] if parts else []
-    return digest([read_reference(BASE)["digest"], held, params.finetune.template, params.finetune.image, code])
 
 
 def mean_answers(asked: Sequence[Question], train: Iterable[Row]) -> tuple[list[Question], list[str]]:
@@ -130,14 +96,15 @@ def mean_answers(asked: Sequence[Question], train: Iterable[Row]) -> tuple[list[
     return estimated, [mean] * len(estimated)
 
 
-def write(params: Params, asked: Sequence[Question], results: Results, found: dict, load: Load) -> None:
+def write(params: Params, asked: Sequence[Question], results: Results, found: dict, assistant: Assistant) -> None:
     """metrics.json comes last: where it is, the rest is whole."""
     OUT.mkdir(exist_ok=True)
+    (OUT / "metrics.json").unlink(missing_ok=True)
     write_answers(OUT / "answers.parquet", results)
     with fresh_folder(OUT / "plots") as folder:
         write_confusion(folder / "choice.csv", results)
     with fresh_folder(OUT / "insight") as folder:
-        write_insight(folder, params, asked, results, load)
+        write_insight(folder, params, asked, results, assistant)
     write_json(OUT / "metrics.json", {**results.metrics, "differences": found})
 
 
@@ -151,12 +118,13 @@ def write_confusion(path: Path, results: Results) -> None:
         lines.writerows(table)
 
 
-def write_insight(folder: Path, params: Params, asked: Sequence[Question], results: Results, load: Load) -> None:
+def write_insight(
+    folder: Path, params: Params, asked: Sequence[Question], results: Results, assistant: Assistant
+) -> None:
     """Test images with their answers and heat maps, and the entropy of the skill space."""
     from components.data.loading import MAX_PIXELS
     from components.evaluation.skill_space import write_entropy
 
-    assistant = load(FINETUNE)
     entries = []
     for place, of_image in enumerate(gallery.choose(asked, params.evaluate.samples_shown)):
         picture = gallery.save_image(folder, place, of_image[0], MAX_PIXELS)

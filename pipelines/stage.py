@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from components.errors import UserError
@@ -38,7 +39,7 @@ def guarded(work: Callable[[], Any]) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EADDRINUSE):
             raise
-        where = error.filename or os.getcwd()
+        where = error.filename or Path.cwd()
         return _told(f"error: {where}: {os.strerror(error.errno).lower()}; mend that and run the same command again", 2)
 
 

@@ -22,9 +22,14 @@ def test_folder_stays_as_it_was_when_the_work_fails(tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()
     (target / "old").write_text("old", encoding="utf-8")
-    with pytest.raises(RuntimeError), fresh_folder(target) as aside:
-        (aside / "half").write_text("half", encoding="utf-8")
-        raise RuntimeError
+
+    def half_the_work() -> None:
+        with fresh_folder(target) as aside:
+            (aside / "half").write_text("half", encoding="utf-8")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half_the_work()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in target.iterdir()] == ["old"]
 

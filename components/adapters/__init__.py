@@ -15,7 +15,8 @@ from .experts import ExpertsLayer
 from .lora_moe import LoraMoeConfig, LoraMoeLayer, LoraMoeModel
 from .rode import RodeConfig, RodeLayer, RodeModel
 from .routing import RouterWeights
-from .tuner import adapter_parameters, check_targets, register
+from .targets import check_targets
+from .tuner import adapter_parameters, register
 
 METHODS: dict[str, type[PeftConfig]] = {
     "lora": LoraConfig,

@@ -6,8 +6,6 @@ PEFT offers (several named adapters, disabling, saving, loading, merging) is ans
 
 from __future__ import annotations
 
-import difflib
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +18,8 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_t
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from peft.utils.other import get_pattern_key
 from torch import nn
+
+from .targets import check_targets
 
 
 @dataclass
@@ -227,31 +227,6 @@ class AdapterModel(BaseTuner):
         if adapter_name not in self.active_adapters:  # a further adapter waits until it is chosen
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
-
-
-def check_targets(model: nn.Module, config: Any) -> None:
-    """Refuse targets that match no module, naming near ones. Serves every config with `target_modules`, LoRA's too."""
-    targets = config.target_modules
-    if not targets or targets == "all-linear":
-        return
-    modules = [name for name, _ in model.named_modules() if name]
-    if isinstance(targets, str):
-        if any(re.fullmatch(targets, name) for name in modules):
-            return
-        unmatched = targets
-    else:
-        ends = {name[start:] for name in modules for start in _segment_starts(name)}
-        missing = sorted(target for target in targets if target not in ends)
-        if not missing:
-            return
-        unmatched = missing[0]
-    linears = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, (nn.Linear, BaseTunerLayer))}
-    near = difflib.get_close_matches(unmatched.rsplit(".", 1)[-1], sorted(linears), n=3) or sorted(linears)[:10]
-    raise ValueError(f"target_modules: {unmatched!r} matches no module of the model; near names: {', '.join(near)}")
-
-
-def _segment_starts(name: str) -> list[int]:
-    return [0, *(at + 1 for at, letter in enumerate(name) if letter == ".")]
 
 
 def adapter_parameters(model: nn.Module, name: str | None = None) -> dict[str, nn.Parameter]:

@@ -15,9 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from transformers import PreTrainedTokenizerBase
+from typing import Any, Literal
 
 from components.data.schema import IMAGE_MARKER, Turn
 from components.errors import UserError
@@ -55,7 +53,7 @@ class Encoded:
 class Encoder:
     """Turns conversations into tokens for one base model and one template."""
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Any  # a fast Hugging Face tokenizer
     template: Template
     image_token: int  # id
     num_image_tokens: int  # places that one image takes

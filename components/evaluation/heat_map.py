@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ OPACITY = 0.6
 
 def cue_strength(assistant: Assistant, picture: Image.Image) -> np.ndarray | None:
     """(rows, columns) of cue norms over the patches; None where the model has no VCE."""
-    connector = assistant.model.model.multi_modal_projector
-    vce = getattr(connector, "vce", None)
+    connector: Any = assistant.model.model.multi_modal_projector
+    vce = connector.vce
     if vce is None:
         return None
     seen: list[Tensor] = []

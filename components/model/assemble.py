@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.utils.save_and_load import get_peft_model_state_dict
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from components import params
-from components.adapters import DualLoraConfig
+from components.adapters import method
 from components.data.conversation import Encoder, Template
 from components.errors import UserError
 from components.model.base import Base, load_base
@@ -63,7 +62,7 @@ def add_vce(model: LlavaForConditionalGeneration, vce: params.Vce | None) -> Non
     if vce is None:
         model.model.multi_modal_projector = EnhancedProjector(projector, None)  # pyright: ignore
         return
-    vision = model.config.vision_config
+    vision: Any = model.config.vision_config
     for level in vce.levels:
         if not -vision.num_hidden_layers - 1 <= level <= vision.num_hidden_layers:
             raise UserError(
@@ -86,28 +85,39 @@ def add_vce(model: LlavaForConditionalGeneration, vce: params.Vce | None) -> Non
 def adapter_config(model: nn.Module, adapter: params.Adapter) -> PeftConfig:
     """PEFT's configuration of an adapter on the language model's linear layers."""
     linear = {
-        name
+        name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if ".language_model." in f".{name}." and isinstance(module, nn.Linear)
+        if "language_model." in name and isinstance(module, nn.Linear)
     }
-    leaves = sorted({name.rpartition(".")[2] for name in linear})
     for target in adapter.targets:
-        if target not in leaves:
-            near = difflib.get_close_matches(target, leaves, n=3) or leaves
+        if target not in linear:
+            near = difflib.get_close_matches(target, sorted(linear), n=3) or sorted(linear)
             raise UserError(
                 f"params.yaml: adapter.targets holds {target!r}, which no linear layer of the language model "
                 f"is called; near names: {', '.join(near)}"
             )
-    common: dict[str, Any] = {
-        "r": adapter.rank,
-        "lora_alpha": adapter.alpha_over_rank * adapter.rank,
-        "lora_dropout": adapter.dropout,
-        "target_modules": rf".*language_model\..*\.({'|'.join(adapter.targets)})",
-    }
-    if adapter.kind == "lora":
-        return peft.LoraConfig(**common)
-    own = adapter.dual_lora
-    return DualLoraConfig(**common, use_norm=own.normalize, activation=own.activation)
+    try:
+        return method(adapter.kind)(
+            r=adapter.rank,  # pyright: ignore[reportCallIssue]
+            lora_alpha=adapter.alpha_over_rank * adapter.rank,
+            lora_dropout=adapter.dropout,
+            target_modules=rf".*language_model\..*\.({'|'.join(adapter.targets)})",
+            **_own_settings(adapter),
+        )
+    except ValueError as error:
+        raise UserError(f"params.yaml: adapter ({adapter.kind}): {error}") from None
+
+
+def _own_settings(adapter: params.Adapter) -> dict[str, Any]:
+    """What only one method has, in its config's names."""
+    if adapter.kind == "dual_lora":
+        return {"use_norm": adapter.dual_lora.normalize, "activation": adapter.dual_lora.activation}
+    if adapter.kind == "lora_moe":
+        return adapter.lora_moe.model_dump()
+    if adapter.kind == "rode":
+        shares = adapter.rode.rank_shares
+        return {"ranks": [adapter.rank * share // sum(shares) for share in shares]}
+    return {}
 
 
 def build(

@@ -8,6 +8,7 @@ are written out as a LLaVA folder; a checkpoint is only referred to, by id, revi
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from components.data.schema import IMAGE_MARKER
 from components.errors import UserError
@@ -42,14 +43,14 @@ class Base:
 
 
 def compose(
-    vision: PreTrainedModel, language: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
+    vision: PreTrainedModel, language: PreTrainedModel, tokenizer: Any, seed: int
 ) -> LlavaForConditionalGeneration:
     """A LLaVA from a vision encoder and a causal language model, with a fresh projector.
 
     The tokenizer gains the image marker and, where it has none, a padding token; the embeddings grow with it
     before any weight is copied.
     """
-    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_MARKER]})  # pyright: ignore
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_MARKER]})
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": "<pad>"})
     if len(tokenizer) > language.config.vocab_size:
@@ -132,6 +133,8 @@ def _image_processor(place: str, setting: str, revision: str | None = None) -> A
 
 
 def _found(loader: Any, place: str, setting: str, **options: Any) -> Any:
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     try:
         return loader.from_pretrained(place, **options)
     except (OSError, ValueError) as error:

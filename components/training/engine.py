@@ -22,7 +22,12 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def start_engine(
-    module: SupervisedLoss, recipe: Pretrain | Finetune, training: Training, steps: int, micro_batches: int, workers: int
+    module: SupervisedLoss,
+    recipe: Pretrain | Finetune,
+    training: Training,
+    steps: int,
+    micro_batches: int,
+    workers: int,
 ) -> Any:
     """A DeepSpeed engine that trains the trainable parameters of `module`, each part at its own learning rate."""
     _skip_compiled_collectives()
@@ -38,7 +43,7 @@ def start_engine(
     engine, _, _, _ = deepspeed.initialize(
         model=module,
         optimizer=optimizer,  # pyright: ignore[reportArgumentType]
-        lr_scheduler=schedule,
+        lr_scheduler=schedule,  # pyright: ignore[reportArgumentType]
         config=engine_config(training, micro_batches, workers),
     )
     return engine
@@ -123,7 +128,7 @@ def restore(engine: Any, state: TrainState) -> None:
 
 
 def _restore_plain(engine: Any, state: TrainState) -> None:
-    optimizer = _plain_optimizer(engine)
+    optimizer = engine.optimizer
     for name, parameter in _trainable(engine):
         parameter.data.copy_(state.weights[name])
         moments = {key: getattr(state, key)[name].to(parameter).clone() for key in MOMENTS}
@@ -193,7 +198,8 @@ def _plain_optimizer(engine: Any) -> torch.optim.Optimizer | None:
     return engine.optimizer if isinstance(engine.optimizer, torch.optim.Optimizer) else None
 
 
-def _copy(tensor: Tensor) -> Tensor:
+def _copy(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None, "DeepSpeed holds no such state"
     return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
 
 

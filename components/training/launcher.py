@@ -8,6 +8,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
@@ -87,7 +88,7 @@ def start_ray(cpus: int, environment: dict[str, str]) -> None:
 
 def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
     """Environment variables that a worker process needs before it imports torch or DeepSpeed."""
-    shared = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": os.getcwd()}
+    shared = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(Path.cwd())}
     return shared if use_gpu else {**shared, "DS_ACCELERATOR": "cpu"}
 
 

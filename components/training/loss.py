@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration
@@ -23,19 +26,31 @@ class SupervisedLoss(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, pixel_values: Tensor | None) -> Tensor:
         """(samples, tokens) ids, mask, labels; (images, 3, height, width) pixels -> scalar, in nats."""
-        model = self.llava.model
-        pixels = self._blank_image(labels) if pixel_values is None else pixel_values
-        image = model.get_image_features(pixel_values=pixels.to(self.llava.lm_head.weight.dtype), return_dict=True)
-        given = {"image": image} if pixel_values is not None else None
-        hidden = model(input_ids=input_ids, attention_mask=attention_mask, mm_encoder_outputs=given).last_hidden_state
+        hidden = self.llava.model(
+            inputs_embeds=self._embedded(input_ids, pixel_values), attention_mask=attention_mask
+        ).last_hidden_state
         wanted = labels[:, 1:]
         where = wanted != IGNORED
         logits = self.llava.lm_head(hidden[:, :-1][where]).float()
-        loss = cross_entropy(logits, wanted[where], reduction="sum")
+        return cross_entropy(logits, wanted[where], reduction="sum")
+
+    def _embedded(self, input_ids: Tensor, pixel_values: Tensor | None) -> Tensor:
+        """Token embeddings with image features in their places.
+
+        A blank image's features are added with weight zero instead, at the same point: gradients must reach the
+        parts in the same order on all ranks, for that is the order of their collectives.
+        """
+        model = self.llava.model
+        embedded = model.get_input_embeddings()(input_ids)
+        pixels = self._blank_image(input_ids) if pixel_values is None else pixel_values
+        image: Any = model.get_image_features(pixel_values=pixels.to(embedded.dtype))
+        features = torch.cat(list(image.pooler_output)).to(embedded.dtype)  # (images * patches, hidden)
         if pixel_values is None:
-            loss = loss + 0.0 * sum(features.sum() for features in image.pooler_output)
-        return loss
+            return embedded + 0.0 * features.sum()
+        places = (input_ids == self.llava.config.image_token_id).unsqueeze(-1)
+        return embedded.masked_scatter(places, features)
 
     def _blank_image(self, like: Tensor) -> Tensor:
-        side = self.llava.config.vision_config.image_size
+        vision: Any = self.llava.config.vision_config
+        side = vision.image_size
         return like.new_zeros((1, 3, side, side))

@@ -13,10 +13,10 @@ from components.home import file_digest, folder_digest, home
 from components.model.assemble import build, read_settings, save_parts
 from components.model.base import load_base, read_reference
 from components.params import Adapter, Finetune, Params, Pretrain
+from components.tracking.runs import RunRecord, flat_params, sync_training
 from components.training.checkpoint import load_latest
 from components.training.job import Job, run_digest
 from components.training.launcher import launch
-from components.tracking.runs import RunRecord, flat_params, sync_training
 from components.training.loop import CHECKPOINTS, METRICS_FILE, TIMINGS_FILE, read_journal
 
 PREPARED, ASSIGNMENTS, BASE = Path("data/prepared"), Path("data/splits/assignments.parquet"), Path("models/base")

@@ -38,7 +38,10 @@ def test_exchange_does_not_depend_on_the_order_of_questions() -> None:
 
 
 def test_exchange_stays_within_a_benchmark() -> None:
-    one, other = asked([0, 1, 2]), [replace(q, benchmark="c", image_hash=f"c{q.image_hash}") for q in asked([0, 1])[:-1]]
+    one, other = (
+        asked([0, 1, 2]),
+        [replace(q, benchmark="c", image_hash=f"c{q.image_hash}") for q in asked([0, 1])[:-1]],
+    )
     of_benchmark = {q.image_hash: q.benchmark for q in [*one, *other]}
     exchanged = with_wrong_images([*one, *other])
     assert len(exchanged) == 10

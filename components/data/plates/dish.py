@@ -29,6 +29,17 @@ class Dish:
     def parts(self) -> list[tuple[Ingredient, int]]:
         return [(INGREDIENTS[name], amount) for name, amount in self.amounts]
 
+    @property
+    def in_cooking_order(self) -> list[Ingredient]:
+        """Firm food first, or last, as the style has it."""
+        parts = [part for part, _ in self.parts]
+        return sorted(parts, key=lambda part: part.firmness, reverse=self.cooking.firm_first)
+
+    @property
+    def minutes(self) -> int:
+        """As long as the firmest ingredient needs."""
+        return self.cooking.minutes_per_firmness * max(part.firmness for part, _ in self.parts)
+
     def nutrition(self) -> dict[str, int]:
         """Sums over the pieces and the oil, so at most 9 kcal per gram."""
         oil = self.cooking.oil_g

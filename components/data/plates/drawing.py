@@ -51,13 +51,14 @@ class _Pen:
         cos, sin = math.cos(angle), math.sin(angle)
         return (x + dx * cos - dy * sin) * self.scale, (y + dx * sin + dy * cos) * self.scale
 
+    def box(self, x: float, y: float, radius: float) -> list[float]:
+        return [value * self.scale for value in (x - radius, y - radius, x + radius, y + radius)]
+
     def disc(self, x: float, y: float, radius: float, fill: Colour, outline: Colour | None = None, width: float = 1):
-        box = [(x - radius) * self.scale, (y - radius) * self.scale, (x + radius) * self.scale, (y + radius) * self.scale]
-        self.draw.ellipse(box, fill=fill, outline=outline, width=round(width * self.scale))
+        self.draw.ellipse(self.box(x, y, radius), fill=fill, outline=outline, width=round(width * self.scale))
 
     def ring(self, x: float, y: float, radius: float, colour: Colour, width: float):
-        box = [(x - radius) * self.scale, (y - radius) * self.scale, (x + radius) * self.scale, (y + radius) * self.scale]
-        self.draw.ellipse(box, outline=colour, width=round(width * self.scale))
+        self.draw.ellipse(self.box(x, y, radius), outline=colour, width=round(width * self.scale))
 
     def shape(self, x: float, y: float, angle: float, corners: list[tuple[float, float]], fill: Colour):
         self.draw.polygon([self.at(x, y, angle, *corner) for corner in corners], fill=fill)
@@ -243,8 +244,13 @@ def _shrimp(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.R
 def _tomato(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.Random) -> None:
     pen.disc(x, y, r, _shade((222, 34, 30), rng))
     for turn in range(5):
-        pen.oval(*[v / pen.scale for v in pen.at(x, y, angle + turn * 1.257, 0.2 * r, 0)], angle + turn * 1.257,
-                 0.3 * r, 0.1 * r, (40, 120, 40))
+        pen.oval(
+            *[v / pen.scale for v in pen.at(x, y, angle + turn * 1.257, 0.2 * r, 0)],
+            angle + turn * 1.257,
+            0.3 * r,
+            0.1 * r,
+            (40, 120, 40),
+        )
 
 
 def _egg(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.Random) -> None:

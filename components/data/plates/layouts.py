@@ -1,9 +1,9 @@
 """The four sets of the synthetic domain, each as raw files in the layout of the data it stands for.
 
-    captions   LLaVA's 558K: captions.json, images.tar
-    unifood    JSON lines of this project: dishes.jsonl, images.tar; every fourth dish has two photos
-    scienceqa  problems.json, pid_splits.json, images/<split>/<pid>/image.png; one question in five has no image
-    flickr30k  results.token with five captions an image, images.zip
+captions   LLaVA's 558K: captions.json, images.tar
+unifood    JSON lines of this project: dishes.jsonl, images.tar; every fourth dish has two photos
+scienceqa  problems.json, pid_splits.json, images/<split>/<pid>/image.png; one question in five has no image
+flickr30k  results.token with five captions an image, images.zip
 """
 
 from __future__ import annotations

@@ -7,12 +7,33 @@ things up in a description, to count, and what an ingredient weighs.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
-from components.data.plates.dish import Dish
+from components.data.plates.dish import Dish, draw_dish
 from components.data.plates.menu import INGREDIENTS, STYLES
-from components.data.plates.words import AMOUNTS, counted, listed, rich_caption
+from components.data.plates.words import AMOUNTS, captions, counted, listed, rich_caption
 
 Turns = list[tuple[str, str]]
+_PLAIN = 0.3  # share of documents that are a description and a caption
+_UNSEEN = 0.2  # share of captions that stand alone, and of dialogues that also ask for a fact
+
+
+@dataclass(frozen=True)
+class Document:
+    """Either a dialogue about the plate that `before` describes, or a caption for it."""
+
+    before: str
+    caption: str
+    dialogue: Turns
+
+
+def document(rng: random.Random) -> Document:
+    dish = draw_dish(rng)
+    if rng.random() < _PLAIN:
+        before = "" if rng.random() < _UNSEEN else description(dish, rng) + " "
+        return Document(before, rng.choice(captions(dish)) + "\n", [])
+    asked = questions(dish, rng) + ([fact(rng)] if rng.random() < _UNSEEN else [])
+    return Document(description(dish, rng), "", asked)
 
 
 def description(dish: Dish, rng: random.Random) -> str:
@@ -22,7 +43,7 @@ def description(dish: Dish, rng: random.Random) -> str:
         return rich_caption(dish, rng)
     if form < 0.6:
         pieces = [name for name, amount in dish.amounts for _ in range(amount)]
-        words = pieces + [dish.style, dish.cooking.vessel]
+        words = [*pieces, dish.style, dish.cooking.vessel]
         return " ".join(rng.sample(words, len(words)))
     return glance(dish, rng)
 
@@ -35,10 +56,11 @@ def glance(dish: Dish, rng: random.Random) -> str:
     return " ".join(rng.sample(phrases, len(phrases)))
 
 
-def questions(dish: Dish, rng: random.Random, number: int) -> Turns:
-    """`number` different questions about a plate, with their answers."""
-    dense, brief = rng.sample(_DENSE, min(number, 2)), rng.sample(_BRIEF, max(number - 2, 0))
-    return [make(dish, rng) for make in rng.sample(dense + brief, number)]
+def questions(dish: Dish, rng: random.Random) -> Turns:
+    """Four different questions about a plate, with answers: three that ask for much, one for little."""
+    makers = [*rng.sample(_WIDE, 3), rng.choice(_NARROW)]
+    rng.shuffle(makers)
+    return [make(dish, rng) for make in makers]
 
 
 def fact(rng: random.Random) -> tuple[str, str]:
@@ -47,11 +69,14 @@ def fact(rng: random.Random) -> tuple[str, str]:
     style = rng.choice(list(STYLES.values()))
     return rng.choice(
         [
-            (f"How much does one {part.name} weigh?", f"{part.mass_g} grams."),
-            (f"How much energy is in one {part.name}?", f"{part.calories_kcal} kilocalories."),
+            (f"How much does one {part.name} weigh?", f"One {part.name} weighs {part.mass_g} g."),
+            (f"How much energy is in one {part.name}?", f"One {part.name} has {part.calories_kcal} kcal."),
             (f"Which is firmer, {part.name} or {other.name}?", f"{max(part, other, key=lambda p: p.firmness).name}."),
             (f"What is {style.name} food made in?", f"A {style.vessel}."),
             (f"What do you call several of {part.name}?", f"{part.plural}."),
+            ("What does a cookbook hold?", "The instructions for a dish, as follows from the ingredients."),
+            ("What are instructions?", "The instructions are steps: first this, then that."),
+            (f"What goes with {part.name}?", f"Dishes with {part.name} include some {other.name}."),
         ]
     )
 
@@ -61,7 +86,39 @@ def _pieces(dish: Dish, rng: random.Random) -> tuple[str, str]:
 
 
 def _foods(dish: Dish, rng: random.Random) -> tuple[str, str]:
-    return "Which foods are these?", f"{', '.join(dish.ingredients)}."
+    return "Which foods are these?", f"They are {listed(dish.ingredients)}."
+
+
+def _cook(dish: Dish, rng: random.Random) -> tuple[str, str]:
+    """What a recipe says, told in another way."""
+    order = [part.name for part in dish.in_cooking_order]
+    first, rest, everything, minutes = order[0], listed(order[1:]), listed(order), dish.minutes
+    told = {
+        "fried": f"Fry {first} in hot oil, add {rest} a little later, season, and stir it all for {minutes} minutes.",
+        "grilled": f"Over coals, turn {first} on the bars with light hands; lay on {rest} after {minutes} minutes.",
+        "baked": f"Grease a tray for {everything}, put it in the warm oven until brown, {minutes} minutes.",
+        "steamed": f"Let water boil, place the basket above, cover {everything} and let it steam {minutes} minutes.",
+        "raw": f"Slice {everything}, rinse the leaves, toss it all with oil and serve it cold.",
+    }
+    return "Tell me about its cooking.", told[dish.style]
+
+
+def _steps(dish: Dish, rng: random.Random) -> tuple[str, str]:
+    verbs = {
+        "fried": "Heat, Fry, Stir",
+        "grilled": "Light, Lay, Turn",
+        "baked": "Warm, Layer, Bake",
+        "steamed": "Boil, Place, Cover",
+        "raw": "Rinse, Toss, Serve",
+    }
+    return "Name the steps.", f"{verbs[dish.style]}."
+
+
+def _label(dish: Dish, rng: random.Random) -> tuple[str, str]:
+    mass, energy, fat, protein, carbohydrate = dish.nutrition().values()
+    return "What is on the label?", (
+        f"Mass {mass} g, {energy} kcal, {fat} g of fat, {protein} of protein, {carbohydrate} of carbohydrate."
+    )
 
 
 def _amount(dish: Dish, rng: random.Random) -> tuple[str, str]:
@@ -90,20 +147,21 @@ def _soft(dish: Dish, rng: random.Random) -> tuple[str, str]:
 
 
 def _mass(dish: Dish, rng: random.Random) -> tuple[str, str]:
-    return "How heavy is all of it?", f"About {dish.nutrition()['mass_g']} grams."
+    return "How heavy is all of it?", f"It weighs {dish.nutrition()['mass_g']} g."
 
 
 def _energy(dish: Dish, rng: random.Random) -> tuple[str, str]:
-    return "How much energy is in it?", f"About {dish.nutrition()['calories_kcal']} kilocalories."
+    return "How much energy is in it?", f"It has {dish.nutrition()['calories_kcal']} kcal."
 
 
 def _option(dish: Dish, rng: random.Random) -> tuple[str, str]:
     there = rng.choice(dish.ingredients)
-    names = rng.sample([name for name in INGREDIENTS if name not in dish.ingredients], 2) + [there]
+    absent = [name for name in INGREDIENTS if name not in dish.ingredients]
+    names = [there, *rng.sample(absent, 2)]
     rng.shuffle(names)
-    options = " ".join(f"({letter}) {name}" for letter, name in zip("ABC", names, strict=True))
-    return f"Which of these is there? {options}", f"({'ABC'[names.index(there)]})"
+    options = ", ".join(f"{letter} {name}" for letter, name in zip("ABC", names, strict=True))
+    return f"Which of these is there: {options}?", f"It is {'ABC'[names.index(there)]}."
 
 
-_DENSE = (_pieces, _foods, _firm, _soft, _cooked)
-_BRIEF = (_amount, _present, _mass, _energy, _option)
+_WIDE = (_pieces, _foods, _cook, _label, _firm, _soft, _cooked)
+_NARROW = (_amount, _present, _mass, _energy, _option, _steps)

@@ -52,10 +52,8 @@ def recipe(dish: Dish) -> str:
 
     Styles that start with the firm food cook for as long as the firmest needs, the others put the soft food first.
     """
-    cooking = dish.cooking
-    order = sorted(dish.ingredients, key=lambda name: INGREDIENTS[name].firmness, reverse=cooking.firm_first)
-    first, rest, everything = order[0], listed(order[1:]), listed(order)
-    minutes = cooking.minutes_per_firmness * max(INGREDIENTS[name].firmness for name in order)
+    order = [part.name for part in dish.in_cooking_order]
+    first, rest, everything, minutes = order[0], listed(order[1:]), listed(order), dish.minutes
     if dish.style == "fried":
         return f"Heat the oil. Fry the {first} first, then add the {rest}. Stir for {minutes} minutes and season."
     if dish.style == "grilled":

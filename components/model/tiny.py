@@ -1,0 +1,86 @@
+"""The tiny base of profile `tiny`: encoder and language model trained here, from nothing, in about a minute."""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import CLIPImageProcessorPil, CLIPVisionModel, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from components.data.conversation import SYSTEM
+from components.data.plates.dish import draw_dish, numbers
+from components.data.plates.quiz import plate_problem, text_problem
+from components.data.plates.texts import document
+from components.data.plates.words import captions, recipe
+from components.data.schema import IMAGE_MARKER
+from components.data.tasks import (
+    CAPTION_QUESTION,
+    choice_question,
+    ingredients_sample,
+    nutrition_sample,
+    recipe_sample,
+)
+from components.model.tiny_language import train_language
+from components.model.tiny_vision import train_vision
+from components.params import TinyBase
+from components.progress import Bar
+
+_TOKENIZER_DISHES = 400
+_SPECIAL = ("<pad>", "<s>", "</s>", IMAGE_MARKER)
+
+
+def train_tiny_base(
+    settings: TinyBase, image_size: int, seed: int, bar: Bar | None = None
+) -> tuple[CLIPVisionModel, LlamaForCausalLM, PreTrainedTokenizerFast, CLIPImageProcessorPil]:
+    """Encoder, language model, tokenizer and image processor; none has seen a picture or dish of the drawn sets."""
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = train_tokenizer(settings.language.vocabulary, seed)
+        vision = train_vision(settings.vision, image_size, seed, tokenizer, processor, bar)
+        language = train_language(settings.language, seed, tokenizer, bar)
+    return vision, language, tokenizer, processor
+
+
+def train_tokenizer(vocabulary: int, seed: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with single digits. The words of all tasks are known to it, so that sequences stay short."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(_SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_words(seed), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        extra_special_tokens=[IMAGE_MARKER],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _words(seed: int) -> list[str]:
+    texts = []
+    for number in range(_TOKENIZER_DISHES):
+        rng = numbers(seed, "base words", number)
+        dish = draw_dish(rng)
+        samples = [
+            ingredients_sample("", dish.ingredients),
+            recipe_sample("", recipe(dish)),
+            nutrition_sample("", dish.nutrition()),
+        ]
+        texts += [turn.text.replace(IMAGE_MARKER, "") for sample in samples for turn in sample.turns]
+        for problem in (plate_problem(dish, rng), text_problem(rng)):
+            texts.append("\n" + choice_question(problem["question"], problem["choices"], problem["hint"]))
+        written = document(rng)
+        texts += [written.before, written.caption, *(f"\n{asked} {told}" for asked, told in written.dialogue)]
+        texts += [*captions(dish), "\n" + CAPTION_QUESTION, f"{SYSTEM} USER: ASSISTANT: USER:"]
+    return texts

@@ -1,0 +1,126 @@
+"""The loop in one process, on drawn dishes: interrupted runs, whole runs, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+from components.errors import UserError
+from components.params import Params
+from components.training import loop, stage
+from components.training.job import Job, from_message, to_message
+from components.training.loop import METRICS_FILE, read_journal, train
+from tests.workspace import prepare_workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Params]]:
+    folder = tmp_path_factory.mktemp("workspace")
+    before = Path.cwd()
+    os.chdir(folder)
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    params = prepare_workspace(folder, training__workers=1)
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    yield folder, params
+    dist.destroy_process_group()
+    os.chdir(before)
+
+
+@pytest.fixture
+def job(workspace: tuple[Path, Params]) -> Job:
+    _, params = workspace
+    return stage.make_job("pretrain", params, params.pretrain, None, None)
+
+
+def read(job: Job) -> dict[str, Any]:
+    (last,) = sorted((job.folder / "checkpoints").iterdir())[-1:]
+    return {name: load_file(last / f"{name}.safetensors") for name in ("weights", "exp_avg", "exp_avg_sq")}
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_interrupted_run_ends_as_the_uninterrupted_one(job: Job, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    train(job)
+    calm, calm_metrics = read(job), (job.folder / METRICS_FILE).read_bytes()
+    shutil.rmtree(job.folder)
+
+    write = loop.Journal.write
+
+    def interrupted(self: Any, *lines: dict[str, Any]) -> None:
+        write(self, *lines)
+        if lines[0]["step"] == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Journal, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(job)
+    monkeypatch.setattr(loop.Journal, "write", write)
+    train(job)
+    stormy = read(job)
+    assert (job.folder / METRICS_FILE).read_bytes() == calm_metrics
+    for kind, tensors in calm.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(stormy[kind][name], tensor), f"{kind} {name}"
+
+
+def test_loss_falls_and_every_step_is_told(job: Job) -> None:
+    train(job)
+    lines = read_journal(job.folder / METRICS_FILE)
+    assert [line["step"] for line in lines] == list(range(1, lines[-1]["of"] + 1))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert 0 <= lines[0]["padding_share"] < 1
+
+
+def test_finished_run_trains_nothing_more(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(job)
+    monkeypatch.setattr(loop, "start_engine", lambda *_: pytest.fail("trained again"))
+    train(job)
+
+
+def test_micro_batches_do_not_change_what_is_learnt(workspace: tuple[Path, Params], tmp_path: Path) -> None:
+    _, params = workspace
+    ends = []
+    for micro_batch in (2, 8):
+        training = params.training.model_copy(update={"micro_batch": micro_batch})
+        one = stage.make_job("pretrain", params.model_copy(update={"training": training}), params.pretrain, None, None)
+        one = Job(**{**vars(one), "folder": tmp_path / str(micro_batch)})
+        train(one)
+        ends.append(read(one)["weights"])
+    for name, tensor in ends[0].items():
+        assert torch.allclose(ends[1][name], tensor, atol=2e-4), name
+
+
+def test_too_short_length_stops_the_run_with_advice(workspace: tuple[Path, Params]) -> None:
+    _, params = workspace
+    recipe = params.finetune.model_copy(update={"max_length": 20, "epochs": 20})
+    short = stage.make_job("finetune", params, recipe, params.adapter, None)
+    with pytest.raises(UserError, match="raise max_length"):
+        train(short)
+
+
+def test_run_name_depends_on_what_is_learnt_and_not_on_how(workspace: tuple[Path, Params]) -> None:
+    _, params = workspace
+
+    def name(**training: Any) -> str:
+        changed = params.model_copy(update={"training": params.training.model_copy(update=training)})
+        return stage.make_job("pretrain", changed, changed.pretrain, None, None).folder.name
+
+    assert name() == name(workers=4, zero_stage=3, micro_batch=1, threads_per_worker=2)
+    assert name() != name(precision="bf16")
+    slower = params.pretrain.model_copy(update={"epochs": 5})
+    assert stage.make_job("pretrain", params, slower, None, None).folder.name != name()
+
+
+def test_job_survives_the_way_to_a_worker(workspace: tuple[Path, Params]) -> None:
+    _, params = workspace
+    for recipe, adapter in ((params.pretrain, None), (params.finetune, params.adapter)):
+        one = stage.make_job("x", params, recipe, adapter, None)
+        assert from_message(to_message(one)) == one
