@@ -192,12 +192,13 @@ class Finetune(Recipe):
 
 
 class Training(Section):
-    """How a run is carried out; of these only precision and grad_clip may change what it learns."""
+    """How a run is carried out. Workers, threads, micro-batches and ZeRO stage do not change what it learns."""
 
     workers: Positive
     threads_per_worker: Positive
     use_gpu: bool
-    micro_batch: Positive  # samples per worker and forward pass
+    micro_batch: Positive  # samples per worker and forward pass, about
+    shared_prefix: bool  # samples of one image as one sequence
     precision: Literal["fp32", "bf16"]
     zero_stage: Literal[0, 1, 2, 3]
     grad_clip: Annotated[float, Field(ge=0)]  # 0 switches it off

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from torch import Tensor
 
 from components.data.conversation import IGNORED, Encoded, Encoder
 from components.data.images import decode
+from components.data.packing import PADDING, Packed, pack, pad
 from components.data.schema import Row, Sample
 from components.data.shards import PreparedRows
 from components.errors import UserError
@@ -47,11 +47,12 @@ class Samples:
         self, prepared: Path, assignments: Path, sources: Sequence[str], tasks: Sequence[str], split: str
     ) -> None:
         self._rows = [PreparedRows(prepared / source) for source in sources]
-        places, lengths = [], []
+        places, lengths, starts = [], [], []
         for number, source in enumerate(sources):
             index = self._rows[number].index
             row_tasks, characters = index["tasks"].to_pylist(), index["characters"].to_pylist()
             for row in split_places(assignments, source, split):
+                starts.append(len(places))
                 for position, (task, length) in enumerate(zip(row_tasks[row], characters[row], strict=True)):
                     if not tasks or task in tasks:
                         places.append((number, row, position))
@@ -61,6 +62,9 @@ class Samples:
             raise UserError(f"split {split} of {', '.join(sources)} has no samples{what}; see data/splits/summary.json")
         self._places = np.asarray(places, dtype=np.int64)
         self.lengths = np.asarray(lengths, dtype=np.int64)  # characters, good enough to group by
+        self.starts = np.unique(
+            np.asarray([*starts, len(places)], dtype=np.int64)
+        )  # of each row's samples, and the end
 
     def __len__(self) -> int:
         return len(self._places)
@@ -71,91 +75,111 @@ class Samples:
         return found, found.samples[position]
 
 
-@dataclass(frozen=True)
 class Plan:
-    """Which samples make up which optimiser step, for any number of workers."""
+    """Which samples make up which optimiser step, for any number of workers.
 
-    num_samples: int
-    global_batch: int
-    epochs: int
-    seed: int
+    Rows are shuffled, samples of one row (one image) stay together: they can share its computation.
+    """
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-self.num_samples // self.global_batch)
-
-    @property
-    def steps(self) -> int:
-        return self.steps_per_epoch * self.epochs
+    def __init__(self, starts: np.ndarray, global_batch: int, epochs: int, seed: int) -> None:
+        self._starts, self._global_batch, self._seed = starts, global_batch, seed
+        self.num_samples = int(starts[-1])
+        self.steps_per_epoch = -(-self.num_samples // global_batch)
+        self.steps = self.steps_per_epoch * epochs
+        self._order: tuple[int, np.ndarray] = (-1, starts)  # of the epoch asked for last
 
     def epoch_of(self, step: int) -> int:
         return step // self.steps_per_epoch
 
-    def batch(self, step: int) -> np.ndarray:
-        """Sample numbers of a step (counted from 0); the last batch of an epoch may be smaller."""
-        order = np.random.default_rng([self.seed, self.epoch_of(step)]).permutation(self.num_samples)
-        start = step % self.steps_per_epoch * self.global_batch
-        return order[start : start + self.global_batch]
+    def batch(self, step: int) -> list[np.ndarray]:
+        """The samples of a step (counted from 0), row by row; the last batch of an epoch may be smaller."""
+        start = step % self.steps_per_epoch * self._global_batch
+        samples = self._epoch(self.epoch_of(step))[start : start + self._global_batch]
+        rows = np.searchsorted(self._starts, samples, side="right")
+        return np.split(samples, np.flatnonzero(np.diff(rows)) + 1)
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        if self._order[0] != epoch:
+            rows = np.random.default_rng([self._seed, epoch]).permutation(len(self._starts) - 1)
+            order = [np.arange(self._starts[row], self._starts[row + 1]) for row in rows]
+            self._order = (epoch, np.concatenate(order))
+        return self._order[1]
 
 
-def deal(batch: np.ndarray, lengths: np.ndarray, rank: int, workers: int, micro_batches: int) -> list[np.ndarray]:
+def deal(
+    batch: Sequence[np.ndarray], lengths: np.ndarray, rank: int, workers: int, micro_batches: int
+) -> list[list[np.ndarray]]:
     """One worker's share of a global batch, as `micro_batches` parts, some perhaps empty.
 
-    Samples of like length go together, and at any time all workers hold like lengths.
+    `batch` holds units: samples that become one sequence. Units of like length go together, parts hold about
+    equally many samples, and at any time all workers hold parts of like length.
     """
-    by_length = batch[np.argsort(lengths[batch], kind="stable")]
-    return np.array_split(by_length, workers * micro_batches)[rank::workers]
+    parts = workers * micro_batches
+    by_length = sorted(batch, key=lambda unit: int(lengths[unit].sum()))
+    before = np.cumsum([0, *(len(unit) for unit in by_length)])  # samples before each unit
+    shares: list[list[np.ndarray]] = [[] for _ in range(parts)]
+    for unit, first in zip(by_length, before, strict=False):
+        shares[int(first) * parts // int(before[-1])].append(unit)
+    return shares[rank::workers]
+
+
+def alone(batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Every sample as a unit of its own."""
+    return [sample.reshape(1) for unit in batch for sample in unit]
 
 
 @dataclass(frozen=True)
 class Batch:
-    input_ids: Tensor  # (samples, tokens)
-    attention_mask: Tensor  # (samples, tokens), 0 where padded
-    labels: Tensor  # (samples, tokens), -100 where there is no loss
-    pixel_values: Tensor | None  # (images, 3, height, width), in the order of the samples that have one
+    """Token tensors are (sequences, tokens); see packing.py."""
+
+    tokens: dict[str, Tensor]  # ids, labels (-100 where there is no loss), positions, segments, previous
+    pixel_values: Tensor | None  # (images, 3, height, width), in the order of the sequences that have one
+    num_samples: int
 
     @property
     def num_supervised(self) -> int:
-        return int((self.labels[:, 1:] != IGNORED).sum())
+        return int((self.tokens["labels"] != IGNORED).sum())
+
+    @property
+    def num_tokens(self) -> int:
+        return int((self.tokens["segments"] != PADDING).sum())
 
 
 class Collator:
-    """Reads, encodes and pads samples; counts those that cannot be trained on and leaves them out."""
+    """Reads, encodes, packs and pads samples; counts those that cannot be trained on and leaves them out."""
 
     def __init__(
         self, samples: Samples, encoder: Encoder, image_processor: Any, mode: ImageMode, max_length: int
     ) -> None:
         self.samples, self.encoder = samples, encoder
-        self.image_processor, self.mode, self.max_length = image_processor, mode, max_length
+        self.image_processor, self.max_length = image_processor, max_length
+        self.mode: ImageMode = mode
         self.read, self.refused = 0, 0
 
-    def __call__(self, numbers: np.ndarray) -> Batch:
-        encoded, images = [], []
-        for number in numbers:
-            row, sample = self.samples[int(number)]
-            has_image = row.image is not None
-            tokens = self.encoder.encode(sample.turns, has_image, self.max_length)
-            self.read += 1
-            if not self.encoder.is_trainable(tokens, has_image):
-                self.refused += 1
-                continue
-            encoded.append(tokens)
-            if row.image is not None:
-                images.append(decode(row.image, MAX_PIXELS))
+    def __call__(self, units: Sequence[np.ndarray]) -> Batch:
+        packed, images, num_samples = [], [], 0
+        for unit in units:
+            encoded, image = self._encoded(unit)
+            if encoded:
+                packed.append(pack(encoded))
+                num_samples += len(encoded)
+                if image is not None:
+                    images.append(decode(image, MAX_PIXELS))
+        filler = self.encoder.tokenizer.eos_token_id
+        if not packed:  # an empty share still takes part in the step, without weight
+            packed = [Packed([filler], [IGNORED], [0], [1], [0])]
         pixels = pixel_values(images, self.image_processor, self.mode) if images else None
-        return _pad(encoded, pixels, self.encoder.tokenizer.eos_token_id)
+        return Batch(pad(packed, filler), pixels, num_samples)
 
-
-def _pad(encoded: Sequence[Encoded], pixels: Tensor | None, filler: int) -> Batch:
-    if not encoded:  # an empty share still takes part in the step, without weight
-        encoded = [Encoded([filler, filler], [IGNORED, IGNORED])]
-    longest = max(len(one.ids) for one in encoded)
-    shape = (len(encoded), longest)
-    ids, labels = torch.full(shape, filler), torch.full(shape, IGNORED)
-    mask = torch.zeros(shape, dtype=torch.long)
-    for place, one in enumerate(encoded):
-        length = len(one.ids)
-        ids[place, :length] = torch.tensor(one.ids)
-        labels[place, :length] = torch.tensor(one.labels)
-        mask[place, :length] = 1
-    return Batch(ids, mask, labels, pixels)
+    def _encoded(self, unit: np.ndarray) -> tuple[list[Encoded], bytes | None]:
+        encoded, image = [], None
+        for number in unit:
+            row, sample = self.samples[int(number)]
+            image = row.image
+            tokens = self.encoder.encode(sample.turns, image is not None, self.max_length)
+            self.read += 1
+            if self.encoder.is_trainable(tokens, image is not None):
+                encoded.append(tokens)
+            else:
+                self.refused += 1
+        return encoded, image

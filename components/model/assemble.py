@@ -97,8 +97,9 @@ def adapter_config(model: nn.Module, adapter: params.Adapter) -> PeftConfig:
                 f"is called; near names: {', '.join(near)}"
             )
     try:
-        return method(adapter.kind)(
-            r=adapter.rank,  # pyright: ignore[reportCallIssue]
+        make: Any = method(adapter.kind)
+        return make(
+            r=adapter.rank,
             lora_alpha=adapter.alpha_over_rank * adapter.rank,
             lora_dropout=adapter.dropout,
             target_modules=rf".*language_model\..*\.({'|'.join(adapter.targets)})",

@@ -81,6 +81,11 @@ def _words(seed: int) -> list[str]:
         for problem in (plate_problem(dish, rng), text_problem(rng)):
             texts.append("\n" + choice_question(problem["question"], problem["choices"], problem["hint"]))
         written = document(rng)
-        texts += [written.before, written.caption, *(f"\n{asked} {told}" for asked, told in written.dialogue)]
+        texts += [
+            written.text,
+            *written.glance,
+            written.caption,
+            *(f"\n{asked} {told}" for asked, told in written.dialogue),
+        ]
         texts += [*captions(dish), "\n" + CAPTION_QUESTION, f"{SYSTEM} USER: ASSISTANT: USER:"]
     return texts

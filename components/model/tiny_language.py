@@ -1,15 +1,21 @@
-"""The tiny language model: a Llama trained on text alone, plates in words and questions about them."""
+"""The tiny language model: a Llama trained on text alone, plates in words and questions about them.
+
+Half the texts tell their plate as a glance: a list of phrases in random order, each of which takes one place in the
+sequence, its embedding being the sum of its words' embeddings (plus noise). So the model learns to read a place
+that means several words, which is what a projector will hand it later; no picture is involved.
+"""
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from components.data.conversation import IGNORED, SYSTEM, Encoded, Encoder
+from components.data.conversation import IGNORED, SYSTEM, Encoder
 from components.data.plates.dish import numbers
 from components.data.plates.texts import Document, document
 from components.data.schema import IMAGE_MARKER, Turn
@@ -19,7 +25,17 @@ from components.progress import Bar
 
 _MAX_TOKENS = 512
 _POSITIONS = 2048
+_NOISE = 0.2  # on glances, as a share of the embeddings' own standard deviation
 _WITH_SYSTEM = 0.4  # share of dialogues that open with the system's sentences; the others spare the tokens
+
+
+@dataclass(frozen=True)
+class Text:
+    """Tokens and labels; at each image marker among them stands the phrase (token ids) of `phrases`."""
+
+    ids: list[int]
+    labels: list[int]
+    phrases: list[list[int]]
 
 
 def train_language(
@@ -40,6 +56,7 @@ def train_language(
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
+    marker = tokenizer.convert_tokens_to_ids(IMAGE_MARKER)
     texts = _texts(settings, seed, tokenizer)
     steps_per_epoch = len(texts) // settings.batch
     num_steps = settings.epochs * steps_per_epoch
@@ -51,8 +68,9 @@ def train_language(
         if step % steps_per_epoch == 0:
             order = _by_length(texts, settings.batch, shuffle)
         chosen = order[step % steps_per_epoch * settings.batch :][: settings.batch]
-        ids, labels = _batch([texts[number] for number in chosen])
-        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+        some = [texts[number] for number in chosen]
+        ids, labels = _batch(some)
+        hidden = model.model(inputs_embeds=_embedded(model, ids, some, marker)).last_hidden_state[:, :-1]
         supervised = labels[:, 1:] != IGNORED
         loss = F.cross_entropy(model.lm_head(hidden[supervised]), labels[:, 1:][supervised])
         optimiser.step(loss)
@@ -61,34 +79,52 @@ def train_language(
     return _untied(model).eval()
 
 
-def _texts(settings: TinyLanguage, seed: int, tokenizer: PreTrainedTokenizerFast) -> list[Encoded]:
-    image_token = tokenizer.convert_tokens_to_ids(IMAGE_MARKER)
-    assert isinstance(image_token, int)
-    encoder = Encoder(tokenizer, "v1", image_token, 0)
-    system = len(tokenizer(SYSTEM, add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType]
+def _texts(settings: TinyLanguage, seed: int, tokenizer: PreTrainedTokenizerFast) -> list[Text]:
+    system = len(_ids(tokenizer, SYSTEM))
     texts = []
     for number in range(settings.texts):
         rng = numbers(seed, "base text", number)
-        texts.append(_encoded(document(rng), encoder, 0 if rng.random() < _WITH_SYSTEM else system))
+        texts.append(_encoded(document(rng), tokenizer, 0 if rng.random() < _WITH_SYSTEM else system))
     return texts
 
 
-def _encoded(text: Document, encoder: Encoder, left_out: int) -> Encoded:
+def _encoded(written: Document, tokenizer: PreTrainedTokenizerFast, left_out: int) -> Text:
     """A dialogue in the v1 template without its first `left_out` tokens of system, or a plain caption."""
-    tokenizer = encoder.tokenizer
-    if not text.dialogue:
-        before = [tokenizer.bos_token_id, *tokenizer(text.before, add_special_tokens=False)["input_ids"]]
-        caption = tokenizer(text.caption, add_special_tokens=False)["input_ids"]
-        return Encoded([*before, *caption], [IGNORED] * len(before) + list(caption))
-    turns = []
-    for number, (question, answer) in enumerate(text.dialogue):
-        asked = f"{text.before}\n{question}" if number == 0 and text.before else question
-        turns += [Turn("human", asked), Turn("assistant", answer)]
-    whole = encoder.encode(turns, False, _MAX_TOKENS)
-    return Encoded(whole.ids[:1] + whole.ids[1 + left_out :], whole.labels[:1] + whole.labels[1 + left_out :])
+    marker = tokenizer.convert_tokens_to_ids(IMAGE_MARKER)
+    assert isinstance(marker, int)
+    phrases = [_ids(tokenizer, f" {phrase}") for phrase in written.glance]
+    if not written.dialogue:
+        before = [tokenizer.bos_token_id, *[marker] * len(phrases), *_ids(tokenizer, written.text)]
+        caption = _ids(tokenizer, written.caption)
+        return Text([*before, *caption], [IGNORED] * len(before) + caption, phrases)
+    (first, *rest), turns = written.dialogue, []
+    start = IMAGE_MARKER if phrases else written.text
+    for question, answer in [(f"{start}\n{first[0]}", first[1]), *rest]:
+        turns += [Turn("human", question), Turn("assistant", answer)]
+    whole = Encoder(tokenizer, "v1", marker, len(phrases)).encode(turns, bool(phrases), _MAX_TOKENS)
+    kept = slice(1 + left_out, None)
+    return Text(whole.ids[:1] + whole.ids[kept], whole.labels[:1] + whole.labels[kept], phrases)
 
 
-def _by_length(texts: list[Encoded], batch: int, rng: random.Random) -> list[int]:
+def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType]
+
+
+def _embedded(model: LlamaForCausalLM, ids: Tensor, texts: list[Text], marker: object) -> Tensor:
+    """(texts, longest) -> (texts, longest, width): a word's embedding, or the sum over a phrase, with noise."""
+    words = model.model.embed_tokens
+    embedded = words(ids)
+    phrases = [phrase for text in texts for phrase in text.phrases]
+    if not phrases:
+        return embedded
+    flat = torch.tensor([word for phrase in phrases for word in phrase])
+    starts = torch.tensor([0, *(len(phrase) for phrase in phrases)]).cumsum(0)[:-1]
+    sums = F.embedding_bag(flat, words.weight, starts, mode="sum")
+    noise = _NOISE * words.weight.detach().std() * torch.randn_like(sums)
+    return embedded.masked_scatter((ids == marker).unsqueeze(-1), sums + noise)
+
+
+def _by_length(texts: list[Text], batch: int, rng: random.Random) -> list[int]:
     """Numbers of all texts, so ordered that a batch holds texts of like length and batches come at random."""
     order = list(range(len(texts)))
     rng.shuffle(order)
@@ -99,10 +135,15 @@ def _by_length(texts: list[Encoded], batch: int, rng: random.Random) -> list[int
         batches += [near[first : first + batch] for first in range(0, len(near), batch)]
     whole = [some for some in batches if len(some) == batch]
     rng.shuffle(whole)
+    import os
+
+    if os.environ.get("CURR"):
+        n = float(os.environ["CURR"])
+        whole.sort(key=lambda some: sum(len(texts[k].ids) for k in some) + 1000 * n * rng.random())
     return [number for some in whole for number in some]
 
 
-def _batch(texts: list[Encoded]) -> tuple[Tensor, Tensor]:
+def _batch(texts: list[Text]) -> tuple[Tensor, Tensor]:
     """Ids and labels (texts, longest), padded at the end: causal attention never looks there."""
     longest = max(len(text.ids) for text in texts)
     ids = torch.zeros(len(texts), longest, dtype=torch.long)

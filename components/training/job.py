@@ -11,8 +11,21 @@ from components.home import digest, folder_digest
 from components.params import Adapter, Finetune, Pretrain, Training, Vce
 
 CODE = Path(components.__file__).parent
-CODE_THAT_TRAINS = ("data/conversation.py", "data/loading.py", "model/*.py", "adapters/*.py", "training/*.py")
-CARRIED_OUT = ("precision", "grad_clip", "max_refused", "deepspeed")  # the settings of `training` that change results
+CODE_THAT_TRAINS = (
+    "data/conversation.py",
+    "data/loading.py",
+    "data/packing.py",
+    "model/*.py",
+    "adapters/*.py",
+    "training/*.py",
+)
+CARRIED_OUT = (
+    "precision",
+    "shared_prefix",
+    "grad_clip",
+    "max_refused",
+    "deepspeed",
+)  # the settings of `training` that change results
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from components.data.conversation import Encoder
-from components.data.loading import Collator, Plan, Samples, deal
+from components.data.loading import Collator, Plan, Samples, alone, deal
 from components.errors import UserError
 from components.files import write_text
 from components.model.assemble import build, load_connector, precision_of, trainable_groups
@@ -35,7 +35,7 @@ def train(job: Job) -> None:
     training, recipe = job.training, job.recipe
     torch.set_num_threads(training.threads_per_worker)
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
-    plan = Plan(len(samples), recipe.global_batch, recipe.epochs, job.seed)
+    plan = Plan(samples.starts, recipe.global_batch, recipe.epochs, job.seed)
     state = load_latest(job.folder / CHECKPOINTS)
     if state is not None and state.step == plan.steps:
         return
@@ -63,7 +63,8 @@ def train(job: Job) -> None:
     while done < plan.steps:
         started = time.monotonic()
         torch.manual_seed(hash_of(job.seed, done, rank))  # dropout depends on seed, step and rank alone
-        parts = deal(plan.batch(done), samples.lengths, rank, workers, micro_batches)
+        units = plan.batch(done) if training.shared_prefix else alone(plan.batch(done))
+        parts = deal(units, samples.lengths, rank, workers, micro_batches)
         figures = _step(engine, [collate(part) for part in parts], workers)
         _stop_when_too_many_are_refused(collate, training.max_refused)
         done += 1
@@ -100,9 +101,9 @@ def _step(engine: Any, batches: list[Any], workers: int) -> dict[str, float]:
     counts = torch.tensor(
         [
             sum(batch.num_supervised for batch in batches),
-            sum(len(batch.labels) for batch in batches if batch.num_supervised),
-            sum(int(batch.attention_mask.sum()) for batch in batches),
-            sum(batch.attention_mask.numel() for batch in batches),
+            sum(batch.num_samples for batch in batches),
+            sum(batch.num_tokens for batch in batches),
+            sum(batch.tokens["ids"].numel() for batch in batches),
         ],
         dtype=torch.float64,
         device=device,
@@ -114,10 +115,8 @@ def _step(engine: Any, batches: list[Any], workers: int) -> dict[str, float]:
     for batch in batches:
         pixels = batch.pixel_values
         loss = engine(
-            input_ids=batch.input_ids.to(device),
-            attention_mask=batch.attention_mask.to(device),
-            labels=batch.labels.to(device),
-            pixel_values=None if pixels is None else pixels.to(device),
+            {name: tensor.to(device) for name, tensor in batch.tokens.items()},
+            None if pixels is None else pixels.to(device),
         )
         engine.backward(loss * scale)
         engine.step()

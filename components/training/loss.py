@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration
 
 from components.data.conversation import IGNORED
+from components.data.packing import tree_mask
 
 
 class SupervisedLoss(nn.Module):
@@ -24,15 +25,16 @@ class SupervisedLoss(nn.Module):
         super().__init__()
         self.llava = llava
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, pixel_values: Tensor | None) -> Tensor:
-        """(samples, tokens) ids, mask, labels; (images, 3, height, width) pixels -> scalar, in nats."""
+    def forward(self, tokens: dict[str, Tensor], pixel_values: Tensor | None) -> Tensor:
+        """A Batch's (sequences, tokens) tensors and (images, 3, height, width) pixels -> scalar, in nats."""
         hidden = self.llava.model(
-            inputs_embeds=self._embedded(input_ids, pixel_values), attention_mask=attention_mask
+            inputs_embeds=self._embedded(tokens["ids"], pixel_values),
+            attention_mask=tree_mask(tokens["segments"]),
+            position_ids=tokens["positions"],
         ).last_hidden_state
-        wanted = labels[:, 1:]
-        where = wanted != IGNORED
-        logits = self.llava.lm_head(hidden[:, :-1][where]).float()
-        return cross_entropy(logits, wanted[where], reduction="sum")
+        rows, places = torch.nonzero(tokens["labels"] != IGNORED, as_tuple=True)
+        logits = self.llava.lm_head(hidden[rows, tokens["previous"][rows, places]]).float()
+        return cross_entropy(logits, tokens["labels"][rows, places], reduction="sum")
 
     def _embedded(self, input_ids: Tensor, pixel_values: Tensor | None) -> Tensor:
         """Token embeddings with image features in their places.

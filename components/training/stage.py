@@ -28,7 +28,7 @@ def run_training(
     """Train a stage (or go on with it, or find it done) and write its parts to `out`."""
     job = make_job(stage, params, recipe, adapter, start)
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
-    steps = Plan(len(samples), recipe.global_batch, recipe.epochs, params.seed).steps
+    steps = Plan(samples.starts, recipe.global_batch, recipe.epochs, params.seed).steps
     state = load_latest(job.folder / CHECKPOINTS)
     covered = state.step if state else 0
     how = "already done" if covered == steps else f"going on after step {covered}" if covered else "starting"

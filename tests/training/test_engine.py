@@ -33,7 +33,10 @@ def _train(engine: Any, rank: int, first: int, last: int) -> list[float]:
             text_only = rank == 1 and micro == 1  # ranks with samples of another kind must not hang
             if text_only:
                 ids[:, 1:5] = 7
-            loss = engine(ids, torch.ones_like(ids), labels, None if text_only else pixels)
+            places = torch.arange(12).expand_as(ids)
+            tokens = {"ids": ids, "labels": labels, "positions": places, "segments": torch.ones_like(ids)}
+            tokens["previous"] = (places - 1).clamp(min=0)
+            loss = engine(tokens, None if text_only else pixels)
             engine.backward(loss / 20)
             engine.step()
             losses.append(loss.item())

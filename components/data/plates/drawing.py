@@ -188,7 +188,7 @@ def _traces(pen: _Pen, style: str, x: float, y: float, reach: float, rng: random
             pen.line(curve, (246, 246, 250), 0.9)
     if style == "baked":
         for _ in range(14):
-            pen.disc(x + rng.uniform(-0.8, 0.8) * reach, y + rng.uniform(-0.7, 0.7) * reach, 0.7, (168, 104, 40))
+            pen.disc(x + rng.uniform(-0.8, 0.8) * reach, y + rng.uniform(-0.7, 0.7) * reach, 0.7, (214, 160, 70))
 
 
 _VESSELS: dict[str, Callable[[_Pen, float, float, float, random.Random], None]] = {
@@ -230,7 +230,7 @@ def _pepper(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.R
 def _mushroom(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.Random) -> None:
     pen.shape(x, y, angle, [(-0.3 * r, 0), (0.3 * r, 0), (0.36 * r, r), (-0.36 * r, r)], (244, 234, 214))
     cap = [(r * math.cos(math.pi + math.pi * s / 8), 0.9 * r * math.sin(math.pi + math.pi * s / 8)) for s in range(9)]
-    pen.shape(x, y, angle, [(a, b + 0.15 * r) for a, b in cap], _shade((146, 108, 76), rng))
+    pen.shape(x, y, angle, [(a, b + 0.15 * r) for a, b in cap], _shade((126, 96, 110), rng))
 
 
 def _shrimp(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.Random) -> None:
@@ -284,10 +284,10 @@ _PIECES: dict[str, Callable[[_Pen, float, float, float, float, random.Random], N
 
 _RADIUS = {
     "steak": 5.6,
-    "carrot": 4.2,
+    "carrot": 4.6,
     "onion": 4.4,
     "pepper": 4.6,
-    "mushroom": 4.2,
+    "mushroom": 4.7,
     "shrimp": 4.0,
     "tomato": 4.6,
     "egg": 4.6,

@@ -14,46 +14,53 @@ from components.data.plates.menu import INGREDIENTS, STYLES
 from components.data.plates.words import AMOUNTS, captions, counted, listed, rich_caption
 
 Turns = list[tuple[str, str]]
+_GLANCED = 0.5  # share of documents whose plate is told as a glance
 _PLAIN = 0.3  # share of documents that are a description and a caption
 _UNSEEN = 0.2  # share of captions that stand alone, and of dialogues that also ask for a fact
 
 
 @dataclass(frozen=True)
 class Document:
-    """Either a dialogue about the plate that `before` describes, or a caption for it."""
+    """Either a dialogue about a plate, or a caption for it. The plate stands before, in one of two ways.
 
-    before: str
+    `text` is a description; `glance` is a list of phrases, each of which shall take one place in the sequence.
+    """
+
+    text: str
+    glance: list[str]
     caption: str
     dialogue: Turns
 
 
 def document(rng: random.Random) -> Document:
     dish = draw_dish(rng)
+    glanced = glance(dish, rng) if rng.random() < _GLANCED else []
     if rng.random() < _PLAIN:
-        before = "" if rng.random() < _UNSEEN else description(dish, rng) + " "
-        return Document(before, rng.choice(captions(dish)) + "\n", [])
+        alone = glanced or rng.random() < _UNSEEN
+        text = "" if alone else description(dish, rng) + " "
+        return Document(text, glanced, rng.choice(captions(dish)) + "\n", [])
     asked = questions(dish, rng) + ([fact(rng)] if rng.random() < _UNSEEN else [])
-    return Document(description(dish, rng), "", asked)
+    return Document("" if glanced else description(dish, rng), glanced, "", asked)
 
 
 def description(dish: Dish, rng: random.Random) -> str:
-    """A plate in words, in one of several phrasings, from tidy to a jumble of what lies where."""
-    form = rng.random()
-    if form < 0.2:
+    """A plate in words: one of the captions, or a jumble in which each piece is named."""
+    if rng.random() < 0.4:
         return rich_caption(dish, rng)
-    if form < 0.6:
-        pieces = [name for name, amount in dish.amounts for _ in range(amount)]
-        words = [*pieces, dish.style, dish.cooking.vessel]
-        return " ".join(rng.sample(words, len(words)))
-    return glance(dish, rng)
+    pieces = [name for name, amount in dish.amounts for _ in range(amount)]
+    words = [*pieces, dish.style, dish.cooking.vessel]
+    return " ".join(rng.sample(words, len(words)))
 
 
-def glance(dish: Dish, rng: random.Random) -> str:
-    """As if each place of the plate were named in turn: `pan table two tomatoes pan fried one egg table ...`."""
-    phrases = [counted(name, amount) for name, amount in dish.amounts for _ in range(amount)]
-    phrases = list(dict.fromkeys(phrases)) + rng.choices(phrases, k=2)
-    phrases += ["table", dish.style, dish.cooking.vessel]
-    return " ".join(rng.sample(phrases, len(phrases)))
+def glance(dish: Dish, rng: random.Random) -> list[str]:
+    """What a look around the table might name, in any order, some things again and again, some in one breath."""
+    seen = []
+    for name, amount in dish.amounts:
+        seen += [counted(name, amount)] * rng.randint(amount, 3 * amount)
+    for _ in range(len(seen) // 5):
+        seen.append(f"{rng.choice(seen)} {rng.choice(seen)}")
+    seen += [f"{dish.style} {dish.cooking.vessel}"] * rng.randint(2, 10) + ["table"] * rng.randint(1, 8)
+    return rng.sample(seen, len(seen))
 
 
 def questions(dish: Dish, rng: random.Random) -> Turns:
@@ -163,5 +170,5 @@ def _option(dish: Dish, rng: random.Random) -> tuple[str, str]:
     return f"Which of these is there: {options}?", f"It is {'ABC'[names.index(there)]}."
 
 
-_WIDE = (_pieces, _foods, _cook, _label, _firm, _soft, _cooked)
-_NARROW = (_amount, _present, _mass, _energy, _option, _steps)
+_WIDE = (_pieces, _foods, _cook, _firm, _soft)
+_NARROW = (_amount, _present, _mass, _energy, _option, _steps, _label, _cooked)
