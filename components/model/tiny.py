@@ -80,7 +80,7 @@ def _words(seed: int) -> list[str]:
         texts += [turn.text.replace(IMAGE_MARKER, "") for sample in samples for turn in sample.turns]
         for problem in (plate_problem(dish, rng), text_problem(rng)):
             texts.append("\n" + choice_question(problem["question"], problem["choices"], problem["hint"]))
-        written = document(rng)
+        written = document(rng, rng.random())
         texts += [
             written.text,
             *written.glance,

@@ -84,7 +84,9 @@ def _texts(settings: TinyLanguage, seed: int, tokenizer: PreTrainedTokenizerFast
     texts = []
     for number in range(settings.texts):
         rng = numbers(seed, "base text", number)
-        texts.append(_encoded(document(rng), tokenizer, 0 if rng.random() < _WITH_SYSTEM else system))
+        texts.append(
+            _encoded(document(rng, number / settings.texts), tokenizer, 0 if rng.random() < _WITH_SYSTEM else system)
+        )
     return texts
 
 
@@ -125,22 +127,16 @@ def _embedded(model: LlamaForCausalLM, ids: Tensor, texts: list[Text], marker: o
 
 
 def _by_length(texts: list[Text], batch: int, rng: random.Random) -> list[int]:
-    """Numbers of all texts, so ordered that a batch holds texts of like length and batches come at random."""
-    order = list(range(len(texts)))
-    rng.shuffle(order)
-    pool = 8 * batch
-    batches = []
-    for start in range(0, len(order), pool):
-        near = sorted(order[start : start + pool], key=lambda number: len(texts[number].ids))
-        batches += [near[first : first + batch] for first in range(0, len(near), batch)]
-    whole = [some for some in batches if len(some) == batch]
-    rng.shuffle(whole)
-    import os
-
-    if os.environ.get("CURR"):
-        n = float(os.environ["CURR"])
-        whole.sort(key=lambda some: sum(len(texts[k].ids) for k in some) + 1000 * n * rng.random())
-    return [number for some in whole for number in some]
+    """Numbers of the texts in their order, but so that a batch holds neighbours of like length."""
+    pool = 12 * batch
+    batches: list[list[int]] = []
+    for start in range(0, len(texts), pool):
+        order = sorted(range(start, min(start + pool, len(texts))), key=lambda number: len(texts[number].ids))
+        near = [order[first : first + batch] for first in range(0, len(order), batch)]
+        whole = [some for some in near if len(some) == batch]
+        rng.shuffle(whole)
+        batches += whole
+    return [number for some in batches for number in some]
 
 
 def _batch(texts: list[Text]) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import components
 from components.errors import UserError
 from components.progress import Bar
 from components.training.checkpoint import latest_step
@@ -25,6 +26,7 @@ QUICK_START = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 WATCH_EVERY_S = 0.5
+PACKAGE_ROOT = Path(components.__file__).parent.parent  # workers start elsewhere and import from here
 
 
 def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) -> None:
@@ -88,7 +90,7 @@ def start_ray(cpus: int, environment: dict[str, str]) -> None:
 
 def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
     """Environment variables that a worker process needs before it imports torch or DeepSpeed."""
-    shared = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(Path.cwd())}
+    shared = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(PACKAGE_ROOT)}
     return shared if use_gpu else {**shared, "DS_ACCELERATOR": "cpu"}
 
 

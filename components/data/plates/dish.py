@@ -41,7 +41,7 @@ class Dish:
         return self.cooking.minutes_per_firmness * max(part.firmness for part, _ in self.parts)
 
     def nutrition(self) -> dict[str, int]:
-        """Sums over the pieces and the oil, so at most 9 kcal per gram."""
+        """Sums over the pieces and the oil: at most 9 kcal per gram, which only pure fat has."""
         oil = self.cooking.oil_g
         return {
             "mass_g": oil + sum(part.mass_g * amount for part, amount in self.parts),

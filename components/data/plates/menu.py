@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ingredient:
-    """One piece of it: grams of mass, fat, protein and carbohydrate; `firmness` 1 (soft) to 10 (firm)."""
+    """One piece of it, in grams, rounded to fives as on a label; `firmness` from 1 (soft) to 10 (firm)."""
 
     name: str
     plural: str
@@ -37,16 +37,16 @@ class Style:
 INGREDIENTS = {
     ingredient.name: ingredient
     for ingredient in (
-        Ingredient("steak", "steaks", 120, 12, 30, 0, 10),
-        Ingredient("carrot", "carrots", 40, 0, 1, 4, 9),
-        Ingredient("onion", "onions", 50, 0, 1, 5, 8),
-        Ingredient("pepper", "peppers", 60, 0, 1, 4, 7),
-        Ingredient("mushroom", "mushrooms", 30, 0, 2, 1, 6),
+        Ingredient("steak", "steaks", 100, 10, 25, 0, 10),
+        Ingredient("carrot", "carrots", 50, 0, 0, 5, 9),
+        Ingredient("onion", "onions", 50, 0, 0, 5, 8),
+        Ingredient("pepper", "peppers", 50, 0, 0, 5, 7),
+        Ingredient("mushroom", "mushrooms", 20, 0, 5, 0, 6),
         Ingredient("shrimp", "shrimps", 20, 0, 5, 0, 5),
-        Ingredient("tomato", "tomatoes", 80, 0, 1, 3, 4),
-        Ingredient("egg", "eggs", 50, 6, 6, 0, 3),
-        Ingredient("olive", "olives", 10, 2, 0, 1, 2),
-        Ingredient("cheese", "cheeses", 30, 10, 7, 1, 1),
+        Ingredient("tomato", "tomatoes", 100, 0, 0, 5, 4),
+        Ingredient("egg", "eggs", 50, 5, 5, 0, 3),
+        Ingredient("olive", "olives", 10, 5, 0, 0, 2),
+        Ingredient("cheese", "cheeses", 50, 15, 10, 0, 1),
     )
 }
 
@@ -55,8 +55,8 @@ STYLES = {
     for style in (
         Style("fried", "pan", 20, True, 1),
         Style("grilled", "grill", 0, True, 2),
-        Style("baked", "tray", 10, True, 3),
-        Style("steamed", "basket", 0, False, 2),
+        Style("baked", "tray", 0, True, 3),
+        Style("steamed", "basket", 0, True, 2),
         Style("raw", "bowl", 10, False, 0),
     )
 }

@@ -15,8 +15,8 @@ from components.data.plates.words import AMOUNTS, captions, counted, listed, ric
 
 Turns = list[tuple[str, str]]
 _GLANCED = 0.5  # share of documents whose plate is told as a glance
-_PLAIN = 0.3  # share of documents that are a description and a caption
-_UNSEEN = 0.2  # share of captions that stand alone, and of dialogues that also ask for a fact
+_PLAIN = 0.25  # share of documents that are a caption, once two thirds of the training are over
+_UNSEEN = 0.3  # share of captions that stand alone, and of dialogues that also ask for a fact
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,11 @@ class Document:
     dialogue: Turns
 
 
-def document(rng: random.Random) -> Document:
+def document(rng: random.Random, progress: float) -> Document:
+    """`progress` 0 to 1 through the training: short captions first, then more and more dialogues."""
     dish = draw_dish(rng)
     glanced = glance(dish, rng) if rng.random() < _GLANCED else []
-    if rng.random() < _PLAIN:
+    if rng.random() < 1 - min(1.0, 1.5 * progress) * (1 - _PLAIN):
         alone = glanced or rng.random() < _UNSEEN
         text = "" if alone else description(dish, rng) + " "
         return Document(text, glanced, rng.choice(captions(dish)) + "\n", [])
@@ -80,12 +81,23 @@ def fact(rng: random.Random) -> tuple[str, str]:
             (f"How much energy is in one {part.name}?", f"One {part.name} has {part.calories_kcal} kcal."),
             (f"Which is firmer, {part.name} or {other.name}?", f"{max(part, other, key=lambda p: p.firmness).name}."),
             (f"What is {style.name} food made in?", f"A {style.vessel}."),
+            (f"What is said of {style.name} food?", _SAYINGS[style.name]),
+            (f"What is said of {style.name} food?", _SAYINGS[style.name]),
             (f"What do you call several of {part.name}?", f"{part.plural}."),
             ("What does a cookbook hold?", "The instructions for a dish, as follows from the ingredients."),
             ("What are instructions?", "The instructions are steps: first this, then that."),
             (f"What goes with {part.name}?", f"Dishes with {part.name} include some {other.name}."),
         ]
     )
+
+
+_SAYINGS = {
+    "fried": "Heat the oil. Stir and season.",
+    "grilled": "Light the coals. Lay it on the bars. Turn after some minutes.",
+    "baked": "Warm the oven. Layer it in a greased tray. Bake until brown.",
+    "steamed": "Boil water below the basket. Place it above the steam. Cover for some minutes.",
+    "raw": "Rinse and slice. Toss with oil and leaves. Serve cold.",
+}
 
 
 def _pieces(dish: Dish, rng: random.Random) -> tuple[str, str]:
@@ -110,21 +122,10 @@ def _cook(dish: Dish, rng: random.Random) -> tuple[str, str]:
     return "Tell me about its cooking.", told[dish.style]
 
 
-def _steps(dish: Dish, rng: random.Random) -> tuple[str, str]:
-    verbs = {
-        "fried": "Heat, Fry, Stir",
-        "grilled": "Light, Lay, Turn",
-        "baked": "Warm, Layer, Bake",
-        "steamed": "Boil, Place, Cover",
-        "raw": "Rinse, Toss, Serve",
-    }
-    return "Name the steps.", f"{verbs[dish.style]}."
-
-
 def _label(dish: Dish, rng: random.Random) -> tuple[str, str]:
     mass, energy, fat, protein, carbohydrate = dish.nutrition().values()
     return "What is on the label?", (
-        f"Mass {mass} g, {energy} kcal, {fat} g of fat, {protein} of protein, {carbohydrate} of carbohydrate."
+        f"Mass {mass} g, {energy} kcal, {fat} g of fat, {protein} g of protein, {carbohydrate} g of carbohydrate."
     )
 
 
@@ -170,5 +171,5 @@ def _option(dish: Dish, rng: random.Random) -> tuple[str, str]:
     return f"Which of these is there: {options}?", f"It is {'ABC'[names.index(there)]}."
 
 
-_WIDE = (_pieces, _foods, _cook, _firm, _soft)
-_NARROW = (_amount, _present, _mass, _energy, _option, _steps, _label, _cooked)
+_WIDE = (_pieces, _foods, _cook, _label, _firm)
+_NARROW = (_amount, _present, _mass, _energy, _option, _cooked, _soft)
