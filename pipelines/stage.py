@@ -50,10 +50,11 @@ def quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     logging.getLogger().setLevel(logging.WARNING)
-    for name in ("mlflow", "alembic", "DeepSpeed", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("alembic.runtime.migration", "mlflow.store.db.utils", "DeepSpeed"):  # they set their own levels
+        logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 

@@ -153,10 +153,7 @@ class Encoder:
                 text += piece.text
                 continue
             if text:
-                tokens = self.tokenizer(
-                    text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
-                )
-                for token, (start, end) in zip(tokens["input_ids"], tokens["offset_mapping"], strict=True):
+                for token, start, end in self._text_tokens(text):
                     ids.append(token)
                     inside = any(start < stop and end > begin for begin, stop in answers)
                     labels.append(token if inside else IGNORED)
@@ -166,3 +163,17 @@ class Encoder:
                 ids += [piece.special] * count
                 labels += [piece.special if piece.supervised else IGNORED] * count
         return Encoded(ids, labels)
+
+    def _text_tokens(self, text: str) -> list[tuple[int, int, int]]:
+        """(id, first character, end) of each token of a text, none of them special.
+
+        Some vocabularies (Unigram) hold the text of a special token as a word: it is taken apart.
+        """
+        tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
+        found = [(token, *span) for token, span in zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)]
+        special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+        cut = next((start + 1 for token, start, _ in found if token in special), None)
+        if cut is None:
+            return found
+        tail = [(token, cut + start, cut + end) for token, start, end in self._text_tokens(text[cut:])]
+        return self._text_tokens(text[:cut]) + tail

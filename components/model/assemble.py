@@ -106,7 +106,8 @@ def adapter_config(model: nn.Module, adapter: params.Adapter) -> PeftConfig:
             **_own_settings(adapter),
         )
     except ValueError as error:
-        raise UserError(f"params.yaml: adapter ({adapter.kind}): {error}") from None
+        reason = str(error).removeprefix(f"{method(adapter.kind).__name__}: ")
+        raise UserError(f"params.yaml: adapter ({adapter.kind}): {reason}") from None
 
 
 def _own_settings(adapter: params.Adapter) -> dict[str, Any]:

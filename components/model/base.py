@@ -86,6 +86,7 @@ def load_pieces(vision: str, language: str) -> tuple[PreTrainedModel, PreTrained
 
 def save_base(folder: Path, model: PreTrainedModel, tokenizer: Any, image_processor: Any, kind: str, name: str) -> None:
     """Write a composed base as a LLaVA folder, with the digest of its files."""
+    _show_bars_in_terminals_only()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     image_processor.save_pretrained(folder)
@@ -133,8 +134,7 @@ def _image_processor(place: str, setting: str, revision: str | None = None) -> A
 
 
 def _found(loader: Any, place: str, setting: str, **options: Any) -> Any:
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
+    _show_bars_in_terminals_only()
     try:
         return loader.from_pretrained(place, **options)
     except (OSError, ValueError) as error:
@@ -143,3 +143,8 @@ def _found(loader: Any, place: str, setting: str, **options: Any) -> Any:
             f"params.yaml: {setting} {place!r} cannot be loaded: {reason} "
             "(give a folder in Hugging Face's format, or the id of a model that this machine can download)"
         ) from None
+
+
+def _show_bars_in_terminals_only() -> None:
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()

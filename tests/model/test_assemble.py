@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from components.errors import UserError
+from components.model.assemble import build, load_assistant, save_parts, trainable_groups
+from components.model.base import Base, load_base
+from components.params import Params
+from tests.models import write_tiny_base
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_base(tmp_path_factory.mktemp("base") / "base")
+
+
+@pytest.fixture
+def base(base_folder: Path) -> Base:
+    return load_base(base_folder)
+
+
+@pytest.fixture
+def vce(params: Params) -> Any:
+    return params.vce.model_copy(update={"levels": [-2, -3], "num_heads": 2, "num_points": 2})
+
+
+def inputs(model: Any) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.tensor([[1, 9, 3, 3, 3, 3, 20, 21]])
+    return {"input_ids": ids, "pixel_values": torch.randn(1, 3, 16, 16, generator=generator)}
+
+
+def test_trainable_are_projector_vce_and_adapter_alone(base: Base, vce: Any, params: Params) -> None:
+    model, _ = build(base, vce, params.adapter)
+    groups = trainable_groups(model)
+    assert set(groups) == {"projector", "vce", "adapter"}
+    for name, _ in groups["adapter"]:
+        assert ".language_model." in name
+        assert any(f".{target}." in name for target in params.adapter.targets)
+    assert not any(p.requires_grad for p in model.model.vision_tower.parameters())
+
+
+def test_fresh_adapter_and_silent_cue_change_nothing(base: Base, base_folder: Path, vce: Any, params: Params) -> None:
+    plain = load_base(base_folder).model.eval()
+    model, _ = build(base, vce.model_copy(update={"scale": 0.0}), params.adapter)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(**inputs(model)).logits, plain(**inputs(plain)).logits)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dual_lora", "lora_moe", "rode"])
+def test_stored_parts_give_the_same_model_to_the_bit(
+    base: Base, base_folder: Path, vce: Any, params: Params, kind: str, tmp_path: Path
+) -> None:
+    adapter = params.adapter.model_copy(update={"kind": kind})
+    torch.manual_seed(2)
+    model, wrapped = build(base, vce, adapter)
+    for _, parameter in (pair for group in trainable_groups(model).values() for pair in group):
+        torch.nn.init.normal_(parameter, std=0.2)
+    weights = {name: p.detach() for group in trainable_groups(model).values() for name, p in group}
+    settings = {"base": base.reference, "vce": vce.model_dump(), "adapter": adapter.model_dump()}
+    save_parts(tmp_path, settings, weights, wrapped)
+    again = load_assistant(base_folder, tmp_path).model
+    with torch.no_grad():
+        assert torch.equal(again(**inputs(again)).logits, model.eval()(**inputs(model)).logits)
+
+
+def test_missing_tensor_is_refused(base: Base, base_folder: Path, vce: Any, tmp_path: Path) -> None:
+    model, wrapped = build(base, vce, None)
+    weights = {name: p.detach() for group in trainable_groups(model).values() for name, p in group}
+    save_parts(tmp_path, {"base": base.reference, "vce": vce.model_dump(), "adapter": None}, weights, wrapped)
+    file = tmp_path / "connector.safetensors"
+    tensors = load_file(file)
+    gone = sorted(tensors)[0]
+    del tensors[gone]
+    save_file(tensors, file)
+    with pytest.raises(UserError, match=gone):
+        load_assistant(base_folder, tmp_path)
+
+
+def test_parts_of_another_base_are_refused(base: Base, base_folder: Path, vce: Any, tmp_path: Path) -> None:
+    model, wrapped = build(base, vce, None)
+    weights = {name: p.detach() for group in trainable_groups(model).values() for name, p in group}
+    other = {**base.reference, "digest": "0" * 64}
+    save_parts(tmp_path, {"base": other, "vce": vce.model_dump(), "adapter": None}, weights, wrapped)
+    with pytest.raises(UserError, match="was trained on base 000000000000"):
+        load_assistant(base_folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"targets": ["q_porj"]}, "adapter.targets holds 'q_porj', .*near names: q_proj"),
+        ({"kind": "rode", "rank": 6}, r"adapter \(rode\): ranks must be positive numbers that sum to r = 6"),
+        ({"kind": "lora_moe", "rank": 6}, r"adapter \(lora_moe\): rank 6 must divide by num_experts"),
+    ],
+)
+def test_adapter_that_does_not_fit_gives_one_line(
+    base: Base, params: Params, change: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(UserError, match=line) as mistake:
+        build(base, None, params.adapter.model_copy(update=change))
+    assert "\n" not in str(mistake.value)
+
+
+def test_level_that_the_encoder_lacks_is_refused(base: Base, vce: Any) -> None:
+    with pytest.raises(UserError, match=r"vce.levels holds -20, but the vision encoder has hidden states 0 to 4"):
+        build(base, vce.model_copy(update={"levels": [-2, -20]}), None)
