@@ -1,6 +1,16 @@
-"""The tiny base of profile `tiny`: encoder and language model trained here, from nothing, in about a minute."""
+"""The tiny base of profile `tiny`: encoder and language model trained here, from nothing, in about a minute.
+
+The two know nothing of each other, so each is trained in a process of its own.
+"""
 
 from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -32,15 +42,55 @@ def train_tiny_base(
     settings: TinyBase, image_size: int, seed: int, bar: Bar | None = None
 ) -> tuple[CLIPVisionModel, LlamaForCausalLM, PreTrainedTokenizerFast, CLIPImageProcessorPil]:
     """Encoder, language model, tokenizer and image processor; none has seen a picture or dish of the drawn sets."""
-    processor = CLIPImageProcessorPil(
+    tokenizer = train_tokenizer(settings.language.vocabulary, seed)
+    spawn = multiprocessing.get_context("spawn")
+    steps = spawn.Value("i", 0)  # of the encoder's training
+
+    def show(step: int, note: str) -> None:
+        if bar:
+            bar.at(step + steps.value, note)
+
+    with tempfile.TemporaryDirectory(prefix="lea-tiny-") as folder:
+        aside = spawn.Process(target=_vision_aside, args=(settings, image_size, seed, folder, steps), daemon=True)
+        aside.start()
+        before = torch.get_num_threads()
+        try:
+            _prepare(seed)
+            language = train_language(settings.language, seed, tokenizer, show)
+            aside.join()
+        finally:
+            torch.set_num_threads(before)
+            aside.kill()
+            aside.join()
+        if aside.exitcode:
+            raise RuntimeError(f"training of the tiny encoder ended with exit code {aside.exitcode}")
+        vision = CLIPVisionModel.from_pretrained(folder)
+    return vision, language, tokenizer, _image_processor(image_size)
+
+
+def _vision_aside(settings: TinyBase, image_size: int, seed: int, folder: str, steps: Any) -> None:
+    """Train the encoder in this process and leave it in `folder`; the parent alone hears Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def show(step: int, note: str) -> None:
+        steps.value = step
+
+    _prepare(seed)
+    tokenizer = train_tokenizer(settings.language.vocabulary, seed)
+    vision = train_vision(settings.vision, image_size, seed, tokenizer, _image_processor(image_size), show)
+    vision.save_pretrained(Path(folder))
+
+
+def _prepare(seed: int) -> None:
+    """Half of the cores, and random numbers that depend on the seed alone."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+    torch.manual_seed(seed)
+
+
+def _image_processor(image_size: int) -> CLIPImageProcessorPil:
+    return CLIPImageProcessorPil(
         size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        tokenizer = train_tokenizer(settings.language.vocabulary, seed)
-        vision = train_vision(settings.vision, image_size, seed, tokenizer, processor, bar)
-        language = train_language(settings.language, seed, tokenizer, bar)
-    return vision, language, tokenizer, processor
 
 
 def train_tokenizer(vocabulary: int, seed: int) -> PreTrainedTokenizerFast:

@@ -19,14 +19,13 @@ from components.data.conversation import IGNORED, SYSTEM, Encoder
 from components.data.plates.dish import numbers
 from components.data.plates.texts import Document, document
 from components.data.schema import IMAGE_MARKER, Turn
-from components.model.tiny_optimiser import TinyOptimiser
+from components.model.tiny_optimiser import Report, TinyOptimiser
 from components.params import TinyLanguage
-from components.progress import Bar
 
 _MAX_TOKENS = 512
 _POSITIONS = 2048
 _NOISE = 0.2  # on glances, as a share of the embeddings' own standard deviation
-_WITH_SYSTEM = 0.4  # share of dialogues that open with the system's sentences; the others spare the tokens
+_WITH_SYSTEM = 0.25  # share of dialogues that open with the system's sentences; the others spare the tokens
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Text:
 
 
 def train_language(
-    settings: TinyLanguage, seed: int, tokenizer: PreTrainedTokenizerFast, bar: Bar | None = None
+    settings: TinyLanguage, seed: int, tokenizer: PreTrainedTokenizerFast, report: Report | None = None
 ) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -51,12 +50,12 @@ def train_language(
         max_position_embeddings=_POSITIONS,
         initializer_range=0.03,
         tie_word_embeddings=True,  # while training: copying a word out of a description is learnt much sooner
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=_id(tokenizer, tokenizer.bos_token),
+        eos_token_id=_id(tokenizer, tokenizer.eos_token),
+        pad_token_id=_id(tokenizer, tokenizer.pad_token),
     )
     model = LlamaForCausalLM(config)
-    marker = tokenizer.convert_tokens_to_ids(IMAGE_MARKER)
+    marker = _id(tokenizer, IMAGE_MARKER)
     texts = _texts(settings, seed, tokenizer)
     steps_per_epoch = len(texts) // settings.batch
     num_steps = settings.epochs * steps_per_epoch
@@ -74,8 +73,8 @@ def train_language(
         supervised = labels[:, 1:] != IGNORED
         loss = F.cross_entropy(model.lm_head(hidden[supervised]), labels[:, 1:][supervised])
         optimiser.step(loss)
-        if bar:
-            bar.at(step + 1, f"language {step + 1}/{num_steps}, loss {loss.item():.2f}")
+        if report:
+            report(step + 1, f"language {step + 1}/{num_steps}, loss {loss.item():.2f}")
     return _untied(model).eval()
 
 
@@ -92,11 +91,10 @@ def _texts(settings: TinyLanguage, seed: int, tokenizer: PreTrainedTokenizerFast
 
 def _encoded(written: Document, tokenizer: PreTrainedTokenizerFast, left_out: int) -> Text:
     """A dialogue in the v1 template without its first `left_out` tokens of system, or a plain caption."""
-    marker = tokenizer.convert_tokens_to_ids(IMAGE_MARKER)
-    assert isinstance(marker, int)
+    marker = _id(tokenizer, IMAGE_MARKER)
     phrases = [_ids(tokenizer, f" {phrase}") for phrase in written.glance]
     if not written.dialogue:
-        before = [tokenizer.bos_token_id, *[marker] * len(phrases), *_ids(tokenizer, written.text)]
+        before = [_id(tokenizer, tokenizer.bos_token), *[marker] * len(phrases), *_ids(tokenizer, written.text)]
         caption = _ids(tokenizer, written.caption)
         return Text([*before, *caption], [IGNORED] * len(before) + caption, phrases)
     (first, *rest), turns = written.dialogue, []
@@ -108,11 +106,17 @@ def _encoded(written: Document, tokenizer: PreTrainedTokenizerFast, left_out: in
     return Text(whole.ids[:1] + whole.ids[kept], whole.labels[:1] + whole.labels[kept], phrases)
 
 
+def _id(tokenizer: PreTrainedTokenizerFast, token: object) -> int:
+    number = tokenizer.convert_tokens_to_ids(str(token))
+    assert isinstance(number, int)
+    return number
+
+
 def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType]
 
 
-def _embedded(model: LlamaForCausalLM, ids: Tensor, texts: list[Text], marker: object) -> Tensor:
+def _embedded(model: LlamaForCausalLM, ids: Tensor, texts: list[Text], marker: int) -> Tensor:
     """(texts, longest) -> (texts, longest, width): a word's embedding, or the sum over a phrase, with noise."""
     words = model.model.embed_tokens
     embedded = words(ids)
@@ -123,7 +127,7 @@ def _embedded(model: LlamaForCausalLM, ids: Tensor, texts: list[Text], marker: o
     starts = torch.tensor([0, *(len(phrase) for phrase in phrases)]).cumsum(0)[:-1]
     sums = F.embedding_bag(flat, words.weight, starts, mode="sum")
     noise = _NOISE * words.weight.detach().std() * torch.randn_like(sums)
-    return embedded.masked_scatter((ids == marker).unsqueeze(-1), sums + noise)
+    return embedded.masked_scatter(ids.eq(marker).unsqueeze(-1), sums + noise)
 
 
 def _by_length(texts: list[Text], batch: int, rng: random.Random) -> list[int]:

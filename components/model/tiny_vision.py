@@ -17,9 +17,8 @@ from components.data.plates.dish import draw_dish, numbers
 from components.data.plates.drawing import photograph
 from components.data.plates.regions import phrases, regions
 from components.data.plates.words import rich_caption
-from components.model.tiny_optimiser import TinyOptimiser
+from components.model.tiny_optimiser import Report, TinyOptimiser
 from components.params import TinyVision
-from components.progress import Bar
 
 _JOINT = 64  # width of the space that pictures and texts share
 _PICTURE_WEIGHT = 0.3  # of the whole-picture contrast; the patch contrast has weight 1
@@ -70,7 +69,7 @@ def train_vision(
     seed: int,
     tokenizer: PreTrainedTokenizerFast,
     processor: CLIPImageProcessorPil,
-    bar: Bar | None = None,
+    report: Report | None = None,
 ) -> CLIPVisionModel:
     pictures = Pictures(settings, image_size, seed)
     config = CLIPVisionConfig(
@@ -85,7 +84,9 @@ def train_vision(
     encoder = CLIPVisionModel(config)
     known = _padded(tokenizer, phrases())
     described = _padded(tokenizer, pictures.captions)
-    tower = TextTower(len(tokenizer), described.shape[1], tokenizer.convert_tokens_to_ids(str(tokenizer.pad_token)))
+    pad = tokenizer.convert_tokens_to_ids(str(tokenizer.pad_token))
+    assert isinstance(pad, int)
+    tower = TextTower(len(tokenizer), described.shape[1], pad)
     patch_head = nn.Sequential(nn.LayerNorm(settings.width), nn.Linear(settings.width, _JOINT))
     picture_head = nn.Linear(settings.width, _JOINT)
     scales = nn.ParameterList([torch.tensor(2.5), torch.tensor(2.5)])  # logarithms of 1 / temperature
@@ -112,8 +113,8 @@ def train_vision(
         own = torch.arange(len(chosen))
         picture_loss = (F.cross_entropy(alike, own) + F.cross_entropy(alike.T, own)) / 2
         optimiser.step(patch_loss + _PICTURE_WEIGHT * picture_loss)
-        if bar:
-            bar.at(step + 1, f"vision {step + 1}/{num_steps}, loss {patch_loss.item():.2f} + {picture_loss.item():.2f}")
+        if report:
+            report(step + 1, f"vision {step + 1}/{num_steps}, loss {patch_loss.item():.2f} + {picture_loss.item():.2f}")
     return encoder.eval()
 
 

@@ -47,6 +47,11 @@ class _Pen:
         self.draw = ImageDraw.Draw(canvas)
         self.scale = canvas.width / UNITS
 
+    def spot(self, x: float, y: float, angle: float, dx: float, dy: float, radius: float, fill: Colour) -> None:
+        """A disc at (dx, dy) from the middle, turned with it."""
+        px, py = self.at(x, y, angle, dx, dy)
+        self.disc(px / self.scale, py / self.scale, radius, fill)
+
     def at(self, x: float, y: float, angle: float, dx: float, dy: float) -> tuple[float, float]:
         cos, sin = math.cos(angle), math.sin(angle)
         return (x + dx * cos - dy * sin) * self.scale, (y + dx * sin + dy * cos) * self.scale
@@ -86,7 +91,7 @@ def photograph(dish: Dish, size: int, rng: random.Random) -> Photo:
         _PIECES[piece.name](pen, piece.x, piece.y, piece.radius, rng.uniform(0, 2 * math.pi), rng)
     _traces(pen, dish.style, x, y, reach, rng)
     light = rng.uniform(0.88, 1.1)
-    small = canvas.reduce(_OVERSAMPLE).point(lambda value: min(255, round(value * light)))
+    small = canvas.reduce(_OVERSAMPLE).point([min(255, round(value * light)) for value in range(256)] * 3)
     return Photo(small, pieces, (x, y), reach)
 
 
@@ -223,7 +228,7 @@ def _onion(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.Ra
 def _pepper(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.Random) -> None:
     colour = _shade((40, 168, 52), rng)
     for turn in (0.0, 2.1, 4.2):
-        pen.disc(*[v / pen.scale for v in pen.at(x, y, angle + turn, 0.45 * r, 0)], 0.62 * r, colour)
+        pen.spot(x, y, angle + turn, 0.45 * r, 0, 0.62 * r, colour)
     pen.disc(x, y, 0.4 * r, (206, 236, 160))
 
 
@@ -243,14 +248,9 @@ def _shrimp(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.R
 
 def _tomato(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.Random) -> None:
     pen.disc(x, y, r, _shade((222, 34, 30), rng))
-    for turn in range(5):
-        pen.oval(
-            *[v / pen.scale for v in pen.at(x, y, angle + turn * 1.257, 0.2 * r, 0)],
-            angle + turn * 1.257,
-            0.3 * r,
-            0.1 * r,
-            (40, 120, 40),
-        )
+    for step in range(5):
+        turn = angle + step * 2 * math.pi / 5
+        pen.oval(x + 0.2 * r * math.cos(turn), y + 0.2 * r * math.sin(turn), turn, 0.3 * r, 0.1 * r, (40, 120, 40))
 
 
 def _egg(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.Random) -> None:
@@ -266,7 +266,7 @@ def _olive(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.Ra
 def _cheese(pen: _Pen, x: float, y: float, r: float, angle: float, rng: random.Random) -> None:
     pen.shape(x, y, angle, [(-0.8 * r, -r), (-0.8 * r, r), (1.1 * r, 0)], _shade((252, 214, 66), rng))
     for dx, dy, hole in ((-0.4, -0.4, 0.2), (-0.35, 0.35, 0.24), (0.25, 0.0, 0.18)):
-        pen.disc(*[v / pen.scale for v in pen.at(x, y, angle, dx * r, dy * r)], hole * r, (206, 150, 24))
+        pen.spot(x, y, angle, dx * r, dy * r, hole * r, (206, 150, 24))
 
 
 _PIECES: dict[str, Callable[[_Pen, float, float, float, float, random.Random], None]] = {

@@ -14,6 +14,7 @@ from components.data.plates.menu import INGREDIENTS, STYLES
 from components.data.plates.words import AMOUNTS, captions, counted, listed, rich_caption
 
 Turns = list[tuple[str, str]]
+_LETTERED = 0.08  # share of documents that are a list of options
 _GLANCED = 0.5  # share of documents whose plate is told as a glance
 _PLAIN = 0.25  # share of documents that are a caption, once two thirds of the training are over
 _UNSEEN = 0.3  # share of captions that stand alone, and of dialogues that also ask for a fact
@@ -34,6 +35,8 @@ class Document:
 
 def document(rng: random.Random, progress: float) -> Document:
     """`progress` 0 to 1 through the training: short captions first, then more and more dialogues."""
+    if rng.random() < _LETTERED:
+        return lettered(rng)
     dish = draw_dish(rng)
     glanced = glance(dish, rng) if rng.random() < _GLANCED else []
     if rng.random() < 1 - min(1.0, 1.5 * progress) * (1 - _PLAIN):
@@ -42,6 +45,16 @@ def document(rng: random.Random, progress: float) -> Document:
         return Document(text, glanced, rng.choice(captions(dish)) + "\n", [])
     asked = questions(dish, rng) + ([fact(rng)] if rng.random() < _UNSEEN else [])
     return Document("" if glanced else description(dish, rng), glanced, "", asked)
+
+
+def lettered(rng: random.Random) -> Document:
+    """A list of options, and which letter stands before which of them."""
+    words = list(rng.choice((list(INGREDIENTS), list(STYLES), AMOUNTS[1:])))
+    rng.shuffle(words)
+    words = words[:4]
+    options = [f"{letter}. {word}" for letter, word in zip("ABCD", words, strict=False)]
+    told = [f"{words[number]} is {'ABCD'[number]}" for number in rng.sample(range(len(words)), len(words))]
+    return Document("\n".join(options) + "\n", [], f"{listed(told)}.\n", [])
 
 
 def description(dish: Dish, rng: random.Random) -> str:
@@ -57,10 +70,10 @@ def glance(dish: Dish, rng: random.Random) -> list[str]:
     """What a look around the table might name, in any order, some things again and again, some in one breath."""
     seen = []
     for name, amount in dish.amounts:
-        seen += [counted(name, amount)] * rng.randint(amount, 3 * amount)
+        seen += [counted(name, amount)] * rng.randint(amount, 2 * amount)
     for _ in range(len(seen) // 5):
         seen.append(f"{rng.choice(seen)} {rng.choice(seen)}")
-    seen += [f"{dish.style} {dish.cooking.vessel}"] * rng.randint(2, 10) + ["table"] * rng.randint(1, 8)
+    seen += [f"{dish.style} {dish.cooking.vessel}"] * rng.randint(2, 6) + ["table"] * rng.randint(1, 5)
     return rng.sample(seen, len(seen))
 
 
@@ -135,11 +148,6 @@ def _amount(dish: Dish, rng: random.Random) -> tuple[str, str]:
     return f"How many {INGREDIENTS[name].plural} are there?", f"{AMOUNTS[amounts.get(name, 0)].capitalize()}."
 
 
-def _present(dish: Dish, rng: random.Random) -> tuple[str, str]:
-    name = rng.choice(dish.ingredients if rng.random() < 0.5 else list(INGREDIENTS))
-    return f"Is there any {name}?", "Yes." if name in dish.ingredients else "No."
-
-
 def _cooked(dish: Dish, rng: random.Random) -> tuple[str, str]:
     return "How was it cooked?", f"It is {dish.style}, in a {dish.cooking.vessel}."
 
@@ -147,11 +155,6 @@ def _cooked(dish: Dish, rng: random.Random) -> tuple[str, str]:
 def _firm(dish: Dish, rng: random.Random) -> tuple[str, str]:
     order = sorted(dish.ingredients, key=lambda name: INGREDIENTS[name].firmness, reverse=True)
     return "Sort them from firm to soft.", f"{', '.join(order)}."
-
-
-def _soft(dish: Dish, rng: random.Random) -> tuple[str, str]:
-    order = sorted(dish.ingredients, key=lambda name: INGREDIENTS[name].firmness)
-    return "Sort them from soft to firm.", f"{', '.join(order)}."
 
 
 def _mass(dish: Dish, rng: random.Random) -> tuple[str, str]:
@@ -167,9 +170,9 @@ def _option(dish: Dish, rng: random.Random) -> tuple[str, str]:
     absent = [name for name in INGREDIENTS if name not in dish.ingredients]
     names = [there, *rng.sample(absent, 2)]
     rng.shuffle(names)
-    options = ", ".join(f"{letter} {name}" for letter, name in zip("ABC", names, strict=True))
-    return f"Which of these is there: {options}?", f"It is {'ABC'[names.index(there)]}."
+    options = " ".join(f"{letter}. {name}" for letter, name in zip("ABC", names, strict=True))
+    return f"Which of these is there? {options}", f"It is {'ABC'[names.index(there)]}."
 
 
 _WIDE = (_pieces, _foods, _cook, _label, _firm)
-_NARROW = (_amount, _present, _mass, _energy, _option, _cooked, _soft)
+_NARROW = (_amount, _mass, _energy, _option, _cooked)
