@@ -101,7 +101,7 @@ class Plan:
     def _epoch(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:
             rows = np.random.default_rng([self._seed, epoch]).permutation(len(self._starts) - 1)
-            order = [np.arange(self._starts[row], self._starts[row + 1]) for row in rows]
+            order = [np.arange(int(self._starts[row]), int(self._starts[row + 1])) for row in rows]
             self._order = (epoch, np.concatenate(order))
         return self._order[1]
 

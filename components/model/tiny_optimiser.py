@@ -14,10 +14,7 @@ from torch import nn
 Report = Callable[[int, str], None]  # (steps done, how it goes)
 
 _WARMUP_STEPS = 20
-import os
-
-_NEWTON_STEPS = 5
-_ADAM_SHARE = float(os.environ.get("SHARE", "0.4"))
+_ADAM_SHARE = 0.4  # AdamW's rate as a share of Muon's, whose updates are scaled to AdamW's size
 
 
 class TinyOptimiser:
@@ -29,7 +26,7 @@ class TinyOptimiser:
         rest = [parameter for parameter in self.parameters if id(parameter) not in inside]
         self._rates = (learning_rate, _ADAM_SHARE * learning_rate)
         self._optimisers = (
-            torch.optim.Muon(matrices, weight_decay=0.0, ns_steps=_NEWTON_STEPS, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.0),
         )
         self._num_steps, self._step = num_steps, 0
