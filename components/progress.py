@@ -8,10 +8,19 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 T = TypeVar("T")
 LINE_EVERY_S = 10.0
+
+
+def tell(table: Table, title: str) -> None:
+    """Print a table under its title, unbroken where the output is no terminal."""
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(title, highlight=False)
+    console.print(table)
 
 
 class Bar:
@@ -35,8 +44,6 @@ class Bar:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
             )
-            from rich.console import Console
-
             self._live = Progress(*columns, console=Console(stderr=True))
             self._live.start()
             self._task = self._live.add_task(self.what, total=self.total, note="")

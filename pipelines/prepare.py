@@ -12,6 +12,7 @@ from rich.table import Table
 from components.data.prepare import prepare_source
 from components.errors import UserError
 from components.params import Params
+from components.progress import tell
 from pipelines import stage
 
 PREPARED = Path("data/prepared")
@@ -28,12 +29,12 @@ def run(params: Params, name: str = "") -> None:
             bar.update(task, completed=kept + rejected)
 
         manifest = prepare_source(name, params.data.sources[name], params.data, PREPARED / name, show)
-    Console().print(_table(name, manifest))
+    tell(_table(manifest), f"{name}: {manifest['rows']} rows, {manifest['images']} images")
 
 
-def _table(name: str, manifest: dict[str, Any]) -> Table:
+def _table(manifest: dict[str, Any]) -> Table:
     records = manifest["records"]
-    table = Table(title=f"{name}: {manifest['rows']} rows, {manifest['images']} images", title_justify="left")
+    table = Table()
     table.add_column("records")
     table.add_column("number", justify="right")
     table.add_row("kept", str(records["kept"]), style="green")

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
 
 from components.data.shards import PreparedRows
 from components.data.splits import assign
 from components.files import fresh_folder, write_json
 from components.params import Params
+from components.progress import tell
 from pipelines import stage
 
 PREPARED = Path("data/prepared")
@@ -25,11 +25,11 @@ def run(params: Params) -> None:
     with fresh_folder(OUT) as folder:
         pq.write_table(table, folder / "assignments.parquet", compression="zstd")
         write_json(folder / "summary.json", summary)
-    Console().print(_table(summary))
+    tell(_table(summary), "samples by task")
 
 
 def _table(summary: dict[str, Any]) -> Table:
-    table = Table("source", "split", title="samples by task", title_justify="left")
+    table = Table("source", "split")
     counted = sorted({name for splits in summary.values() for counts in splits.values() for name in counts} - {"rows"})
     for name in ("rows", *counted):
         table.add_column(name, justify="right")
