@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import threading
 import uuid
 from collections.abc import Callable
@@ -26,6 +27,7 @@ QUICK_START = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 WATCH_EVERY_S = 0.5
+RAY_LOGS = "logs: /tmp/ray/session_latest/logs"
 PACKAGE_ROOT = Path(components.__file__).parent.parent  # workers start elsewhere and import from here
 
 
@@ -65,7 +67,12 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
             trainer.fit()
     except TrainingFailedError as error:
         raise _explained(error, job) from error
+    except SystemExit:  # the way out of Ray's own handler of Ctrl-C
+        raise KeyboardInterrupt from None
+    except ray.exceptions.RayActorError as error:
+        raise UserError(f"{job.stage}: Ray's controller was lost; run the stage again to go on ({RAY_LOGS})") from error
     finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -148,7 +155,7 @@ def _explained(error: Exception, job: Job) -> Exception:
         words = str(root).strip().splitlines()
         return UserError(
             f"{job.stage}: a worker failed: {type(root).__name__}: {words[-1] if words else ''} "
-            "(worker logs: /tmp/ray/session_latest/logs; what was saved is kept, run the stage again to go on)"
+            f"(what was saved is kept, run the stage again to go on; {RAY_LOGS})"
         )
     return UserError(f"{job.stage}: {str(error).strip().splitlines()[0]}")
 
