@@ -31,8 +31,9 @@ format: $(READY)
 
 # The set-up: a virtual environment with the pinned packages, the project in it, and a DVC repository.
 $(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
-	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; name another, as in: make $(or $(MAKECMDGOALS),repro) PYTHON=python3"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, as in: make PYTHON=python3.12")'
+	test -x $(BIN)/pip || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); exit 2; }
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $(READY)
 

@@ -207,6 +207,12 @@ class Training(Section):
     max_refused: Annotated[float, Field(ge=0, le=1)]  # share of samples without a supervised token
     deepspeed: dict[str, Any]  # merged over the engine's own configuration
 
+    @model_validator(mode="after")
+    def _stage_serves_the_precision(self) -> Training:
+        if self.precision == "bf16" and self.zero_stage < 2:
+            raise ValueError(f"zero_stage must be 2 or 3 with precision bf16, got {self.zero_stage}")
+        return self
+
 
 class Evaluate(Section):
     benchmarks: Annotated[list[str], Field(min_length=1)]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from components.files import fresh_folder
-from components.model import base
 from components.params import Params
 from components.progress import Bar
 from pipelines import stage
@@ -16,6 +15,8 @@ OUT = Path("models/base")
 
 
 def run(params: Params) -> None:
+    from components.model import base
+
     settings = params.base
     with fresh_folder(OUT) as folder:
         if settings.kind == "checkpoint":
@@ -29,6 +30,8 @@ def run(params: Params) -> None:
 
 
 def _save(folder: Path, params: Params, pieces: tuple[Any, ...], name: str) -> None:
+    from components.model import base
+
     vision, language, tokenizer, image_processor = pieces
     model = base.compose(vision, language, tokenizer, params.seed)
     base.save_base(folder, model, tokenizer, image_processor, params.base.kind, name)

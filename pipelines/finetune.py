@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.params import Params
-from components.training.stage import run_training
 from pipelines import stage
 
 OUT, START = Path("models/finetune"), Path("models/pretrain")
 
 
 def run(params: Params) -> None:
+    from components.training.stage import run_training
+
     run_training("finetune", params, params.finetune, adapter=params.adapter, start=START, out=OUT)
     print(f"finetune: projector, VCE and adapter -> {OUT}")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.params import Params
-from components.training.stage import run_training
 from pipelines import stage
 
 OUT = Path("models/pretrain")
 
 
 def run(params: Params) -> None:
+    from components.training.stage import run_training
+
     run_training("pretrain", params, params.pretrain, adapter=None, start=None, out=OUT)
     print(f"pretrain: projector and VCE -> {OUT}")
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.utils.save_and_load import get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
@@ -24,6 +24,7 @@ from components import params
 from components.adapters import method
 from components.data.conversation import Encoder, Template
 from components.errors import UserError
+from components.files import write_tensors
 from components.model.base import Base, load_base
 from components.model.connector import EnhancedProjector
 from components.model.vision_input import ImageMode
@@ -158,7 +159,7 @@ def save_parts(
 ) -> None:
     """Write connector, adapter and model.json. `weights`: every trainable tensor by its name in the model."""
     connector = {n.removeprefix(CONNECTOR): t.contiguous() for n, t in weights.items() if n.startswith(CONNECTOR)}
-    save_file(connector, folder / CONNECTOR_FILE)
+    write_tensors(folder / CONNECTOR_FILE, connector)
     if wrapped is not None:
         own = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
         wrapped.save_pretrained(str(folder / ADAPTER_FOLDER), state_dict=own)

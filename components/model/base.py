@@ -101,7 +101,10 @@ def refer_to_checkpoint(folder: Path, model: str, revision: str | None) -> None:
     from huggingface_hub import snapshot_download
 
     local = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
-    commit = None if Path(model).is_dir() else local.name
+    if Path(model).is_dir():  # workers and queued experiments run in other folders
+        model, commit = str(local.resolve()), None
+    else:
+        commit = local.name
     _write_reference(
         folder, {"kind": "checkpoint", "id": model, "revision": commit, "digest": folder_digest(local, "*")}
     )

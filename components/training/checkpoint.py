@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from components.files import fresh_folder, write_json
+from components.files import fresh_folder, write_json, write_tensors
 from components.home import file_digest
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, state: TrainState, keep: int = KEPT) -> Path:
         digests = {}
         for name in ("weights", "exp_avg", "exp_avg_sq"):
             file = aside / f"{name}.safetensors"
-            save_file(dict(getattr(state, name)), file)
+            write_tensors(file, getattr(state, name))
             digests[file.name] = file_digest(file)
         write_json(aside / STATE_FILE, {"step": state.step, "digests": digests})
     for old in checkpoints(folder)[:-keep]:

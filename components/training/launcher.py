@@ -41,6 +41,7 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
     for name, value in QUICK_START.items():
         os.environ.setdefault(name, value)
     import ray
+    from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -69,7 +70,7 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
         raise _explained(error, job) from error
     except SystemExit:  # the way out of Ray's own handler of Ctrl-C
         raise KeyboardInterrupt from None
-    except ray.exceptions.RayActorError as error:
+    except RayActorError as error:
         raise UserError(f"{job.stage}: Ray's controller was lost; run the stage again to go on ({RAY_LOGS})") from error
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)

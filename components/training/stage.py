@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 from components.data.loading import Plan, Samples
+from components.data.shards import read_manifest
+from components.errors import UserError
 from components.files import fresh_folder
-from components.home import file_digest, folder_digest, home
-from components.model.assemble import build, read_settings, save_parts
+from components.home import digest, file_digest, home
+from components.model.assemble import CONNECTOR_FILE, build, read_settings, save_parts
 from components.model.base import load_base, read_reference
 from components.params import Adapter, Finetune, Params, Pretrain
 from components.tracking.runs import RunRecord, flat_params, sync_training
+from components.tracking.store import lock
 from components.training.checkpoint import load_latest
 from components.training.job import Job, run_digest
 from components.training.launcher import launch
@@ -34,9 +36,10 @@ def run_training(
     how = "already done" if covered == steps else f"going on after step {covered}" if covered else "starting"
     print(f"{stage}: {len(samples)} samples, {steps} steps of {recipe.global_batch}; {how} (run {job.folder.name})")
     record = RunRecord(job.folder.name, stage, flat_params(job.settings()), job.sources, job.folder)
-    if covered < steps:
-        launch(job, on_checkpoint=lambda step: sync_training(record, through=step))
-    export(job, out)
+    with lock(job.folder.name):  # queued experiments may come to the same run at the same time
+        if covered < steps:
+            launch(job, on_checkpoint=lambda step: sync_training(record, through=step))
+        export(job, out)
     sync_training(record, finished=True)
     return job
 
@@ -45,9 +48,11 @@ def make_job(
     stage: str, params: Params, recipe: Pretrain | Finetune, adapter: Adapter | None, start: Path | None
 ) -> Job:
     """Describe a run; its folder bears the digest of all that determines its result."""
+    if not ASSIGNMENTS.exists():
+        raise UserError(f"{ASSIGNMENTS} is missing; run: dvc repro splits")
     inputs = {
         "base": read_reference(BASE)["digest"],
-        "start": folder_digest(start) if start else "",
+        "start": _parts_digest(start) if start else "",
         "splits": file_digest(ASSIGNMENTS),
     }
     job = Job(
@@ -62,7 +67,7 @@ def make_job(
         prepared=PREPARED.resolve(),
         assignments=ASSIGNMENTS.resolve(),
         inputs=inputs,
-        sources={name: _manifest_digest(PREPARED / name) for name in recipe.sources},
+        sources={name: read_manifest(PREPARED / name)["digest"] for name in recipe.sources},
         folder=Path(),
     )
     name = run_digest(job)
@@ -101,5 +106,7 @@ def write_log(run: Path, out: Path) -> None:
         writer.writerows(lines)
 
 
-def _manifest_digest(folder: Path) -> str:
-    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["digest"]
+def _parts_digest(parts: Path) -> str:
+    """What a run starts from: its weights and settings, not when or under which name they were made."""
+    settings = {name: value for name, value in read_settings(parts).items() if name != "run"}
+    return digest([settings, file_digest(parts / CONNECTOR_FILE)])

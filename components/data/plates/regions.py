@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from components.data.plates.dish import Dish
-from components.data.plates.drawing import UNITS, Photo
+from components.data.plates.drawing import Photo
 from components.data.plates.menu import INGREDIENTS, MAX_AMOUNT, STYLES
+from components.data.plates.pen import UNITS
 from components.data.plates.words import counted
 
 TABLE = "table"
