@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from components.data.loading import Plan, Samples
+from components.data.loading import Plan, Samples, split_places
 from components.data.shards import read_manifest
 from components.errors import UserError
 from components.files import fresh_folder
@@ -53,7 +53,7 @@ def make_job(
     inputs = {
         "base": read_reference(BASE)["digest"],
         "start": _parts_digest(start) if start else "",
-        "splits": file_digest(ASSIGNMENTS),
+        "splits": digest({name: split_places(ASSIGNMENTS, name, "train") for name in recipe.sources}),
     }
     job = Job(
         stage=stage,
