@@ -31,12 +31,18 @@ def tiny_tokenizer() -> Any:
     core.train_from_iterator(
         texts, trainers.BpeTrainer(vocab_size=360, special_tokens=SPECIALS, initial_alphabet=alphabet)
     )
+    return wrapped(core)
+
+
+def wrapped(core: Tokenizer, **more: str) -> Any:
+    """A Hugging Face tokenizer around `core`, with the special tokens of the tiny base."""
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
         additional_special_tokens=["<image>"],
+        **more,
     )
 
 

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from components.data.conversation import IGNORED, SYSTEM, Encoded, Encoder
 from components.data.schema import Turn
 from components.errors import UserError
-from tests.models import SPECIALS, tiny_tokenizer
+from tests.models import SPECIALS, tiny_tokenizer, wrapped
 
 PLACES = 5  # image tokens
 
@@ -35,17 +34,6 @@ def word_tokenizer() -> Any:
         ["USER : what ASSISTANT rice and beans"], trainers.WordLevelTrainer(special_tokens=[*SPECIALS, "<unk>"])
     )
     return wrapped(core, unk_token="<unk>")
-
-
-def wrapped(core: Any, **more: str) -> Any:
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        additional_special_tokens=["<image>"],
-        **more,
-    )
 
 
 TOKENIZERS = {"bytes": tiny_tokenizer(), "metaspace": metaspace_tokenizer(), "words": word_tokenizer()}
