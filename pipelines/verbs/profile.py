@@ -1,0 +1,35 @@
+"""`lea profile`: merge a profile into params.yaml."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+SUMMARY = "merge a profile into params.yaml and show the difference"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="without a name: list the profiles")
+    parser.add_argument("--check", action="store_true", help="only check that params.yaml is valid")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from components import profiles
+    from components.params import load_params
+
+    if arguments.check or not arguments.name:
+        params = load_params()
+        print(f"params.yaml is valid (profile {params.profile})")
+        if not arguments.check:
+            print("profiles: " + ", ".join(profiles.names()))
+        return
+    changes = profiles.apply(arguments.name)
+    for key, before, after in changes:
+        print(f"  {key}: {_short(before)} -> {_short(after)}")
+    print(f"params.yaml now has profile {arguments.name}: {len(changes)} settings changed. Next: dvc repro")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
