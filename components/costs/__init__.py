@@ -1,0 +1,1 @@
+"""What training costs, before anyone pays for it: parameters, bytes, FLOPs, memory per GPU, hours."""
