@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     lea = Parser(prog="lea", description="Local-Enhanced Adapters: what `dvc repro` does not do itself.")
     verbs = lea.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
-        verb.options(verbs.add_parser(name, help=verb.SUMMARY, description=verb.__doc__.partition(": ")[2]))
+        verb.options(verbs.add_parser(name, help=verb.SUMMARY, description=verb.SUMMARY))
     return lea
 
 

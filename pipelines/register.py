@@ -1,7 +1,7 @@
 """Stage `register`: the trained model becomes a version of the registry, and the champion if the gate lets it.
 
 It runs on every `dvc repro`, so that the registry matches the workspace after a cached run too; a model that
-is registered already is not registered again.
+is registered already is not registered again. What a tracking server missed of the training runs is sent here too.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from components.errors import UserError
 from components.files import write_json
-from components.home import file_digest
+from components.home import file_digest, home
 from components.params import Params
-from components.tracking import promotion, registry, store
+from components.tracking import promotion, registry, runs, store
 from components.tracking.gate import flat_metrics
 from pipelines import stage
 
@@ -26,6 +26,7 @@ OUT = Path("registration.json")
 
 def run(params: Params) -> None:
     metrics = flat_metrics(_read(METRICS, "evaluate")["finetune"])
+    runs.send_waiting(home() / "runs")
     done = registry.register(PARTS, BASE, metrics, params, measured_on(params))
     print(f"register: {done.name} version {done.version}{'' if done.new else ' (registered before)'}, candidate")
 

@@ -1,4 +1,8 @@
-"""Stage `splits`: data/prepared/* -> data/splits/assignments.parquet (source, row, split) and summary.json."""
+"""Stage `splits`: data/prepared/* -> data/splits/assignments.parquet (source, row, split) and summary.json.
+
+Also pretrain.json and finetune.json, digests of the data that each of these stages reads: DVC runs them again when
+their own sources change, not when any does.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from components.data.shards import PreparedRows
-from components.data.splits import assign
+from components.data.splits import assign, fingerprint
 from components.files import fresh_folder, write_json
 from components.params import Params
 from components.progress import tell
@@ -25,6 +29,8 @@ def run(params: Params) -> None:
     with fresh_folder(OUT) as folder:
         pq.write_table(table, folder / "assignments.parquet", compression="zstd")
         write_json(folder / "summary.json", summary)
+        for stage_name, recipe in (("pretrain", params.pretrain), ("finetune", params.finetune)):
+            write_json(folder / f"{stage_name}.json", fingerprint(prepared, table, recipe.sources))
     tell(_table(summary), "samples by task")
 
 

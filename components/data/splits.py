@@ -13,9 +13,11 @@ from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.data.shards import PreparedRows
 from components.errors import UserError
+from components.home import digest
 from components.params import Splits
 
 _STRONGEST_FIRST = ("test", "validation", "train")
@@ -49,6 +51,18 @@ def assign(prepared: Mapping[str, PreparedRows], shares: Splits, seed: int) -> t
             total = sum(len(rows) for rows in table)
             raise UserError(f"data.splits: {total} rows leave none for {split}; add data or change data.splits")
     return pa.concat_tables(table), counts
+
+
+def fingerprint(prepared: Mapping[str, PreparedRows], table: pa.Table, sources: Iterable[str]) -> dict[str, Any]:
+    """What a stage that reads `sources` depends on, by source: the digest of its records and of each split's rows."""
+    found = {}
+    for source in sources:
+        mine = table.filter(pc.equal(table["source"], source))  # pyright: ignore[reportAttributeAccessIssue]
+        rows = {split: [] for split in reversed(_STRONGEST_FIRST)}
+        for row, split in zip(_values(mine, "row"), _values(mine, "split"), strict=True):
+            rows[split].append(row)
+        found[source] = {"records": prepared[source].manifest["digest"], **{s: digest(r) for s, r in rows.items()}}
+    return found
 
 
 def _values(index: pa.Table, column: str) -> Iterable[Any]:

@@ -9,11 +9,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.files import write_json
 from components.home import file_digest
 from components.tracking import store
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-METRICS_FILE, TIMINGS_FILE = "metrics.jsonl", "timings.jsonl"
+METRICS_FILE, TIMINGS_FILE, WAITING_FILE = "metrics.jsonl", "timings.jsonl", "waiting.json"
 STEP = "step"
 RUN_TAG, DESCRIBED_TAG = "lea.run", "lea.described"
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "mlflow", "dvc")
@@ -62,11 +63,21 @@ def sync_training(record: RunRecord, through: int | None = None, finished: bool 
     try:
         with store.answering(store.tracking_uri()):
             _send(record, through, finished)
+        (record.folder / WAITING_FILE).unlink(missing_ok=True)
         return True
     except Exception as error:  # whatever it is: a run of hours must not end because of its log
         line = store.first_line(error, 300)
         print(f"tracking: {line} (metrics wait in {record.folder} and are sent later)", file=sys.stderr, flush=True)
+        if finished:
+            write_json(record.folder / WAITING_FILE, {**asdict(record), "folder": None})
         return False
+
+
+def send_waiting(folder: Path) -> None:
+    """Send what a store that was away has missed of the finished runs under `folder`."""
+    for file in sorted(folder.glob(f"*/{WAITING_FILE}")):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        sync_training(RunRecord(**{**kept, "folder": file.parent}), finished=True)
 
 
 def _send(record: RunRecord, through: int | None, finished: bool) -> None:

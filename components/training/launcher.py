@@ -27,6 +27,7 @@ QUICK_START = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 WATCH_EVERY_S = 0.5
+MISTAKE_FILE = "mistake.txt"  # in a run's folder: what a worker cannot mend by starting again
 RAY_LOGS = "logs: /tmp/ray/session_latest/logs"
 PACKAGE_ROOT = Path(components.__file__).parent.parent  # workers start elsewhere and import from here
 
@@ -35,8 +36,9 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
     """Run a job to its end on Ray Train workers: a local cluster, or the one that RAY_ADDRESS names.
 
     A worker group that is lost starts again from the newest checkpoint, `max_failures` times. What cannot be
-    mended by starting again (a UserError in a worker) ends the run with that line. `on_checkpoint` is called
-    here, not in a worker, with the steps that the newest checkpoint covers.
+    mended by starting again (a UserError in a worker) ends the run with that line: the worker leaves it in the
+    run's folder, where a group that Ray starts again finds it and goes home at once. `on_checkpoint` is called here,
+    not in a worker, with the steps that the newest checkpoint covers.
     """
     for name, value in QUICK_START.items():
         os.environ.setdefault(name, value)
@@ -50,6 +52,8 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
     job.folder.mkdir(parents=True, exist_ok=True)
     scratch = job.folder / "ray"  # Ray's own run state; ours is in checkpoints
     shutil.rmtree(scratch, ignore_errors=True)
+    mistake = job.folder / MISTAKE_FILE
+    mistake.unlink(missing_ok=True)
     start_ray(training.workers, worker_environment(training.use_gpu, training.threads_per_worker))
     trainer = TorchTrainer(
         _work,
@@ -67,7 +71,8 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
         with watcher:
             trainer.fit()
     except TrainingFailedError as error:
-        raise _explained(error, job) from error
+        if not mistake.exists():
+            raise _explained(error, job) from error
     except SystemExit:  # the way out of Ray's own handler of Ctrl-C
         raise KeyboardInterrupt from None
     except RayActorError as error:
@@ -76,6 +81,8 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+    if mistake.exists():
+        raise UserError(mistake.read_text(encoding="utf-8"))
 
 
 def start_ray(cpus: int, environment: dict[str, str]) -> None:
@@ -105,7 +112,15 @@ def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
 def _work(message: dict[str, Any]) -> None:
     from components.training.loop import train
 
-    train(from_message(message))
+    job = from_message(message)
+    mistake = job.folder / MISTAKE_FILE
+    if mistake.exists():
+        return
+    try:
+        train(job)
+    except UserError as error:
+        mistake.write_text(str(error), encoding="utf-8")
+        raise
 
 
 class Watcher:
@@ -147,8 +162,6 @@ def _explained(error: Exception, job: Job) -> Exception:
     failures = getattr(error, "worker_failures", None) or {}
     for failure in failures.values():
         for cause in _chain(failure):
-            if isinstance(cause, UserError):
-                return cause
             if isinstance(cause, OSError) and cause.errno == 28:
                 return UserError(f"no space left for checkpoints in {job.folder}; free some and run the stage again")
     for failure in failures.values():

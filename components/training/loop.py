@@ -66,8 +66,9 @@ def train(job: Job) -> None:
         units = plan.batch(done) if training.shared_prefix else alone(plan.batch(done))
         parts = deal(units, samples.lengths, rank, workers, micro_batches)
         figures = _step(engine, [collate(part) for part in parts], workers)
-        _stop_when_too_many_are_refused(collate, training.max_refused)
         done += 1
+        if collate.read >= 200 or done % plan.steps_per_epoch == 0:
+            _stop_when_too_many_are_refused(collate, training.max_refused)
         if journal:
             seconds = time.monotonic() - started
             learnt = {
@@ -158,7 +159,7 @@ def hash_of(*numbers: int) -> int:
 
 
 def _stop_when_too_many_are_refused(collate: Collator, allowed: float) -> None:
-    if collate.read >= 200 and collate.refused > allowed * collate.read:
+    if collate.refused > allowed * collate.read:
         raise UserError(
             f"{collate.refused} of {collate.read} samples have no token to learn from within max_length "
             f"{collate.max_length}: raise max_length of the stage, or training.max_refused ({allowed})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from components.data import splits as module
 from components.data.shards import INDEX_SCHEMA
-from components.data.splits import assign
+from components.data.splits import assign, fingerprint
 from components.errors import UserError
 from components.params import Splits
 
@@ -20,6 +21,8 @@ SHARES = Splits(validation=0.2, test=0.3)
 
 class Rows:
     """The index of a prepared source, without the files."""
+
+    manifest: ClassVar = {"digest": "records"}
 
     def __init__(self, *rows: tuple[str, str | None, str | None]):
         self.index = pa.table(
@@ -112,6 +115,19 @@ def test_summary_counts_rows_and_samples_by_task():
     rows = {split: counts["rows"] for split, counts in summary["a"].items()}
     assert sum(rows.values()) == 100
     assert all(counts["recipe"] == counts["rows"] for counts in summary["a"].values())
+
+
+def test_fingerprint_of_a_stage_changes_with_its_own_sources_alone():
+    def found(**sources: Rows) -> dict[str, object]:
+        table, _ = assign(sources, SHARES, 0)  # type: ignore[arg-type]
+        return fingerprint(sources, table, ["a"])  # type: ignore[arg-type]
+
+    before = found(a=singles(50), b=singles(50, start=50))
+    assert before["a"].keys() == {"records", "train", "validation", "test"}  # type: ignore[attr-defined]
+    assert found(a=singles(50), b=singles(70, start=50)) == before
+    assert found(a=singles(51), b=singles(50, start=51)) != before
+    # an image of `a` that another source declares to be tested moves a row of `a`
+    assert found(a=singles(50), b=Rows(("g99", "h3", "test"), ("g98", "h4", "train"))) != before
 
 
 @pytest.mark.parametrize(("split", "empty"), [("train", "test"), ("test", "train")])

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from components.errors import UserError
 from components.home import home
 from components.params import Params
 from components.predict import predict
 from components.tracking import registry, store
+from components.training import launcher
+from components.training.job import to_message
 from components.training.stage import make_job
 from pipelines import evaluate, finetune, pretrain, register, report
 from tests.workspace import prepare_workspace
@@ -107,6 +111,15 @@ def test_changed_adapter_is_another_run_and_the_same_pretraining(done: Params) -
     assert first.folder.exists()
     one, two = (make_job("pretrain", p, p.pretrain, None, None) for p in (done, changed))
     assert one.folder == two.folder
+
+
+def test_mistake_that_only_a_worker_sees_is_told_once_and_not_tried_again(done: Params) -> None:
+    short = done.model_copy(update={"finetune": done.finetune.model_copy(update={"max_length": 40})})
+    with pytest.raises(UserError, match=r"have no token to learn from within max_length 40"):
+        finetune.run(short)
+    job = make_job("finetune", short, short.finetune, short.adapter, Path("models/pretrain"))
+    launcher._work(to_message(job))  # a worker that Ray starts again: finds the mistake and goes home at once
+    shutil.rmtree(job.folder)
 
 
 def test_metrics_of_both_stages_are_tracked(done: Params) -> None:

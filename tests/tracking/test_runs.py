@@ -75,6 +75,17 @@ def test_outage_is_one_line_and_the_next_call_sends_the_rest(record, monkeypatch
     assert sent()[0] == [1, 2, 3, 4, 5, 6]
 
 
+def test_finished_run_that_waits_is_sent_later_without_its_stage(record, monkeypatch):
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        assert not sync_training(record, finished=True)
+    runs.send_waiting(record.folder.parent)
+    steps, run = sent()
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert (run.info.status, run.data.params) == ("FINISHED", {"adapter.rank": "8"})
+    assert not (record.folder / runs.WAITING_FILE).exists()
+
+
 def test_line_being_written_waits(record):
     with (record.folder / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 7, "lo')
