@@ -2,8 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.adapters --width 1024 --rounds 7
 
-A round runs every method once, in rotating order, on the same frozen weights; a figure is the median over rounds of
-(method / LoRA in that round). CPU seconds of this process are counted, so that neighbours on the machine weigh less.
+A round runs LoRA and a method next to each other, in alternating order, on the same frozen weights; a figure is the
+median over rounds of (method / LoRA beside it). CPU seconds of this process are counted, so that neighbours on the
+machine weigh less. What is measured is put into the JSON beside what it holds already: the whole can be measured in
+slices.
 Goals: Dual-LoRA 1.03, Dual-LoRA + VCE 1.05 (whole LLaVA forward), LoRA-MoE with 4 experts 1.10; on GPUs the paper
 (figure 8) has 1.12, 1.16 and 1.59. Also counted: operator dispatches that an adapted layer adds, what a GPU pays for
 when batches are small; goal for Dual-LoRA: LoRA's + 4.
@@ -12,10 +14,13 @@ when batches are small; goal for Dual-LoRA: LoRA's + 4.
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +41,7 @@ DECODED = 8  # steps per measurement
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("lora", {}),
     "dual_lora": ("dual_lora", {}),
+    "lora_moe softmax 2": ("lora_moe", {"num_experts": 2}),
     "lora_moe softmax 4": ("lora_moe", {"num_experts": 4}),
     "lora_moe top-2 of 4": ("lora_moe", {"num_experts": 4, "routing": "top_k", "top_k": 2}),
     "rode 8 8 16 32": ("rode", {"ranks": [8, 8, 16, 32]}),
@@ -77,24 +83,30 @@ def llama_config(width: int) -> LlamaConfig:
 
 
 def ratios(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
-    """Run all in every round, each round starting with another; medians of seconds and of ratios to the first."""
-    names = list(runs)
-    reference, seconds = names[0], {name: [] for name in names}
-    for name in names:
-        runs[name]()
+    """Pairs of the first and each other run, `rounds` of each; medians of seconds and of the ratio within a pair."""
+    (reference, first), *others = runs.items()
+    for run in runs.values():
+        run()
+    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name, _ in others}
     for turn in range(rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            started = time.process_time()
-            runs[name]()
-            seconds[name].append(time.process_time() - started)
-    return {
+        for name, run in others:
+            taken = {run: _seconds(run) for run in ((first, run) if turn % 2 else (run, first))}
+            pairs[name].append((taken[first], taken[run]))
+    seconds = statistics.median(pair[0] for measured in pairs.values() for pair in measured)
+    return {reference: {"seconds": seconds, "ratio": 1.0, "rounds": rounds * len(others)}} | {
         name: {
-            "seconds": statistics.median(taken),
-            "ratio": statistics.median(t / r for t, r in zip(taken, seconds[reference], strict=True)),
+            "seconds": statistics.median(pair[1] for pair in measured),
+            "ratio": statistics.median(own / base for base, own in measured),
             "rounds": rounds,
         }
-        for name, taken in seconds.items()
+        for name, measured in pairs.items()
     }
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    started = time.process_time()
+    run()
+    return time.process_time() - started
 
 
 def language_model(width: int, targets: str, phases: list[str], names: list[str], rounds: int) -> dict[str, Any]:
@@ -134,8 +146,8 @@ def language_model(width: int, targets: str, phases: list[str], names: list[str]
     return {phase: ratios({n: make[phase](m) for n, m in models.items()}, rounds) for phase in phases}
 
 
-def whole_llava(width: int, rounds: int) -> dict[str, Any]:
-    """LoRA with the stock projector against Dual-LoRA with VCE: one image and 64 tokens of text through everything."""
+def whole_llava(width: int, names: list[str], rounds: int) -> dict[str, Any]:
+    """One image and 64 tokens of text through everything; "dual_lora + vce" has VCE before its projector."""
     vision = CLIPVisionConfig(
         hidden_size=1024,
         intermediate_size=4096,
@@ -144,18 +156,21 @@ def whole_llava(width: int, rounds: int) -> dict[str, Any]:
         image_size=336,
         patch_size=14,
     )
+    config = LlavaConfig(vision_config=vision, text_config=llama_config(width), image_token_index=999)
+    torch.manual_seed(0)
+    weights = LlavaForConditionalGeneration(config).state_dict()
+    models = {}
+    for name in [*names, "dual_lora + vce"]:
+        model = LlavaForConditionalGeneration(config)
+        model.load_state_dict(weights, assign=True)
+        with_vce = name.endswith("vce")
+        vce = VisualCueEnhancement(1024, len(LEVELS)) if with_vce else None
+        model.model.multi_modal_projector = EnhancedProjector(model.model.multi_modal_projector, vce)  # type: ignore[assignment]
+        model.config.vision_feature_layer = LEVELS if with_vce else LEVELS[0]
+        kind, settings = METHODS[name.removesuffix(" + vce")]
+        models[name] = adapt(model, kind, settings, r".*language_model.*(q_proj|v_proj)").eval()
     ids = torch.cat([torch.full((1, 576), 999), torch.randint(0, 999, (1, 64))], dim=1)
     pixels = torch.randn(1, 3, 336, 336)
-    models = {}
-    for name, levels in (("lora", [-2]), ("dual_lora + vce", LEVELS)):
-        torch.manual_seed(0)
-        config = LlavaConfig(vision_config=vision, text_config=llama_config(width), image_token_index=999)
-        model = LlavaForConditionalGeneration(config)
-        vce = VisualCueEnhancement(1024, len(levels)) if len(levels) > 1 else None
-        model.model.multi_modal_projector = EnhancedProjector(model.model.multi_modal_projector, vce)  # type: ignore[assignment]
-        model.config.vision_feature_layer = levels
-        kind, settings = METHODS[name.split()[0]]
-        models[name] = adapt(model, kind, settings, r".*language_model.*(q_proj|v_proj)").eval()
 
     def run(model: nn.Module) -> Callable[[], None]:
         def forward() -> None:
@@ -193,6 +208,24 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def machine() -> dict[str, Any]:
+    """Where and with what it was measured."""
+    return {
+        "date": dt.date.today().isoformat(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+    }
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--width", type=int, nargs="*", default=[1024])
@@ -200,25 +233,21 @@ def main() -> None:
     parser.add_argument("--phases", nargs="*", default=["prefill", "decode", "train"])
     parser.add_argument("--targets", nargs="*", default=["qv", "all-linear"], choices=list(TARGETS))
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), help="beside lora")
-    parser.add_argument("--no-llava", action="store_true")
+    parser.add_argument("--llava", action=argparse.BooleanOptionalAction, default=True, help="the whole LLaVA too")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/adapters.json"))
     args = parser.parse_args()
     names = ["lora", *(name for name in args.methods if name != "lora")]
-    results: dict[str, Any] = {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "rank": RANK,
-        "dispatches": dispatches(),
-        "ratios": {},
-    }
+    held = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {"ratios": {}}
+    results = {**held, **machine(), "rank": RANK, "blocks": BLOCKS, "tokens": TOKENS, "dispatches": dispatches()}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     for width in args.width:
         for targets in args.targets:
             measured = language_model(width, targets, args.phases, names, args.rounds)
-            results["ratios"][f"{width} {targets}"] = measured
-        if not args.no_llava:
-            results["ratios"][f"{width} llava"] = whole_llava(width, args.rounds)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            held = results["ratios"].setdefault(f"{width} {targets}", {})
+            held |= {phase: held.get(phase, {}) | rows for phase, rows in measured.items()}
+        if args.llava:
+            results["ratios"][f"{width} llava"] = whole_llava(width, names, args.rounds)
+        args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(table(results))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from components.errors import UserError
 
@@ -18,6 +19,20 @@ NotNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 LearningRate = Annotated[float, Field(ge=0, le=1)]
 Template = Literal["plain", "v1", "chat"]
+
+
+def _names_or_a_regex(targets: Any) -> Any:
+    names = [targets] if isinstance(targets, str) else targets
+    if not (isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)):
+        raise ValueError(f"must be a list of names or one regex, got {targets!r}")
+    try:
+        re.compile(targets if isinstance(targets, str) else "")
+    except re.error as error:
+        raise ValueError(f"{targets!r} is no valid regex: {error}") from None
+    return targets
+
+
+Targets = Annotated[list[str] | str, BeforeValidator(_names_or_a_regex)]
 
 
 class Section(BaseModel):
@@ -118,12 +133,26 @@ class Vce(Section):
     num_heads: Positive
     num_points: Positive
     scale: float
+    start: Literal["paper", "identity"]  # a full cue from the first step, or none: for a projector that is aligned
 
     @model_validator(mode="after")
     def _anchor_is_a_level(self) -> Vce:
         if self.anchor not in self.levels:
             raise ValueError(f"anchor {self.anchor} must be one of the levels {self.levels}")
         return self
+
+    def misfit(self, width: int, layers: int) -> str | None:
+        """Why this cannot read an encoder of so many features and layers; None if it can."""
+        for level in self.levels:
+            if not -layers - 1 <= level <= layers:
+                return (
+                    f"vce.levels holds {level}, but the vision encoder has hidden states "
+                    f"0 to {layers} (or -1 to {-layers - 1})"
+                )
+        if width % (len(self.levels) * self.num_heads):
+            parts = f"{len(self.levels)} levels * vce.num_heads {self.num_heads}"
+            return f"the vision encoder's width {width} must divide by {parts}"
+        return None
 
 
 class Connector(Section):
@@ -132,13 +161,14 @@ class Connector(Section):
 
 class DualLora(Section):
     normalize: bool
-    activation: str
+    activation: Literal["relu", "none", "one", "leaky_relu", "gelu", "silu", "softplus", "sigmoid", "tanh"]
 
 
 class LoraMoe(Section):
     routing: Literal["softmax", "top_k"]
     num_experts: Positive
     top_k: Positive
+    balance_loss: Annotated[float, Field(ge=0)]  # weight of the load-balancing loss; 0 switches it off
 
 
 class Rode(Section):
@@ -152,10 +182,26 @@ class Adapter(Section):
     rank: Positive
     alpha_over_rank: Annotated[float, Field(gt=0)]
     dropout: Fraction
-    targets: Annotated[list[str], Field(min_length=1)]
+    targets: Targets
     dual_lora: DualLora
     lora_moe: LoraMoe
     rode: Rode
+
+    @model_validator(mode="after")
+    def _ranks_and_experts_agree(self) -> Adapter:
+        moe, shares = self.lora_moe, self.rode.rank_shares
+        if self.kind == "lora_moe" and self.rank % moe.num_experts:
+            raise ValueError(f"rank {self.rank} must divide by lora_moe.num_experts {moe.num_experts}")
+        if self.kind == "lora_moe" and moe.routing == "top_k" and moe.top_k > moe.num_experts:
+            raise ValueError(f"lora_moe.top_k {moe.top_k} must be at most lora_moe.num_experts {moe.num_experts}")
+        if self.kind == "rode" and self.rank % sum(shares):
+            raise ValueError(f"rank {self.rank} must divide by {sum(shares)}, the sum of rode.rank_shares {shares}")
+        return self
+
+    @property
+    def rode_ranks(self) -> list[int]:
+        shares = self.rode.rank_shares
+        return [self.rank // sum(shares) * share for share in shares]
 
 
 class PretrainRates(Section):
@@ -252,6 +298,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Params:
+        vision = self.base.tiny.vision
+        misfit = self.vce.misfit(vision.width, vision.layers) if self.base.kind == "tiny" and self.vce.enabled else None
+        if misfit:
+            raise ValueError(misfit)
         for name, recipe in (("pretrain", self.pretrain), ("finetune", self.finetune)):
             for source in recipe.sources:
                 if source not in self.data.sources:

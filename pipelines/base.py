@@ -33,7 +33,7 @@ def _save(folder: Path, params: Params, pieces: tuple[Any, ...], name: str) -> N
     from components.model import base
 
     vision, language, tokenizer, image_processor = pieces
-    model = base.compose(vision, language, tokenizer, params.seed)
+    model = base.compose(vision, language, tokenizer, image_processor, params.seed)
     base.save_base(folder, model, tokenizer, image_processor, params.base.kind, name)
 
 

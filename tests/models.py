@@ -81,5 +81,5 @@ def write_tiny_base(folder: Path, seed: int = 0) -> Path:
     """A base folder as the stage `base` writes it."""
     vision, language, tokenizer, processor = tiny_pieces(seed)
     folder.mkdir(parents=True)
-    save_base(folder, compose(vision, language, tokenizer, seed), tokenizer, processor, "compose", "tests")
+    save_base(folder, compose(vision, language, tokenizer, processor, seed), tokenizer, processor, "compose", "tests")
     return folder

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from components.adapters import ACTIVATIONS
 from components.errors import UserError
-from components.params import Params, load_params, validate_params
+from components.params import DualLora, Params, load_params, validate_params
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,7 +37,24 @@ def changed(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("adapter.rnak", 8, "params.yaml: adapter.rnak is not a setting; did you mean adapter.rank?"),
         ("adapters", {}, "params.yaml: adapters is not a setting; did you mean adapter?"),
         ("training.zero_stage", 4, "params.yaml: training.zero_stage must be 0, 1, 2 or 3, got 4"),
-        ("adapter.targets", [], "params.yaml: adapter.targets must not be empty, got []"),
+        (
+            "adapter.kind",
+            "dora",
+            "params.yaml: adapter.kind must be 'lora', 'dual_lora', 'lora_moe' or 'rode', got 'dora'",
+        ),
+        ("adapter.targets", [], "params.yaml: adapter.targets: must be a list of names or one regex, got []"),
+        (
+            "adapter.targets",
+            "(q|v",
+            "params.yaml: adapter.targets: '(q|v' is no valid regex: missing ), unterminated subpattern at position 0",
+        ),
+        ("vce.start", "warm", "params.yaml: vce.start must be 'paper' or 'identity', got 'warm'"),
+        ("vce.num_heads", 7, "params.yaml: the vision encoder's width 96 must divide by 4 levels * vce.num_heads 7"),
+        (
+            "vce.levels",
+            [-2, -8],
+            "params.yaml: vce.levels holds -8, but the vision encoder has hidden states 0 to 6 (or -1 to -7)",
+        ),
         ("data", None, "params.yaml: data must be a mapping, got None"),
         ("vce.anchor", -9, "params.yaml: vce: anchor -9 must be one of the levels [-2, -3, -4, -5]"),
     ],
@@ -45,6 +63,27 @@ def test_wrong_value_gives_one_line_with_the_key(tree: dict[str, Any], key: str,
     with pytest.raises(UserError) as mistake:
         validate_params(changed(tree, key, value))
     assert str(mistake.value) == line
+
+
+@pytest.mark.parametrize(
+    ("kind", "rank", "settings", "line"),
+    [
+        ("lora_moe", 6, {}, "rank 6 must divide by lora_moe.num_experts 4"),
+        ("lora_moe", 8, {"routing": "top_k", "top_k": 5}, "lora_moe.top_k 5 must be at most lora_moe.num_experts 4"),
+        ("rode", 6, {}, r"rank 6 must divide by 8, the sum of rode.rank_shares [1, 1, 2, 4]"),
+    ],
+)
+def test_ranks_and_experts_must_agree(
+    tree: dict[str, Any], kind: str, rank: int, settings: dict[str, Any], line: str
+) -> None:
+    tree["adapter"][kind] |= settings
+    with pytest.raises(UserError) as mistake:
+        validate_params(changed(changed(tree, "adapter.kind", kind), "adapter.rank", rank))
+    assert str(mistake.value) == f"params.yaml: adapter: {line}"
+
+
+def test_activations_are_those_of_the_adapter() -> None:
+    assert get_args(DualLora.model_fields["activation"].annotation) == tuple(ACTIVATIONS)
 
 
 @pytest.mark.parametrize("section", ["seed", "adapter", "finetune"])

@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from components.evaluation.insight import cue_heat_map
-from components.model.connector import grid_of
-from components.model.vision_input import pad_to_square, pixel_values
+from components.model.vision_input import centre_square, pad_to_square, pixel_values
 
 if TYPE_CHECKING:
     from components.model.assemble import Assistant
@@ -23,8 +22,7 @@ OPACITY = 0.6
 def cue_strength(assistant: Assistant, picture: Image.Image) -> np.ndarray | None:
     """(rows, columns) of cue norms over the patches; None where the model has no VCE."""
     connector: Any = assistant.model.model.multi_modal_projector
-    vce = connector.vce
-    if vce is None:
+    if connector.vce is None:
         return None
     seen: list[Tensor] = []
     hook = connector.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -32,11 +30,10 @@ def cue_strength(assistant: Assistant, picture: Image.Image) -> np.ndarray | Non
     try:
         with torch.inference_mode():
             assistant.model.get_image_features(pixels.to(assistant.model.device, assistant.model.dtype))
-            grid = grid_of(seen[0].shape[1])
-            cue = vce.inspect(connector.levels(seen[0]), grid).cue
+            cue, grid = connector.inspect(seen[0])
     finally:
         hook.remove()
-    return cue_heat_map(cue, grid)[0].cpu().numpy()
+    return cue_heat_map(cue.cue, grid)[0].cpu().numpy()
 
 
 def draw(picture: Image.Image, strength: np.ndarray, mode: str, mean_colour: tuple[int, ...]) -> Image.Image:
@@ -56,8 +53,4 @@ def draw(picture: Image.Image, strength: np.ndarray, mode: str, mean_colour: tup
 
 def as_seen(picture: Image.Image, mode: str, mean_colour: tuple[int, ...]) -> Image.Image:
     """The square that the image processor takes: padded, or cut out of the middle."""
-    if mode == "pad":
-        return pad_to_square(picture, mean_colour)
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.crop((left, top, left + side, top + side))
+    return pad_to_square(picture, mean_colour) if mode == "pad" else centre_square(picture)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
@@ -25,7 +26,7 @@ from components.adapters import method
 from components.data.conversation import Encoder, Template
 from components.errors import UserError
 from components.files import write_tensors
-from components.model.base import Base, load_base
+from components.model.base import Base, load_base, read_config
 from components.model.connector import EnhancedProjector
 from components.model.vision_input import ImageMode
 from components.model.visual_cue import VisualCueEnhancement
@@ -59,51 +60,36 @@ class Assistant:
 
 def add_vce(model: LlavaForConditionalGeneration, vce: params.Vce | None) -> None:
     """Put VCE before the projector and let LLaVA hand over all its levels. None: the projector alone."""
-    projector = model.model.multi_modal_projector
-    if vce is None:
-        model.model.multi_modal_projector = EnhancedProjector(projector, None)  # pyright: ignore
-        return
-    vision: Any = model.config.vision_config
-    for level in vce.levels:
-        if not -vision.num_hidden_layers - 1 <= level <= vision.num_hidden_layers:
-            raise UserError(
-                f"params.yaml: vce.levels holds {level}, but the vision encoder has hidden states "
-                f"0 to {vision.num_hidden_layers} (or -1 to {-vision.num_hidden_layers - 1})"
-            )
-    enhancement = VisualCueEnhancement(
-        vision.hidden_size,
-        len(vce.levels),
-        num_heads=vce.num_heads,
-        num_points=vce.num_points,
-        scale=vce.scale,
-        anchor=vce.levels.index(vce.anchor),
-    )
-    enhancement.to(projector.linear_1.weight)  # same device and precision
-    model.model.multi_modal_projector = EnhancedProjector(projector, enhancement)  # pyright: ignore
-    model.config.vision_feature_layer = list(vce.levels)
+    projector, vision = model.model.multi_modal_projector, cast(Any, model.config.vision_config)
+    enhancement = None
+    if vce is not None:
+        misfit = vce.misfit(vision.hidden_size, vision.num_hidden_layers)
+        if misfit:
+            raise UserError(f"params.yaml: {misfit}")
+        enhancement = VisualCueEnhancement(
+            vision.hidden_size,
+            len(vce.levels),
+            num_heads=vce.num_heads,
+            num_points=vce.num_points,
+            scale=vce.scale,
+            anchor=vce.levels.index(vce.anchor),
+            start=vce.start,
+        )
+        enhancement.to(projector.linear_1.weight)  # same device and precision
+        model.config.vision_feature_layer = list(vce.levels)
+    registers = getattr(vision, "num_register_tokens", 0)
+    model.model.multi_modal_projector = EnhancedProjector(projector, enhancement, registers)  # pyright: ignore
 
 
 def adapter_config(model: nn.Module, adapter: params.Adapter) -> PeftConfig:
     """PEFT's configuration of an adapter on the language model's linear layers."""
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if "language_model." in name and isinstance(module, nn.Linear)
-    }
-    for target in adapter.targets:
-        if target not in linear:
-            near = difflib.get_close_matches(target, sorted(linear), n=3) or sorted(linear)
-            raise UserError(
-                f"params.yaml: adapter.targets holds {target!r}, which no linear layer of the language model "
-                f"is called; near names: {', '.join(near)}"
-            )
     try:
         make: Any = method(adapter.kind)
         return make(
             r=adapter.rank,
             lora_alpha=adapter.alpha_over_rank * adapter.rank,
             lora_dropout=adapter.dropout,
-            target_modules=rf".*language_model\..*\.({'|'.join(adapter.targets)})",
+            target_modules=rf".*language_model\.(?:{_target_pattern(model, adapter.targets)})",
             **_own_settings(adapter),
         )
     except ValueError as error:
@@ -111,15 +97,37 @@ def adapter_config(model: nn.Module, adapter: params.Adapter) -> PeftConfig:
         raise UserError(f"params.yaml: adapter ({adapter.kind}): {reason}") from None
 
 
+def _target_pattern(model: nn.Module, targets: list[str] | str) -> str:
+    """Names of layers, or one regex over the path within the language model, as one regex that matches something."""
+    inside = {
+        path.rpartition("language_model.")[2]: module
+        for path, module in model.named_modules()
+        if "language_model." in path
+    }
+    patterns = {targets: targets} if isinstance(targets, str) else {t: rf"(?:.*\.)?{re.escape(t)}" for t in targets}
+    for target, pattern in patterns.items():
+        matched = [path for path in inside if re.fullmatch(pattern, path)]
+        odd = next((path for path in matched if not isinstance(inside[path], nn.Linear)), None)
+        if matched and odd is None:
+            continue
+        linear = sorted({path.rpartition(".")[2] for path, m in inside.items() if isinstance(m, nn.Linear)})
+        near = difflib.get_close_matches(target.rpartition(".")[2], linear, n=3) or linear
+        wrong = f"{odd}, a {type(inside[odd]).__name__}, not a linear layer" if odd else "no layer"
+        raise UserError(
+            f"params.yaml: adapter.targets: {target!r} matches {wrong} of the language model; "
+            f"near names: {', '.join(near)}"
+        )
+    return "|".join(patterns.values())
+
+
 def _own_settings(adapter: params.Adapter) -> dict[str, Any]:
     """What only one method has, in its config's names."""
     if adapter.kind == "dual_lora":
         return {"use_norm": adapter.dual_lora.normalize, "activation": adapter.dual_lora.activation}
     if adapter.kind == "lora_moe":
-        return adapter.lora_moe.model_dump()
+        return adapter.lora_moe.model_dump(exclude={"balance_loss"})
     if adapter.kind == "rode":
-        shares = adapter.rode.rank_shares
-        return {"ranks": [adapter.rank * share // sum(shares) for share in shares]}
+        return {"ranks": adapter.rode_ranks}
     return {}
 
 
@@ -137,6 +145,15 @@ def build(
     connector = model.model.multi_modal_projector
     connector.requires_grad_(True)
     return model, wrapped  # pyright: ignore[reportReturnType]
+
+
+def check_fit(base_folder: Path, vce: params.Vce | None, adapter: params.Adapter | None) -> None:
+    """Refuse parts that do not fit a base, without its weights: before workers are started for them."""
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(read_config(base_folder))
+        add_vce(model, vce)
+    if adapter:
+        adapter_config(model, adapter)
 
 
 def trainable_groups(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:

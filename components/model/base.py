@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -43,7 +44,7 @@ class Base:
 
 
 def compose(
-    vision: PreTrainedModel, language: PreTrainedModel, tokenizer: Any, seed: int
+    vision: PreTrainedModel, language: PreTrainedModel, tokenizer: Any, image_processor: Any, seed: int
 ) -> LlavaForConditionalGeneration:
     """A LLaVA from a vision encoder and a causal language model, with a fresh projector.
 
@@ -55,15 +56,14 @@ def compose(
         tokenizer.add_special_tokens({"pad_token": "<pad>"})
     if len(tokenizer) > language.config.vocab_size:
         language.resize_token_embeddings(len(tokenizer))
-    has_class_token = hasattr(vision.embeddings, "class_embedding") or hasattr(vision.embeddings, "cls_token")
-    patches = (vision.config.image_size // vision.config.patch_size) ** 2
+    num_patches, num_leading = count_features(vision, image_processor)
     config = LlavaConfig(
         vision_config=vision.config,
         text_config=language.config,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_MARKER),
-        image_seq_length=patches,
+        image_seq_length=num_patches,
         vision_feature_layer=-2,
-        vision_feature_select_strategy="default" if has_class_token else "full",
+        vision_feature_select_strategy="default" if num_leading else "full",  # with or without the class token
         tie_word_embeddings=bool(language.config.tie_word_embeddings),
     )
     with torch.random.fork_rng(devices=[]):
@@ -73,6 +73,33 @@ def compose(
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.lm_head.load_state_dict(language.lm_head.state_dict())
     return model.to(language.dtype)  # pyright: ignore
+
+
+def count_features(vision: PreTrainedModel, image_processor: Any) -> tuple[int, int]:
+    """Patches of an image as the processor makes it, and the tokens before them (class token, registers).
+
+    Counted on a blank image: a processor may crop to another size than the encoder's configuration has (DINOv2).
+    """
+    name = f"params.yaml: base.compose.vision {vision.config._name_or_path or vision.config.model_type!r}"
+    blank = Image.new("RGB", (64, 64))
+    pixels = image_processor(images=[blank], return_tensors="pt")["pixel_values"]
+    patch = getattr(vision.config, "patch_size", None)
+    height, width = pixels.shape[-2:]
+    if not isinstance(patch, int) or pixels.ndim != 4 or height != width or height % patch:
+        raise UserError(
+            f"{name}: its image processor must make square images of whole patches; it makes {height} x {width} pixels "
+            f"and the encoder has patches of {patch}"
+        )
+    try:
+        with torch.no_grad():
+            seen = vision(pixels.to(vision.dtype), output_hidden_states=True).hidden_states[-2]
+    except ValueError as error:  # CLIP and SigLIP refuse what is not their own size
+        raise UserError(f"{name}: its image processor does not fit it: {str(error).splitlines()[0]}") from None
+    patches = (height // patch) ** 2
+    leading = getattr(vision.config, "num_register_tokens", 0)
+    if seen.ndim != 3 or seen.shape[1] not in (patches, 1 + leading + patches):
+        raise UserError(f"{name}: its hidden states {tuple(seen.shape)} are no grid of {patches} patches")
+    return patches, seen.shape[1] - patches
 
 
 def load_pieces(vision: str, language: str) -> tuple[PreTrainedModel, PreTrainedModel, Any, Any]:
@@ -112,13 +139,24 @@ def refer_to_checkpoint(folder: Path, model: str, revision: str | None) -> None:
 
 def load_base(folder: Path) -> Base:
     """Read the base that a folder holds or refers to."""
-    reference = read_reference(folder)
-    place, revision = (
-        (reference["id"], reference["revision"]) if reference["kind"] == "checkpoint" else (str(folder), None)
-    )
+    reference, place, revision = _place(folder)
     model = _found(LlavaForConditionalGeneration, place, "base.checkpoint.model", revision=revision)
     tokenizer = _found(AutoTokenizer, place, "base.checkpoint.model", revision=revision)
     return Base(model, tokenizer, _image_processor(place, "base.checkpoint.model", revision), reference)
+
+
+def read_config(folder: Path) -> LlavaConfig:
+    """The configuration of the base alone."""
+    _, place, revision = _place(folder)
+    return _found(AutoConfig, place, "base.checkpoint.model", revision=revision)
+
+
+def _place(folder: Path) -> tuple[dict[str, Any], str, str | None]:
+    """What base.json says, and where the files are."""
+    reference = read_reference(folder)
+    if reference["kind"] == "checkpoint":
+        return reference, reference["id"], reference["revision"]
+    return reference, str(folder), None
 
 
 def read_reference(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from components.data.shards import read_manifest
 from components.errors import UserError
 from components.files import fresh_folder
 from components.home import digest, file_digest, home
-from components.model.assemble import CONNECTOR_FILE, build, read_settings, save_parts
+from components.model.assemble import CONNECTOR_FILE, build, check_fit, read_settings, save_parts
 from components.model.base import load_base, read_reference
 from components.params import Adapter, Finetune, Params, Pretrain
 from components.tracking.runs import RunRecord, flat_params, sync_training
@@ -50,6 +50,8 @@ def make_job(
     """Describe a run; its folder bears the digest of all that determines its result."""
     if not ASSIGNMENTS.exists():
         raise UserError(f"{ASSIGNMENTS} is missing; run: dvc repro splits")
+    vce = params.vce if params.vce.enabled else None
+    check_fit(BASE, vce, adapter)
     inputs = {
         "base": read_reference(BASE)["digest"],
         "start": _parts_digest(start) if start else "",
@@ -59,7 +61,7 @@ def make_job(
         stage=stage,
         seed=params.seed,
         recipe=recipe,
-        vce=params.vce if params.vce.enabled else None,
+        vce=vce,
         adapter=adapter,
         training=params.training,
         base=BASE.resolve(),

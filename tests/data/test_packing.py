@@ -61,7 +61,7 @@ def test_loss_and_gradients_equal_those_of_separate_samples(params: Params, kind
     vce = params.vce.model_copy(update={"levels": [-2, -3], "num_heads": 2, "num_points": 2})
     adapter = params.adapter.model_copy(update={"kind": kind, "dropout": 0.0})
     vision, language, tokenizer, processor = tiny_pieces()
-    model = compose(vision, language, tokenizer, seed=0).double()
+    model = compose(vision, language, tokenizer, processor, seed=0).double()
     torch.manual_seed(3)
     model, _ = build(Base(model, tokenizer, processor, {}), vce, adapter)
     model.double().train()

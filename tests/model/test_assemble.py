@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from components.adapters import adapter_parameters
 from components.errors import UserError
-from components.model.assemble import build, load_assistant, save_parts, trainable_groups
+from components.model.assemble import build, check_fit, load_assistant, save_parts, trainable_groups
 from components.model.base import Base, load_base
 from components.params import Params
 from tests.models import write_tiny_base
@@ -94,9 +95,13 @@ def test_parts_of_another_base_are_refused(base: Base, base_folder: Path, vce: A
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"targets": ["q_porj"]}, "adapter.targets holds 'q_porj', .*near names: q_proj"),
-        ({"kind": "rode", "rank": 6}, r"adapter \(rode\): ranks must be positive numbers that sum to r = 6"),
-        ({"kind": "lora_moe", "rank": 6}, r"adapter \(lora_moe\): rank 6 must divide by num_experts"),
+        (
+            {"targets": ["q_porj"]},
+            "adapter.targets: 'q_porj' matches no layer of the language model; near names: q_proj",
+        ),
+        ({"targets": r"layers\.9\..*"}, r"adapter.targets: 'layers.*' matches no layer .*near names: down_proj"),
+        ({"targets": r"layers\.0\..*"}, "matches layers.0.self_attn, a LlamaAttention, not a linear layer"),
+        ({"targets": ["lm_head"]}, "'lm_head' matches no layer of the language model"),
     ],
 )
 def test_adapter_that_does_not_fit_gives_one_line(
@@ -105,6 +110,29 @@ def test_adapter_that_does_not_fit_gives_one_line(
     with pytest.raises(UserError, match=line) as mistake:
         build(base, None, params.adapter.model_copy(update=change))
     assert "\n" not in str(mistake.value)
+
+
+def test_targets_can_be_a_regex_over_the_path_in_the_language_model(base: Base, params: Params) -> None:
+    adapter = params.adapter.model_copy(update={"targets": r"layers\.1\..*\.(q|down)_proj"})
+    model, _ = build(base, None, adapter)
+    adapted = {name.partition("language_model.")[2].rpartition("_proj.")[0] for name in adapter_parameters(model)}
+    assert adapted == {"layers.1.self_attn.q", "layers.1.mlp.down"}
+
+
+def test_identity_start_of_vce_leaves_the_model_as_it_is(base: Base, base_folder: Path, vce: Any) -> None:
+    plain = load_base(base_folder).model.eval()
+    for start, same in (("identity", True), ("paper", False)):
+        model, _ = build(load_base(base_folder), vce.model_copy(update={"start": start}), None)
+        with torch.no_grad():
+            assert torch.equal(model.eval()(**inputs(model)).logits, plain(**inputs(plain)).logits) is same
+
+
+def test_what_does_not_fit_is_found_without_the_weights(base_folder: Path, vce: Any, params: Params) -> None:
+    check_fit(base_folder, vce, params.adapter)
+    with pytest.raises(UserError, match="hidden states 0 to 4"):
+        check_fit(base_folder, vce.model_copy(update={"levels": [-2, -6]}), None)
+    with pytest.raises(UserError, match="'k_porj' matches no layer"):
+        check_fit(base_folder, vce, params.adapter.model_copy(update={"targets": ["k_porj"]}))
 
 
 def test_level_that_the_encoder_lacks_is_refused(base: Base, vce: Any) -> None:

@@ -58,7 +58,7 @@ def test_training_ends_with_a_base_that_composes() -> None:
         vision=VISION.model_copy(update={"images": 32, "epochs": 1}), language=LANGUAGE.model_copy(update={"texts": 16})
     )
     vision, language, tokenizer, processor = train_tiny_base(settings, SIZE, SEED)
-    model = compose(vision, language, tokenizer, SEED)
+    model = compose(vision, language, tokenizer, processor, SEED)
     pixels = torch.from_numpy(processor(drawing.photograph(_dish(), SIZE, numbers(1)).image)["pixel_values"][0])
     states = model.model.vision_tower(pixels[None], output_hidden_states=True).hidden_states
     assert len(states) >= 6

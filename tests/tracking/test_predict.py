@@ -123,7 +123,7 @@ def build_tiny_model(workspace) -> None:
     processor = CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
 
     shutil.rmtree(workspace.base)
-    model = compose(getattr(vision, "vision_model", vision), language, tokenizer, seed=1)
+    model = compose(getattr(vision, "vision_model", vision), language, tokenizer, processor, seed=1)
     save_base(workspace.base, model, tokenizer, processor, "tiny", "tiny")
     base = load_base(workspace.base)
     model, wrapped = build(base, workspace.params.vce, workspace.params.adapter)

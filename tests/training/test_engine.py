@@ -64,7 +64,7 @@ def _work(rank: int, port: int, out: str) -> None:
 
         def make(training: Any = training, precision: str = precision) -> Any:
             vision, language, tokenizer, processor = tiny_pieces()
-            model = compose(vision, language, tokenizer, seed=0)
+            model = compose(vision, language, tokenizer, processor, seed=0)
             torch.manual_seed(5)
             model, _ = build(Base(model, tokenizer, processor, {}), vce, params.adapter)
             model.to(precision_of(precision))  # pyright: ignore
