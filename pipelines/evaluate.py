@@ -39,7 +39,7 @@ PREPARED, ASSIGNMENTS = Path("data/prepared"), Path("data/splits/assignments.par
 BASE, PRETRAIN, FINETUNE = Path("models/base"), Path("models/pretrain"), Path("models/finetune")
 OUT = Path("evaluation")
 PARTS = {"base": None, "pretrain": PRETRAIN, "finetune": FINETUNE, "blind": FINETUNE}
-PRINTED = ("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l")
+PRINTED = ("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l", "chat.rouge_l")
 
 
 def run(params: Params) -> None:

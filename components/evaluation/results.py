@@ -61,6 +61,7 @@ COMPARED: tuple[tuple[str, str, str, str], ...] = (
     ("ingredients.iou", "finetune", "/", "blind"),
     ("recipe.rouge_l", "finetune", "-", "blind"),
     ("nutrition.pmae", "finetune", "-", "mean"),
+    ("chat.rouge_l", "finetune", "-", "blind"),
 )
 
 

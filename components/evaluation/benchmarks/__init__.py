@@ -7,7 +7,7 @@ from typing import Protocol
 
 from components.data.schema import Row
 from components.errors import UserError
-from components.evaluation.benchmarks import flickr30k, scienceqa, unifood
+from components.evaluation.benchmarks import chat, flickr30k, scienceqa, unifood
 from components.evaluation.question import Question, Scores
 
 
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "unifood": unifood,
     "scienceqa": scienceqa,
     "flickr30k": flickr30k,
+    "chat": chat,
 }
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from components.data import tasks
-from components.data.schema import IMAGE_MARKER, Row
+from components.data.schema import IMAGE_MARKER, Row, Sample, Turn
 from components.errors import UserError
-from components.evaluation.benchmarks import BENCHMARKS, benchmark, flickr30k, scienceqa, unifood
+from components.evaluation.benchmarks import BENCHMARKS, benchmark, chat, flickr30k, scienceqa, unifood
 
 NUTRITION = [320.0, 450.0, 12.0, 20.0, 55.0]
 
@@ -45,7 +45,21 @@ def captions() -> list[Row]:
     return [Row("1", samples, image=b"picture", image_hash="hash")]
 
 
-ROWS: dict[str, Callable[[], list[Row]]] = {"unifood": dishes, "scienceqa": choices, "flickr30k": captions}
+def conversations() -> list[Row]:
+    def sample(id: str, question: str, answer: str) -> Sample:
+        return Sample(id, "chat", [Turn("human", question), Turn("assistant", answer)])
+
+    seen = sample("1", f"{IMAGE_MARKER}\nWhat is on the table?", "A bowl of soup.")
+    read = sample("2", "Is soup a dish?", "Yes")
+    return [Row("1", [seen], image=b"picture", image_hash="hash"), Row("2", [read])]
+
+
+ROWS: dict[str, Callable[[], list[Row]]] = {
+    "unifood": dishes,
+    "scienceqa": choices,
+    "flickr30k": captions,
+    "chat": conversations,
+}
 
 
 def test_table_names_are_those_tested_here() -> None:
@@ -146,3 +160,12 @@ def test_flickr30k_asks_once_for_an_image() -> None:
     assert question.references == ("a man cooks rice", "someone fries an egg")
     scores = flickr30k.score([question], ["someone fries an egg"])
     assert scores.metrics["caption"]["rouge_l"] == 100
+
+
+def test_chat_compares_short_answers_but_for_case_spaces_and_the_last_stop() -> None:
+    asked = chat.questions(conversations())
+    scores = chat.score(asked, ["a bowl of  soup", "Yes."])
+    assert scores.metrics["chat"] == {"rouge_l": 100.0, "exact": 100.0}
+    scores = chat.score(asked, ["a bowl of rice", "No"])
+    assert scores.metrics["chat"]["exact"] == 0.0
+    assert scores.each == pytest.approx([75.0, 0.0])  # three of four words in order
