@@ -1,7 +1,7 @@
 """Conversations of any LLaVA-format data: the first answer against the true one.
 
-Rule: ours, for data that has no benchmark. ROUGE-L F against the true answer; `exact` is the share of answers, in
-percent, that equal it but for case, spaces and a full stop at the end, which is what short answers are judged by.
+Rule: ours, for data that has no benchmark. ROUGE-L F against the true answer; `exact` is the share of answers that
+equal it but for case, spaces and a full stop at the end, which is what short answers are judged by.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def score(asked: Sequence[Question], answers: Sequence[str]) -> Scores:
     pairs = [(answer, question.references) for question, answer in zip(asked, answers, strict=True)]
     rouges = [text.rouge_l(answer, references) for answer, references in pairs]
     exact = [_plain(answer) in map(_plain, references) for answer, references in pairs]
-    return Scores({"chat": {"rouge_l": float(np.mean(rouges)), "exact": 100 * float(np.mean(exact))}}, rouges)
+    return Scores({"chat": {"rouge_l": float(np.mean(rouges)), "exact": float(np.mean(exact))}}, rouges)
 
 
 def _plain(answer: str) -> str:

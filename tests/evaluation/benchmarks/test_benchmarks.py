@@ -165,7 +165,7 @@ def test_flickr30k_asks_once_for_an_image() -> None:
 def test_chat_compares_short_answers_but_for_case_spaces_and_the_last_stop() -> None:
     asked = chat.questions(conversations())
     scores = chat.score(asked, ["a bowl of  soup", "Yes."])
-    assert scores.metrics["chat"] == {"rouge_l": 100.0, "exact": 100.0}
+    assert scores.metrics["chat"] == {"rouge_l": 100.0, "exact": 1.0}
     scores = chat.score(asked, ["a bowl of rice", "No"])
     assert scores.metrics["chat"]["exact"] == 0.0
     assert scores.each == pytest.approx([75.0, 0.0])  # three of four words in order
