@@ -8,7 +8,9 @@ that means several words, which is what a projector will hand it later; no pictu
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -80,19 +82,22 @@ def train_language(
 
 def _texts(settings: TinyLanguage, seed: int, tokenizer: PreTrainedTokenizerFast) -> list[Text]:
     system = len(_ids(tokenizer, SYSTEM))
+    phrase_ids = cache(lambda phrase: _ids(tokenizer, f" {phrase}"))  # a few hundred phrases stand in all texts
     texts = []
     for number in range(settings.texts):
         rng = numbers(seed, "base text", number)
-        texts.append(
-            _encoded(document(rng, number / settings.texts), tokenizer, 0 if rng.random() < _WITH_SYSTEM else system)
-        )
+        written = document(rng, number / settings.texts)
+        left_out = 0 if rng.random() < _WITH_SYSTEM else system
+        texts.append(_encoded(written, tokenizer, left_out, phrase_ids))
     return texts
 
 
-def _encoded(written: Document, tokenizer: PreTrainedTokenizerFast, left_out: int) -> Text:
+def _encoded(
+    written: Document, tokenizer: PreTrainedTokenizerFast, left_out: int, phrase_ids: Callable[[str], list[int]]
+) -> Text:
     """A dialogue in the v1 template without its first `left_out` tokens of system, or a plain caption."""
     marker = _id(tokenizer, IMAGE_MARKER)
-    phrases = [_ids(tokenizer, f" {phrase}") for phrase in written.glance]
+    phrases = [phrase_ids(phrase) for phrase in written.glance]
     if not written.dialogue:
         before = [_id(tokenizer, tokenizer.bos_token), *[marker] * len(phrases), *_ids(tokenizer, written.text)]
         caption = _ids(tokenizer, written.caption)

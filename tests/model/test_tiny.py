@@ -97,7 +97,7 @@ def test_glances_take_one_place_for_each_phrase(words: Any) -> None:
     glanced = 0
     for number in range(60):
         text = document(numbers(1, "glance", number), 0.9)
-        encoded = tiny_language._encoded(text, words, 0)
+        encoded = tiny_language._encoded(text, words, 0, lambda phrase: tiny_language._ids(words, f" {phrase}"))
         assert encoded.ids.count(marker) == len(text.glance) == len(encoded.phrases)
         assert all(label == IGNORED for id, label in zip(encoded.ids, encoded.labels, strict=True) if id == marker)
         assert any(label != IGNORED for label in encoded.labels)
@@ -159,6 +159,28 @@ def test_optimiser_moves_every_parameter_once() -> None:
     before = [parameter.detach().clone() for parameter in model.parameters()]
     optimiser.step(model(torch.randn(8, 4)).pow(3).sum())
     assert all((old != new).any() for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_muon_equals_torchs_up_to_bfloat16() -> None:
+    torch.manual_seed(SEED)
+    ours = [nn.Parameter(torch.randn(shape)) for shape in ((6, 6), (4, 6), (6, 4), (6, 6))]
+    theirs = [nn.Parameter(matrix.detach().clone()) for matrix in ours]
+    optimisers = (
+        tiny_optimiser.Muon(ours),
+        torch.optim.Muon(theirs, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+    )
+    start = [matrix.detach().clone() for matrix in ours]
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = 0.1
+    for _ in range(3):
+        for mine, yours in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn_like(mine)
+            yours.grad = mine.grad.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    for before, mine, yours in zip(start, ours, theirs, strict=True):
+        assert (mine - yours).norm() < 0.02 * (yours - before).norm()
 
 
 def _dish() -> Any:
