@@ -238,7 +238,10 @@ class Finetune(Recipe):
 
 
 class Training(Section):
-    """How a run is carried out. Workers, threads, micro-batches and ZeRO stage do not change what it learns."""
+    """How a run is carried out. Workers, threads, micro-batches and ZeRO stage do not change what it learns.
+
+    One exception: `adapter.lora_moe.balance_loss` is measured over each micro-batch.
+    """
 
     workers: Positive
     threads_per_worker: Positive

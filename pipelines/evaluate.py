@@ -121,9 +121,10 @@ def write_confusion(path: Path, results: Results) -> None:
 def write_insight(
     folder: Path, params: Params, asked: Sequence[Question], results: Results, assistant: Assistant
 ) -> None:
-    """Test images with their answers and heat maps, and the entropy of the skill space."""
+    """Test images with their answers and heat maps, the skill space, and how experts are used."""
     from components.data.loading import MAX_PIXELS
-    from components.evaluation.skill_space import write_entropy
+    from components.evaluation.experts import write_experts
+    from components.evaluation.skill_space import write_skill_space
 
     entries = []
     for place, of_image in enumerate(gallery.choose(asked, params.evaluate.samples_shown)):
@@ -131,7 +132,8 @@ def write_insight(
         heat_map = gallery.save_heat_map(folder, place, picture, assistant)
         entries.append(gallery.entry(place, of_image, results, heat_map))
     write_json(folder / "samples.json", entries)
-    write_entropy(folder / "entropy.csv", assistant, asked, MAX_PIXELS)
+    write_skill_space(folder, assistant, asked, MAX_PIXELS)
+    write_experts(folder / "experts.csv", assistant, asked, MAX_PIXELS)
 
 
 def tell(results: Results, found: dict[str, dict[str, float]]) -> None:

@@ -34,6 +34,7 @@ def here(params: Params, inputs: Inputs) -> Here:
         metrics=inputs.metrics,
         profiles={path.stem: _overlay(path) for path in sorted(PROFILES.glob("*.yaml"))},
         benchmarks=frozenset(BENCHMARKS),
+        times=inputs.times,
         run=str((inputs.model or {}).get("run", "")),
         params_digest=digest(params.model_dump()),
         data_digest=digest({name: manifest["digest"] for name, manifest in inputs.manifests.items()}),

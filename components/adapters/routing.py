@@ -49,14 +49,17 @@ class RouterWeights:
     """Collects the weights that every router gives while the context is open, for reports and the balance loss.
 
         with RouterWeights(model) as routed:
+            routed.mask = batch["attention_mask"].bool()
             loss = model(**batch).loss
         loss = loss + 0.01 * routed.balance_loss()
 
     Attributes:
         layers: router name -> weights (tokens, experts) of each forward pass, with their gradients.
+        mask: (batch, tokens), true where a token counts; None counts all. Set it before a forward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
+        self.mask: Tensor | None = None
         self.layers: dict[str, list[Tensor]] = {}
         self._routers = {name: module for name, module in model.named_modules() if isinstance(module, ROUTERS)}
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
@@ -73,7 +76,10 @@ class RouterWeights:
 
     def _keep(self, name: str):
         def hook(router: nn.Module, inputs: tuple[Tensor, ...], weights: Tensor) -> None:
-            self.layers.setdefault(name, []).append(weights.reshape(-1, weights.shape[-1]))
+            if self.mask is not None and self.mask.shape != weights.shape[:-1]:
+                raise ValueError(f"mask {tuple(self.mask.shape)} does not fit tokens {tuple(weights.shape[:-1])}")
+            counted = weights.reshape(-1, weights.shape[-1]) if self.mask is None else weights[self.mask]
+            self.layers.setdefault(name, []).append(counted)
 
         return hook
 
@@ -95,7 +101,7 @@ class RouterWeights:
             raise ValueError("no router has run: the model has no expert adapter, or the context was opened too late")
         losses = []
         for kept in self.layers.values():
-            weights = torch.cat(kept)
+            weights = torch.cat(kept).float()  # a mean over many tokens needs more digits than half precision has
             num_experts = weights.shape[-1]
             chosen = torch.bincount(weights.argmax(dim=-1), minlength=num_experts) / weights.shape[0]
             losses.append(num_experts * (chosen * weights.mean(dim=0)).sum())

@@ -13,6 +13,7 @@ ALONE = """<style>
 .chart{--ink:#1d2327;--soft:#5c666d;--line:#d5dadd;--accent:#0b6a75;--bad:#a33a2c;font:11px system-ui,sans-serif}
 @media(prefers-color-scheme:dark){.chart{--ink:#e4e7e8;--soft:#9aa4aa;--line:#3a4247;--accent:#5fc2cd;--bad:#ee8f80}}
 .t{fill:var(--ink)}.s{fill:var(--soft)}.grid{stroke:var(--line)}.rest{stroke:var(--soft)}
+.soft{fill:none;stroke:var(--soft)}
 .raw{fill:none;stroke:var(--accent);opacity:.4}.main{fill:none;stroke:var(--accent);stroke-width:2}
 .whisker{stroke:var(--accent);stroke-width:2}.dot{fill:var(--accent);stroke:var(--accent)}
 .hollow{fill:none;stroke:var(--soft);stroke-width:1.5}.link{stroke:var(--soft)}

@@ -13,7 +13,7 @@ from components.errors import UserError
 
 @dataclass(frozen=True)
 class Inputs:
-    """Parsed files. `root` holds the folders data/, models/, evaluation/ of the run."""
+    """Parsed files. `root` holds the folders data/, models/, evaluation/, benchmarks/."""
 
     root: Path
     metrics: dict[str, Any]
@@ -23,7 +23,10 @@ class Inputs:
     samples: list[dict[str, Any]] = field(default_factory=list)
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)  # by source
     logs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # by stage: pretrain, finetune
+    times: dict[str, Any] = field(default_factory=dict)  # what benchmarks/adapters.py measured
     entropy: list[dict[str, str]] = field(default_factory=list)
+    skill_space: list[dict[str, str]] = field(default_factory=list)
+    experts: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def insight(self) -> Path:
@@ -45,7 +48,10 @@ def read_inputs(root: Path) -> Inputs:
         samples=_json(root / "evaluation" / "insight" / "samples.json") or [],
         manifests=manifests,
         logs={stage: log for stage in ("pretrain", "finetune") if (log := _log(root / "models" / stage / "log.csv"))},
+        times=_json(root / "benchmarks" / "results" / "adapters.json") or {},
         entropy=_csv(root / "evaluation" / "insight" / "entropy.csv"),
+        skill_space=_csv(root / "evaluation" / "insight" / "skill_space.csv"),
+        experts=_csv(root / "evaluation" / "insight" / "experts.csv"),
     )
 
 

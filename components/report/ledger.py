@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ class PublishedRow(Entry):
     needs: dict[str, Value] | None = None  # in place of the table's
     command: str | None = None  # in place of the table's
     unmeasurable: str | None = None
+    benchmark_key: str | None = None  # of the figures in benchmarks/results/adapters.json
 
 
 class PublishedTable(Entry):
@@ -65,6 +66,7 @@ class LedgerRow:
     detail: str  # command, reason, or where the measurement comes from
     measured: list[str] | None  # printed as the paper prints them
     orientation: list[str] | None
+    source: str = ""  # where the orientation comes from
 
     @property
     def is_command(self) -> bool:
@@ -102,6 +104,7 @@ class Here:
     metrics: Mapping[str, Any]  # metrics.json
     profiles: Mapping[str, Mapping[str, Any]]  # overlays of params.yaml by name
     benchmarks: frozenset[str]
+    times: Mapping[str, Any] = field(default_factory=dict)  # benchmarks/results/adapters.json
     run: str = ""
     params_digest: str = ""
     data_digest: str = ""
@@ -137,6 +140,9 @@ def _row(table: PublishedTable, row: PublishedRow, here: Here) -> LedgerRow:
     found = _found(table, here.metrics) if same_method else None
     faithful = found is not None and all(setting(tree, key) == value for key, value in needs.items())
     state, detail = _state(table, row, here) if not faithful else ("measured here", _origin(here))
+    source = f"this run, profile {here.params.profile}"
+    if row.benchmark_key:
+        found, source = _timed(row.benchmark_key, here.times)
     return LedgerRow(
         name=row.name,
         published=[_as_printed(value) for value in row.values],
@@ -144,7 +150,18 @@ def _row(table: PublishedTable, row: PublishedRow, here: Here) -> LedgerRow:
         detail=detail,
         measured=found if faithful else None,
         orientation=None if faithful else found,
+        source=source,
     )
+
+
+def _timed(method: str, times: Mapping[str, Any]) -> tuple[list[str] | None, str]:
+    """A method's time against LoRA's in the whole LLaVA, as benchmarks/adapters.py measured it, and where."""
+    for setting_name, phases in times.get("ratios", {}).items():
+        if setting_name.endswith(" llava") and method in phases["prefill"]:
+            ratio = phases["prefill"][method]["ratio"]
+            where = f"language model of width {setting_name.removesuffix(' llava')} on one core of {times['processor']}"
+            return [f"{ratio:.2f}"], f"here, {where}, {times['date']}"
+    return None, ""
 
 
 def _found(table: PublishedTable, metrics: Mapping[str, Any]) -> list[str] | None:

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from components.files import write_text
 from components.params import Params
-from components.report import answers, charts, entropy, records
+from components.report import answers, charts, entropy, experts, records, skill_space
 from components.report.assumptions import assumptions
 from components.report.drawing import alone
 from components.report.inputs import Inputs
@@ -37,6 +37,10 @@ TEXTS = {  # what both forms say beside the numbers
     "where VCE adds to the image's features, brighter for more.",
     "entropy": "Entropy of each adapted layer's skill space, before and after the task space rectifies it, as a mean "
     "over the tasks.",
+    "distribution": "How each layer's energy is spread over its units, largest first, as a mean over tokens and tasks.",
+    "entropy_table": "Entropy before and after rectification in nats, and the share of task units at zero.",
+    "experts": "Mean router weight of each expert over the tokens of test questions with their true answers, and the "
+    "share of tokens for which an expert is switched off (weight exactly zero).",
     "data": "Records are samples: one question with its answer. Kept and rejected add up to read. Samples that share "
     "an image or a group never stand in two splits.",
     "ledger": "What the two papers print, and what is known of it here. A figure counts as measured here only when a "
@@ -48,6 +52,7 @@ SECTIONS = {
     "training": "Training",
     "samples": "Test images",
     "skill-space": "Skill space",
+    "experts": "Experts",
     "data": "Data",
     "published": "Published results",
     "registry": "Registry",
@@ -88,6 +93,8 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
     drawn = {stage: charts.loss_chart(log, STAGES[stage]) for stage, log in inputs.logs.items()}
     drawn["differences"] = charts.difference_chart(compared)
     drawn["entropy"] = entropy.entropy_chart(entropies) if entropies else None
+    spread = skill_space.distributions(inputs.skill_space)
+    drawn["distribution"] = skill_space.distribution_chart(spread) if spread else None
     registration = records.registration_of(inputs.registration)
     context = {
         "params": params,
@@ -101,6 +108,9 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
         "marks": [(mark, sign, answers.MEANINGS[mark]) for mark, sign in answers.SIGNS.items()],
         "entropy_sentence": entropy.sentence(entropies) if entropies else None,
         "zero_share": entropy.zero_share(inputs.entropy) if entropies else None,
+        "entropy_table": skill_space.entropy_table(inputs.entropy) if entropies else None,
+        "experts_sentence": experts.sentence(inputs.experts) if inputs.experts else None,
+        "expert_tables": experts.expert_tables(inputs.experts) if inputs.experts else [],
         "data": records.data_rows(inputs.manifests, inputs.splits),
         "splits": records.SPLITS,
         "registration": registration,
@@ -109,12 +119,12 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
         "assumed": assumed,
         "unverified": unverified,
         "texts": TEXTS,
-        "orientation_label": f"this run, profile {params.profile}",
     }
     left_out = {
         "training": not context["stages"],
         "samples": not context["samples"],
         "skill-space": not entropies,
+        "experts": not inputs.experts,
         "data": not context["data"],
         "registry": registration is None,
     }

@@ -49,14 +49,22 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """The settings that determine the result, as a plain tree."""
         training = self.training.model_dump()
+        carried_out = {name: training[name] for name in CARRIED_OUT}
+        if balance_weight(self.adapter):  # measured over each micro-batch, so that their size and number matter
+            carried_out |= {name: training[name] for name in ("workers", "micro_batch")}
         return {
             "stage": self.stage,
             "seed": self.seed,
             "recipe": self.recipe.model_dump(),
             "vce": self.vce.model_dump() if self.vce else None,
             "adapter": self.adapter.model_dump() if self.adapter else None,
-            "training": {name: training[name] for name in CARRIED_OUT},
+            "training": carried_out,
         }
+
+
+def balance_weight(adapter: Adapter | None) -> float:
+    """Weight of the experts' load-balancing loss; 0 where there are no experts to balance."""
+    return adapter.lora_moe.balance_loss if adapter and adapter.kind == "lora_moe" else 0.0
 
 
 def run_digest(job: Job) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from components.adapters import RouterWeights
 from components.data.conversation import Encoder
 from components.data.loading import Collator, Plan, Samples, alone, deal
+from components.data.packing import PADDING
 from components.errors import UserError
 from components.files import write_text
 from components.model.assemble import build, load_connector, precision_of, trainable_groups
 from components.model.base import load_base
 from components.training.checkpoint import load_latest, save_checkpoint
 from components.training.engine import capture, restore, start_engine
-from components.training.job import Job
+from components.training.job import Job, balance_weight
 from components.training.loss import SupervisedLoss
 
 CHECKPOINTS, METRICS_FILE, TIMINGS_FILE = "checkpoints", "metrics.jsonl", "timings.jsonl"
@@ -65,7 +68,7 @@ def train(job: Job) -> None:
         torch.manual_seed(hash_of(job.seed, done, rank))  # dropout depends on seed, step and rank alone
         units = plan.batch(done) if training.shared_prefix else alone(plan.batch(done))
         parts = deal(units, samples.lengths, rank, workers, micro_batches)
-        figures = _step(engine, [collate(part) for part in parts], workers)
+        figures = _step(engine, [collate(part) for part in parts], workers, balance_weight(job.adapter))
         done += 1
         if collate.read >= 200 or done % plan.steps_per_epoch == 0:
             _stop_when_too_many_are_refused(collate, training.max_refused)
@@ -81,6 +84,8 @@ def train(job: Job) -> None:
                 "grad_norm": float(engine.get_global_grad_norm() or 0.0),
                 "padding_share": 1 - figures["tokens"] / figures["places"],
             }
+            if balance_weight(job.adapter):
+                learnt["balance_loss"] = figures["balance_loss"]
             took = {
                 "step": done,
                 "time": time.time(),
@@ -96,8 +101,11 @@ def train(job: Job) -> None:
             dist.barrier()
 
 
-def _step(engine: Any, batches: list[Any], workers: int) -> dict[str, float]:
-    """One optimiser step over this worker's micro-batches; figures of the whole global batch."""
+def _step(engine: Any, batches: list[Any], workers: int, balance: float) -> dict[str, float]:
+    """One optimiser step over this worker's micro-batches; figures of the whole global batch.
+
+    `balance` weighs the experts' load-balancing loss: that of each micro-batch, in proportion to its tokens.
+    """
     device = engine.device
     counts = torch.tensor(
         [
@@ -111,20 +119,27 @@ def _step(engine: Any, batches: list[Any], workers: int) -> dict[str, float]:
     )
     dist.all_reduce(counts)
     supervised, num_samples, tokens, places = counts.tolist()
-    scale = workers * len(batches) / max(1.0, supervised)  # DeepSpeed averages over workers and micro-batches
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    averaged = workers * len(batches)  # DeepSpeed averages over workers and micro-batches
+    scale = averaged / max(1.0, supervised)
+    totals = torch.zeros(2, dtype=torch.float64, device=device)
     for batch in batches:
         pixels = batch.pixel_values
-        loss = engine(
-            {name: tensor.to(device) for name, tensor in batch.tokens.items()},
-            None if pixels is None else pixels.to(device),
-        )
-        engine.backward(loss * scale)
+        inputs = {name: tensor.to(device) for name, tensor in batch.tokens.items()}
+        routed = RouterWeights(engine.module.llava)
+        routed.mask = inputs["segments"] != PADDING
+        with routed if balance else nullcontext():
+            loss = engine(inputs, None if pixels is None else pixels.to(device))
+        totals[0] += loss.detach().double()
+        loss = loss * scale
+        if balance:
+            unevenness = routed.balance_loss() * batch.num_tokens
+            totals[1] += unevenness.detach().double()
+            loss = loss + unevenness * (balance * averaged / tokens)
+        engine.backward(loss)
         engine.step()
-        total += loss.detach().double()
-    dist.all_reduce(total)
-    mean = float(total) / max(1.0, supervised)
-    return {"loss": mean, "samples": num_samples, "tokens": tokens, "places": places}
+    dist.all_reduce(totals)
+    figures = {"loss": float(totals[0]) / max(1.0, supervised), "samples": num_samples}
+    return figures | {"tokens": tokens, "places": places, "balance_loss": float(totals[1]) / tokens}
 
 
 class Journal:

@@ -125,6 +125,22 @@ def test_balance_loss_trains_the_router():
     assert gradient[:8].abs().sum() == 0
 
 
+def test_padding_takes_no_part_in_loads_and_balance_loss():
+    model = adapted(LoraMoeConfig(r=8, num_experts=4, **COMMON))
+    tokens = x(6).reshape(2, 3, 6)
+    with RouterWeights(model) as routed:
+        routed.mask = torch.tensor([[True, True, False], [True, False, False]])
+        layer_of(model)(tokens)
+    with RouterWeights(model) as alone:
+        layer_of(model)(torch.stack([tokens[0, 0], tokens[0, 1], tokens[1, 0]]))
+    assert routed.balance_loss() == alone.balance_loss()
+    assert torch.equal(*(next(iter(seen.load().values())) for seen in (routed, alone)))
+    with RouterWeights(model) as routed:
+        routed.mask = torch.ones(3, 2, dtype=torch.bool)
+        with pytest.raises(ValueError, match="does not fit"):
+            layer_of(model)(tokens)
+
+
 def test_balance_loss_without_experts_is_refused():
     model = adapted(DualLoraConfig(r=2, **COMMON))
     with RouterWeights(model) as routed:

@@ -1,5 +1,6 @@
 """The stage itself on a tiny model with random weights: what it writes, and that a killed one goes on."""
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -175,6 +176,10 @@ def test_stage_goes_on_after_a_kill_and_writes_what_the_report_reads(
     layers = (inside / "insight" / "entropy.csv").read_text().splitlines()
     assert layers[0] == "layer,task,before,after,zero_share,silent_share"
     assert len(layers) == 1 + 2 * 2 * 5  # q and v of two blocks, five tasks
+    shares = list(csv.DictReader((inside / "insight" / "skill_space.csv").open()))
+    assert len(shares) == 2 * 2 * 5 * params.adapter.rank
+    assert sum(float(row["before"]) for row in shares) == pytest.approx(2 * 2 * 5, rel=1e-3)
+    assert (inside / "insight" / "experts.csv").read_text() == "layer,task,expert,rank,load,off_share\n"
     assert (inside / "plots" / "choice.csv").read_text().splitlines()[0] == "actual,predicted"
 
 

@@ -71,6 +71,23 @@ layers.0.self_attn.q_proj,recipe,2.0,1.0
 layers.0.self_attn.q_proj,caption,3.0,1.5
 layers.1.self_attn.v_proj,recipe,1.0,1.25
 """
+SKILL_SPACE = """layer,task,unit,before,after
+layers.0.self_attn.q_proj,recipe,0,0.25,0.1
+layers.0.self_attn.q_proj,recipe,1,0.75,0.9
+layers.0.self_attn.q_proj,caption,0,0.35,0.3
+layers.0.self_attn.q_proj,caption,1,0.65,0.7
+"""
+EXPERTS = """layer,task,expert,rank,load,off_share
+layers.0.self_attn.q_proj,recipe,0,8,0.5,0.0
+layers.0.self_attn.q_proj,recipe,1,16,0.1,0.75
+layers.1.self_attn.q_proj,recipe,0,8,0.7,0.0
+layers.1.self_attn.q_proj,recipe,1,16,0.3,0.25
+"""
+TIMES = {
+    "date": "2026-01-31",
+    "processor": "A Processor",
+    "ratios": {"1024 llava": {"prefill": {"dual_lora + vce": {"ratio": 1.0349}}}},
+}
 
 
 @pytest.fixture
@@ -79,6 +96,9 @@ def run(tmp_path: Path) -> Path:
     write(tmp_path / "evaluation/metrics.json", METRICS)
     write(tmp_path / "evaluation/insight/samples.json", SAMPLES)
     write(tmp_path / "evaluation/insight/entropy.csv", ENTROPY)
+    write(tmp_path / "evaluation/insight/skill_space.csv", SKILL_SPACE)
+    write(tmp_path / "evaluation/insight/experts.csv", EXPERTS)
+    write(tmp_path / "benchmarks/results/adapters.json", TIMES)
     for name in ("image_0.png", "image_1.png", "heat_0.png"):
         Image.new("RGB", (12, 12), (90, 120, 30)).save(tmp_path / "evaluation/insight" / name)
     for stage in ("pretrain", "finetune"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -10,7 +12,11 @@ from components.errors import UserError
 from components.report.charts import difference_chart, loss_chart
 from components.report.drawing import alone, ticks
 from components.report.entropy import entropy_chart, layer_entropies, layer_name, sentence, zero_share
+from components.report.experts import expert_tables
+from components.report.experts import sentence as experts_sentence
 from components.report.results import differences
+from components.report.skill_space import distribution_chart, distributions, entropy_table
+from tests.report.conftest import EXPERTS, SKILL_SPACE
 
 ENTRY = {"value": -2.0, "low": -4.0, "high": -1.0, "confidence": 0.95}
 
@@ -102,3 +108,34 @@ def test_entropy_without_its_columns_names_them() -> None:
 def test_layer_name_is_short() -> None:
     assert layer_name("base_model.model.model.layers.3.self_attn.q_proj") == "3 q"
     assert layer_name("odd") == "odd"
+
+
+def test_distribution_is_sorted_and_a_mean_over_tasks() -> None:
+    rows = list(csv.DictReader(io.StringIO(SKILL_SPACE)))
+    before, after = distributions(rows)["0 q"]
+    assert before == pytest.approx([0.7, 0.3])
+    assert after == pytest.approx([0.8, 0.2])
+    ET.fromstring(distribution_chart(distributions(rows)))
+    many = {f"{n} q": (before, after) for n in range(64)}
+    titles = [text.text for text in ET.fromstring(distribution_chart(many)).iter("text")]
+    assert [title for title in titles if title in many] == ["0 q", "10 q", "21 q", "32 q", "42 q", "53 q"]
+
+
+def test_entropy_table_has_a_cell_for_every_layer_and_task() -> None:
+    rows = [
+        {"layer": "layers.0.self_attn.q_proj", "task": "recipe", "before": "2", "after": "1", "zero_share": "0.5"},
+        {"layer": "layers.1.self_attn.q_proj", "task": "caption", "before": "3", "after": "nan", "zero_share": "1"},
+    ]
+    table = entropy_table(rows)
+    assert table.tasks == ["recipe", "caption"]
+    assert table.rows == [("0 q", ["2.00 → 1.00, 50\u00a0%", "–"]), ("1 q", ["–", "3.00 → nan, 100\u00a0%"])]
+
+
+def test_experts_are_told_by_task_and_layer() -> None:
+    rows = list(csv.DictReader(io.StringIO(EXPERTS)))
+    by_task, by_layer = expert_tables(rows)
+    assert by_task.experts == ["expert 1, rank 8", "expert 2, rank 16"]
+    assert by_task.rows == [("recipe", ["0.60", "0.20, off 50\u00a0%"])]
+    assert [name for name, _ in by_layer.rows] == ["0 q", "1 q"]
+    said = experts_sentence(rows).replace("\u00a0", " ")
+    assert "expert 1 carries 75 % of the router's weight and expert 2 25 % (even: 50 %); 25 % of all" in said

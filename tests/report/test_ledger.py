@@ -6,6 +6,7 @@ import pytest
 
 from components.params import validate_params
 from components.report.ledger import Here, LedgerRow, PublishedTable, changed, ledger, read_published
+from tests.report.conftest import TIMES
 
 PROFILE = {"profile": "llava-1.5-7b", "base": {"kind": "checkpoint"}, "adapter": {"rank": 64}}
 
@@ -113,3 +114,11 @@ def test_settings_are_judged_on_the_profile_s_levels(here: Here) -> None:
 
 def test_summary_counts_figures_by_state(here: Here) -> None:
     assert ledger([table("unifood")], here)[0].summary == "60 not measurable in this project"
+
+
+def test_times_of_the_benchmark_stand_beside_the_papers(here: Here) -> None:
+    found = rows("time", replace(here, times=TIMES))
+    assert found["Dual-LoRA + VCE"].published == ["1.16"]
+    assert found["Dual-LoRA + VCE"].orientation == ["1.03"]
+    assert found["Dual-LoRA + VCE"].source.endswith("width 1024 on one core of A Processor, 2026-01-31")
+    assert found["Dual-LoRA"].orientation is None

@@ -98,6 +98,25 @@ def test_micro_batches_do_not_change_what_is_learnt(workspace: tuple[Path, Param
         assert torch.allclose(ends[1][name], tensor, atol=2e-4), name
 
 
+def test_balance_loss_evens_out_the_experts_and_is_told(workspace: tuple[Path, Params]) -> None:
+    _, params = workspace
+
+    def trained(weight: float, **training: Any) -> Job:
+        moe = params.adapter.lora_moe.model_copy(update={"balance_loss": weight})
+        adapter = params.adapter.model_copy(update={"kind": "lora_moe", "lora_moe": moe})
+        changed = params.model_copy(update={"training": params.training.model_copy(update=training)})
+        return stage.make_job("finetune", changed, params.finetune, adapter, None)
+
+    off, on = trained(0), trained(30.0)
+    for job in (off, on):
+        train(job)
+    assert "balance_loss" not in read_journal(off.folder / METRICS_FILE)[0]
+    told = [line["balance_loss"] for line in read_journal(on.folder / METRICS_FILE)]
+    assert told[0] > told[-1] >= 0.99  # 1 is even
+    assert off.folder == trained(0, micro_batch=1).folder
+    assert on.folder != trained(30.0, micro_batch=1).folder  # measured over each micro-batch
+
+
 def test_too_short_length_stops_the_run_with_advice(workspace: tuple[Path, Params]) -> None:
     _, params = workspace
     recipe = params.finetune.model_copy(update={"max_length": 20, "epochs": 20})
