@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.models import write_tiny_base
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -86,3 +88,30 @@ def test_unknown_profile(workspace: Path) -> None:
     code, lines = run(workspace, "-m", "pipelines.cli", "profile", "lava-1.5-7b")
     assert (code, len(lines)) == (2, 1)
     assert "did you mean llava-1.5-7b" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("kind: dual_lora", "kind: dora", "adapter.kind must be 'lora', 'dual_lora', 'lora_moe' or 'rode', got 'dora'"),
+        ("kind: dual_lora", "kind: rode\n  rank: 6", "adapter: rank 6 must divide by 8, the sum of rode.rank_shares"),
+        ("levels: [-2, -3, -4, -5]", "levels: [-2, -20]", "vce.levels holds -20, but the vision encoder has hidden"),
+    ],
+)
+def test_check_of_settings_tells_what_does_not_go_together(workspace: Path, old: str, new: str, line: str) -> None:
+    if "rank" in new:
+        edit(workspace, "  rank: 8\n", "")
+    edit(workspace, old, new)
+    code, lines = run(workspace, "-m", "pipelines.cli", "profile", "--check")
+    assert (code, len(lines)) == (2, 1), lines
+    assert lines[0].startswith(f"error: params.yaml: {line}")
+
+
+def test_parts_that_do_not_fit_the_base_are_told_before_workers_start(workspace: Path) -> None:
+    write_tiny_base(workspace / "models" / "base")
+    (workspace / "data" / "splits").mkdir(parents=True)
+    (workspace / "data" / "splits" / "assignments.parquet").touch()
+    edit(workspace, "targets: [q_proj, v_proj]", "targets: [q_porj]")
+    code, lines = run(workspace, "-m", "pipelines.finetune")
+    assert (code, len(lines)) == (2, 1), lines
+    assert lines[0].startswith("error: params.yaml: adapter.targets: 'q_porj' matches no layer of the language model")
