@@ -102,7 +102,7 @@ def test_balance_loss_evens_out_the_experts_and_is_told(workspace: tuple[Path, P
     _, params = workspace
 
     def trained(weight: float, **training: Any) -> Job:
-        moe = params.adapter.lora_moe.model_copy(update={"balance_loss": weight})
+        moe = params.adapter.lora_moe.model_copy(update={"balance_loss": weight, "num_experts": 2})
         adapter = params.adapter.model_copy(update={"kind": "lora_moe", "lora_moe": moe})
         changed = params.model_copy(update={"training": params.training.model_copy(update=training)})
         return stage.make_job("finetune", changed, params.finetune, adapter, None)
