@@ -97,12 +97,15 @@ class Base(Section):
 
 
 class Source(Section):
-    """One source of data. `annotations` (glob) and `images` (folder, zip or tar) lie under `path`."""
+    """One source of data. `annotations` (glob) and `images` lie under `path`.
+
+    `images`: a folder, zip or tar; several of them by the first part of the names; none for WebDataset.
+    """
 
     kind: str
     path: str
     annotations: str
-    images: str | None
+    images: str | dict[str, str] | None
 
 
 class Splits(Section):

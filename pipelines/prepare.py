@@ -16,6 +16,7 @@ from components.progress import tell
 from pipelines import stage
 
 PREPARED = Path("data/prepared")
+TOKENIZER = Path("models/base/tokenizer.json")
 
 
 def run(params: Params, name: str = "") -> None:
@@ -28,11 +29,11 @@ def run(params: Params, name: str = "") -> None:
         def show(kept: int, rejected: int) -> None:
             bar.update(task, completed=kept + rejected)
 
-        manifest = prepare_source(name, params.data.sources[name], params.data, PREPARED / name, show)
-    tell(_table(manifest), f"{name}: {manifest['rows']} rows, {manifest['images']} images")
+        manifest = prepare_source(name, params.data.sources[name], params.data, TOKENIZER, PREPARED / name, show)
+    tell(records_table(manifest), f"{name}: {manifest['rows']} rows, {manifest['images']} images")
 
 
-def _table(manifest: dict[str, Any]) -> Table:
+def records_table(manifest: dict[str, Any]) -> Table:
     records = manifest["records"]
     table = Table()
     table.add_column("records")

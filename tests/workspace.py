@@ -54,9 +54,9 @@ def prepare_workspace(folder: Path, **changes: Any) -> Params:
     params = small_params(folder, **changes)
     for name in params.plates.sets:
         plates.run(params, name)
+    shutil.rmtree(folder / "models", ignore_errors=True)
+    write_tiny_base(folder / "models" / "base")
     for name in params.data.sources:
         prepare.run(params, name)
     splits.run(params)
-    shutil.rmtree(folder / "models", ignore_errors=True)
-    write_tiny_base(folder / "models" / "base")
     return params

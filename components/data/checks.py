@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 
+from components.data.extent import Extent, read_extent
 from components.data.image_store import ImageStore
-from components.data.images import ImageError, decode
+from components.data.images import ImageError, verify
 from components.data.schema import IMAGE_MARKER, Row, Sample
 from components.data.sources.entry import Entry, Reject
 from components.data.tasks import TASKS
@@ -48,16 +49,37 @@ REASONS = {
 
 
 @dataclass(frozen=True)
+class Located:
+    """An entry and where its image lies, or why it cannot be read: all that a check in another process needs."""
+
+    entry: Entry
+    image: Extent | None = None  # None where the entry has none
+    problem: tuple[str, str] | None = None  # reason and detail
+    other_ending: bool = False  # the image lies under another file ending
+
+
+@dataclass(frozen=True)
 class Checked:
     """What became of an entry: a row of its sound samples, if any, and a reject for each other one."""
 
     row: Row | None
     rejects: list[Reject]
-    other_ending: bool = False  # the image lay under another file ending
+    other_ending: bool = False
 
 
-def check_entry(entry: Entry, store: ImageStore, max_pixels: int) -> Checked:
+def locate(entry: Entry, store: ImageStore) -> Located:
+    if entry.image is None:
+        return Located(entry)
+    try:
+        extent, other_ending = store.find(entry.image)
+    except ImageError as error:
+        return Located(entry, problem=(error.reason, error.detail))
+    return Located(entry, extent, other_ending=other_ending)
+
+
+def check_entry(located: Located, max_pixels: int) -> Checked:
     """Check an entry's texts, then its image: read, hashed, decoded. Safe to run in many threads."""
+    entry = located.entry
     sound, rejects = list[Sample](), list[Reject]()
     for sample in entry.samples:
         problem = sample_problem(sample, entry.image is not None)
@@ -70,11 +92,13 @@ def check_entry(entry: Entry, store: ImageStore, max_pixels: int) -> Checked:
     if entry.image is None:
         return Checked(Row(entry.group, sound, split=entry.split), rejects)
     try:
-        data, other_ending = store.read(entry.image)
-        decode(data, max_pixels)
+        if located.image is None:
+            raise ImageError(*located.problem or ("image_missing",))
+        data = read_extent(located.image)
+        verify(data, max_pixels)
     except ImageError as error:
         return Checked(None, rejects + [Reject(sample.id, error.reason, error.detail) for sample in sound])
-    return Checked(Row(entry.group, sound, data, sha256(data).hexdigest(), entry.split), rejects, other_ending)
+    return Checked(Row(entry.group, sound, data, sha256(data).hexdigest(), entry.split), rejects, located.other_ending)
 
 
 def sample_problem(sample: Sample, has_image: bool) -> tuple[str, str] | None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import TypeVar
 
 from PIL import Image
 
+T = TypeVar("T")
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -21,6 +24,27 @@ class ImageError(Exception):
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
     """RGB pixels of the first frame. Size is looked at before anything is decoded; raises ImageError."""
+    return _opened(data, max_pixels, lambda image: image.convert("RGB"))
+
+
+def verify(data: bytes, max_pixels: int) -> None:
+    """Raise ImageError where `decode` would, for less than half of its time on JPEG.
+
+    All of a JPEG's entropy-coded data is decoded, which is where damage shows; the transform to pixels, which
+    cannot fail, is done at an eighth of the size and in grey.
+    """
+    _opened(data, max_pixels, _decode_coarsely)
+
+
+def _decode_coarsely(image: Image.Image) -> None:
+    if image.format == "JPEG":
+        image.draft("L", (1, 1))
+        image.load()
+    else:
+        image.convert("RGB")
+
+
+def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
     if not data:
         raise ImageError("image_empty")
     if data.startswith(_LFS_POINTER):
@@ -29,7 +53,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise ImageError("image_too_large", f"{image.width} x {image.height} pixels")
-            return image.convert("RGB")
+            return use(image)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -50,10 +50,10 @@ class Samples:
         places, lengths, starts = [], [], []
         for number, source in enumerate(sources):
             index = self._rows[number].index
-            row_tasks, characters = index["tasks"].to_pylist(), index["characters"].to_pylist()
+            row_tasks, tokens = index["tasks"].to_pylist(), index["tokens"].to_pylist()
             for row in split_places(assignments, source, split):
                 starts.append(len(places))
-                for position, (task, length) in enumerate(zip(row_tasks[row], characters[row], strict=True)):
+                for position, (task, length) in enumerate(zip(row_tasks[row], tokens[row], strict=True)):
                     if not tasks or task in tasks:
                         places.append((number, row, position))
                         lengths.append(length)
@@ -61,7 +61,7 @@ class Samples:
             what = f" of tasks {', '.join(tasks)}" if tasks else ""
             raise UserError(f"split {split} of {', '.join(sources)} has no samples{what}; see data/splits/summary.json")
         self._places = np.asarray(places, dtype=np.int64)
-        self.lengths = np.asarray(lengths, dtype=np.int64)  # characters, good enough to group by
+        self.lengths = np.asarray(lengths, dtype=np.int64)  # tokens of the texts: what batches are grouped by
         self.starts = np.unique(
             np.asarray([*starts, len(places)], dtype=np.int64)
         )  # of each row's samples, and the end

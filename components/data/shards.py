@@ -9,8 +9,8 @@ import json
 import os
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -32,47 +32,44 @@ INDEX_SCHEMA = pa.schema(
         ("split", pa.string()),
         ("ids", pa.list_(pa.string())),  # of the row's samples, in order
         ("tasks", pa.list_(pa.string())),
-        ("characters", pa.list_(pa.int32())),  # of all turns of a sample
+        ("tokens", pa.list_(pa.int32())),  # of all turns of a sample, without template and image
     ]
 )
 
 
 class ShardWriter:
-    """Writes rows to shard-00000.parquet and on, and index.parquet; the same rows give the same bytes.
+    """Writes rows to one shard and its light columns to an index; the same rows give the same bytes."""
 
-    A shard is closed once it holds `shard_bytes`, so rows appended later leave earlier shards as they are.
-    """
-
-    def __init__(self, folder: Path, shard_bytes: int):
-        self._folder = folder
-        self._shard_bytes = shard_bytes
+    def __init__(self, path: Path, index: Path):
+        self._path = path
         self._group = list[dict[str, Any]]()
         self._group_bytes = 0
-        self._written = 0  # bytes in the open shard
+        self._rows = 0
         self._file: pq.ParquetWriter | None = None
-        self._index = pq.ParquetWriter(folder / "index.parquet", INDEX_SCHEMA, compression="zstd")
+        self._index = pq.ParquetWriter(index, INDEX_SCHEMA, compression="zstd")
         self._indexed = list[dict[str, Any]]()
-        self.shards = list[dict[str, Any]]()  # name, rows, and, when closed, bytes and sha256
 
-    def add(self, row: Row) -> None:
-        value = asdict(row)
-        del value["source"]
-        self._group.append(value)
+    def add(self, row: Row, tokens: Sequence[int]) -> None:
+        """`tokens` of each of the row's samples."""
+        self._group.append(plain_row(row))
         self._group_bytes += _size(row)
-        self._indexed.append(_index_row(row))
+        self._indexed.append(_index_row(row, tokens))
         if len(self._indexed) >= _INDEX_ROWS:
             self._write_index()
-        full = self._written + self._group_bytes >= self._shard_bytes
-        if full or self._group_bytes >= _ROW_GROUP_BYTES or len(self._group) >= _ROW_GROUP_ROWS:
+        if self._group_bytes >= _ROW_GROUP_BYTES or len(self._group) >= _ROW_GROUP_ROWS:
             self._write_group()
-        if full:
-            self._close_shard()
 
-    def close(self) -> None:
+    def close(self) -> dict[str, Any] | None:
+        """What the manifest says of the shard (name, rows, bytes, sha256), or None where no row was added."""
         self._write_group()
-        self._close_shard()
         self._write_index()
         self._index.close()
+        if self._file is None:
+            self._path.unlink(missing_ok=True)  # what an interrupted attempt left
+            return None
+        self._file.close()
+        size, digest = self._path.stat().st_size, file_digest(self._path)
+        return {"name": self._path.name, "rows": self._rows, "bytes": size, "sha256": digest}
 
     def _write_index(self) -> None:
         self._index.write_table(pa.Table.from_pylist(self._indexed, INDEX_SCHEMA))
@@ -82,21 +79,30 @@ class ShardWriter:
         if not self._group:
             return
         if self._file is None:
-            name = f"shard-{len(self.shards):05}.parquet"
-            self.shards.append({"name": name, "rows": 0})
-            self._file = pq.ParquetWriter(self._folder / name, SCHEMA, **_options())
+            self._file = pq.ParquetWriter(self._path, SCHEMA, **_options())
         self._file.write_table(pa.Table.from_pylist(self._group, SCHEMA))
-        self.shards[-1]["rows"] += len(self._group)
-        self._written += self._group_bytes
+        self._rows += len(self._group)
         self._group, self._group_bytes = [], 0
 
-    def _close_shard(self) -> None:
-        if self._file is None:
-            return
-        self._file.close()
-        self._file, self._written = None, 0
-        path = self._folder / self.shards[-1]["name"]
-        self.shards[-1] |= {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+
+def plain_row(row: Row) -> dict[str, Any]:
+    """A row as SCHEMA stores it."""
+    samples = [
+        {
+            "id": sample.id,
+            "task": sample.task,
+            "turns": [{"role": turn.role, "text": turn.text} for turn in sample.turns],
+            "gold": sample.gold,
+        }
+        for sample in row.samples
+    ]
+    return {
+        "group": row.group,
+        "image_hash": row.image_hash,
+        "image": row.image,
+        "split": row.split,
+        "samples": samples,
+    }
 
 
 def _size(row: Row) -> int:
@@ -104,14 +110,14 @@ def _size(row: Row) -> int:
     return len(row.image or b"") + texts
 
 
-def _index_row(row: Row) -> dict[str, Any]:
+def _index_row(row: Row, tokens: Sequence[int]) -> dict[str, Any]:
     return {
         "group": row.group,
         "image_hash": row.image_hash,
         "split": row.split,
         "ids": [sample.id for sample in row.samples],
         "tasks": [sample.task for sample in row.samples],
-        "characters": [sum(len(turn.text) for turn in sample.turns) for sample in row.samples],
+        "tokens": list(tokens),
     }
 
 

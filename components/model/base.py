@@ -32,7 +32,7 @@ from components.errors import UserError
 from components.files import write_json
 from components.home import folder_digest
 
-REFERENCE_FILE = "base.json"
+REFERENCE_FILE, TOKENIZER_FILE = "base.json", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,9 @@ def refer_to_checkpoint(folder: Path, model: str, revision: str | None) -> None:
         model, commit = str(local.resolve()), None
     else:
         commit = local.name
+    tokenizer = _found(AutoTokenizer, str(local), "base.checkpoint.model")
+    if tokenizer.is_fast:  # data are measured with it; a base without is refused where labels are made
+        tokenizer.backend_tokenizer.save(str(folder / TOKENIZER_FILE))
     _write_reference(
         folder, {"kind": "checkpoint", "id": model, "revision": commit, "digest": folder_digest(local, "*")}
     )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
 import threading
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import components
+from components.cluster import PACKAGE_ROOT, start_ray
 from components.errors import UserError
 from components.progress import Bar
 from components.training.checkpoint import latest_step
@@ -29,7 +27,6 @@ QUICK_START = {
 WATCH_EVERY_S = 0.5
 MISTAKE_FILE = "mistake.txt"  # in a run's folder: what a worker cannot mend by starting again
 RAY_LOGS = "logs: /tmp/ray/session_latest/logs"
-PACKAGE_ROOT = Path(components.__file__).parent.parent  # workers start elsewhere and import from here
 
 
 def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) -> None:
@@ -83,24 +80,6 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
         shutil.rmtree(scratch, ignore_errors=True)
     if mistake.exists():
         raise UserError(mistake.read_text(encoding="utf-8"))
-
-
-def start_ray(cpus: int, environment: dict[str, str]) -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine with at least `cpus` logical CPUs."""
-    import ray
-
-    address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": environment},
-            **({} if address else local),
-        )
-    except ConnectionError as error:
-        raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}; unset it to run locally") from None
 
 
 def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:

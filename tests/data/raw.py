@@ -6,12 +6,16 @@ import csv
 import io
 import json
 import tarfile
+import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
 
+from components.data.prepare import prepare_source
 from components.data.tasks import NUTRITION_FIELDS
 from components.params import Data, Source, Splits
 
@@ -41,6 +45,21 @@ def write_folder(path: Path, files: dict[str, bytes]) -> None:
     for name, data in files.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(data)
+
+
+@cache
+def tokenizer_file() -> Path:
+    """A word-level tokenizer.json."""
+    core = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))  # pyright: ignore
+    core.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore
+    path = Path(tempfile.mkdtemp()) / "tokenizer.json"
+    core.save(str(path))
+    return path
+
+
+def prepared(name: str, spec: Source, data: Data, out: Path, *progress: Any) -> dict[str, Any]:
+    """prepare_source with the tests' tokenizer."""
+    return prepare_source(name, spec, data, tokenizer_file(), out, *progress)
 
 
 def data_settings(**changes: Any) -> Data:

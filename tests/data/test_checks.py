@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.data.checks import REASONS, check_entry, sample_problem
+from components.data.checks import REASONS, check_entry, locate, sample_problem
 from components.data.image_store import ImageStore
 from components.data.nutrition import nutrition_problem
 from components.data.schema import Sample, Turn
@@ -87,8 +87,8 @@ def test_damaged_image_rejects_every_sample_of_it(tmp_path):
     write_folder(tmp_path, {"images/good.png": picture(1), "images/bad.png": picture(1)[:50]})
     store = ImageStore.open(tmp_path, "images", 1000)
     captions = [caption_sample(str(number), "a plate") for number in range(3)]
-    good = check_entry(Entry("good.png", "g", [*captions, caption_sample("empty", " ")]), store, 1000)
-    bad = check_entry(Entry("bad.png", "g", captions), store, 1000)
+    good = check_entry(locate(Entry("good.png", "g", [*captions, caption_sample("empty", " ")]), store), 1000)
+    bad = check_entry(locate(Entry("bad.png", "g", captions), store), 1000)
     assert good.row is not None
     assert [sample.id for sample in good.row.samples] == ["0", "1", "2"]
     assert [(reject.id, reject.reason) for reject in good.rejects] == [("empty", "answer_empty")]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import random
 import struct
 import zlib
+from typing import Any
 
 import pytest
+from PIL import Image
 
-from components.data.images import ImageError, decode
+from components.data.images import ImageError, decode, verify
 from tests.data.raw import picture
 
 
@@ -50,3 +54,29 @@ def test_large_image_is_refused_before_decoding(width: int, height: int):
 
 def test_image_of_exactly_the_allowed_size_passes():
     assert decode(picture(1, (40, 25)), 1000).size == (40, 25)
+
+
+def outcome(use: Any, data: bytes) -> tuple[str, str]:
+    try:
+        use(data, 5000)
+        return "", ""
+    except ImageError as error:
+        return error.reason, error.detail
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "progressive"])
+def test_coarse_decoding_finds_the_damage_that_full_decoding_finds(mode: str):
+    chance = random.Random(mode)
+    sink = io.BytesIO()
+    noise = Image.frombytes("RGB", (64, 48), chance.randbytes(64 * 48 * 3))
+    noise.convert("RGB" if mode == "progressive" else mode).save(sink, "JPEG", progressive=mode == "progressive")
+    good = sink.getvalue()
+    seen = set()
+    for _ in range(150):
+        data = bytearray(good)
+        for _ in range(chance.randrange(4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        data = data[: chance.choice([len(data), chance.randrange(len(data))])]
+        assert outcome(verify, bytes(data)) == outcome(decode, bytes(data))
+        seen.add(outcome(verify, bytes(data))[0])
+    assert seen >= {"", "image_corrupt"}

@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.data.checks import REASONS
-from components.data.prepare import prepare_source
 from components.data.shards import PreparedRows
 from components.errors import UserError
 from components.params import Source
-from tests.data.raw import RAW, data_settings, llava_record, picture, raw_llava_json, write_folder, write_tar
+from tests.data.raw import RAW, data_settings, llava_record, picture, prepared, raw_llava_json, write_folder, write_tar
 
 EVERY_KIND = pytest.mark.parametrize("kind", sorted(RAW))
 
@@ -40,7 +39,7 @@ def check_accounts(folder: Path, manifest: dict[str, Any]) -> None:
 
 @EVERY_KIND
 def test_sound_source_is_kept_whole(tmp_path, kind: str):
-    manifest = prepare_source("mine", RAW[kind](tmp_path / "raw"), data_settings(), tmp_path / "out")
+    manifest = prepared("mine", RAW[kind](tmp_path / "raw"), data_settings(), tmp_path / "out")
     check_accounts(tmp_path / "out", manifest)
     assert manifest["records"]["rejected"] == 0
     assert json.loads((tmp_path / "out/manifest.json").read_text()) == manifest
@@ -50,25 +49,25 @@ def test_sound_source_is_kept_whole(tmp_path, kind: str):
 def test_same_input_gives_the_same_bytes(tmp_path, kind: str):
     spec = RAW[kind](tmp_path / "raw", 40)
     for out in ("one", "two"):
-        prepare_source("mine", spec, data_settings(shard_bytes=2000), tmp_path / out)
+        prepared("mine", spec, data_settings(shard_bytes=6000), tmp_path / out)
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
 def test_digest_follows_the_content_not_the_shard_size(tmp_path):
     spec = raw_llava_json(tmp_path / "raw", 300)
-    sizes = (1000, 1_000_000)
-    one, two = (prepare_source("m", spec, data_settings(shard_bytes=size), tmp_path / str(size)) for size in sizes)
+    sizes = (20_000, 1_000_000)
+    one, two = (prepared("m", spec, data_settings(shard_bytes=size), tmp_path / str(size)) for size in sizes)
     assert len(one["shards"]) > len(two["shards"]) == 1
     assert one["digest"] == two["digest"]
     write_tar(tmp_path / "raw/images.tar", {f"{i}.png": picture(i + (i == 7)) for i in range(300)})
-    assert prepare_source("m", spec, data_settings(), tmp_path / "changed")["digest"] != one["digest"]
+    assert prepared("m", spec, data_settings(), tmp_path / "changed")["digest"] != one["digest"]
 
 
 def test_neighbouring_records_of_one_image_become_one_row(tmp_path):
     spec = raw_llava_json(tmp_path / "raw", 3)
     records = [llava_record(number, id=str(place)) for place, number in enumerate([0, 0, 1, 0, 2, 2, 2])]
     (tmp_path / "raw/captions.json").write_text(json.dumps(records))
-    manifest = prepare_source("mine", spec, data_settings(), tmp_path / "out")
+    manifest = prepared("mine", spec, data_settings(), tmp_path / "out")
     ids = [[sample.id for sample in row.samples] for row in PreparedRows(tmp_path / "out")]
     assert ids == [["0", "1"], ["2"], ["3"], ["4", "5", "6"]]
     check_accounts(tmp_path / "out", manifest)
@@ -77,7 +76,7 @@ def test_neighbouring_records_of_one_image_become_one_row(tmp_path):
 def test_one_image_in_countless_records_does_not_become_one_huge_row(tmp_path):
     spec = raw_llava_json(tmp_path / "raw", 1)
     (tmp_path / "raw/captions.json").write_text(json.dumps([llava_record(0, id=i) for i in range(200)]))
-    prepare_source("mine", spec, data_settings(), tmp_path / "out")
+    prepared("mine", spec, data_settings(), tmp_path / "out")
     assert max(len(row.samples) for row in PreparedRows(tmp_path / "out")) == 64
 
 
@@ -92,7 +91,7 @@ def test_every_kind_of_bad_image_is_named(tmp_path):
     spec = raw_llava_json(tmp_path / "raw", 8).model_copy(update={"images": "images"})
     write_folder(tmp_path / "raw/images", {name: data for name, (data, _) in bad.items()} | {"5.jpg": picture(5)})
     (tmp_path / "raw/images/6.png").symlink_to("/etc/passwd")
-    manifest = prepare_source("mine", spec, data_settings(), tmp_path / "out")
+    manifest = prepared("mine", spec, data_settings(), tmp_path / "out")
     rejects = pq.read_table(tmp_path / "out/rejects.parquet").to_pylist()
     wanted = [reason for _, reason in bad.values()] + ["image_outside_root", "image_missing"]
     assert [reject["reason"] for reject in rejects] == wanted
@@ -105,10 +104,10 @@ def test_every_kind_of_bad_image_is_named(tmp_path):
 def test_too_many_rejects_stop_with_one_line_and_leave_their_list(tmp_path, lea_home):
     spec = raw_llava_json(tmp_path / "raw", 10)
     write_tar(tmp_path / "raw/images.tar", {f"{i}.png": picture(i) for i in range(8)})
-    prepare_source("mine", spec, data_settings(max_rejected=0.2), tmp_path / "out")
+    prepared("mine", spec, data_settings(max_rejected=0.2), tmp_path / "out")
     before = files(tmp_path / "out")
     with pytest.raises(UserError) as caught:
-        prepare_source("mine", spec, data_settings(max_rejected=0.19), tmp_path / "out")
+        prepared("mine", spec, data_settings(max_rejected=0.19), tmp_path / "out")
     message = str(caught.value)
     assert message.startswith("data.sources.mine: 2 of 10 records rejected (20.0%, above data.max_rejected 19.0%)")
     assert "image_missing (2" in message
@@ -126,7 +125,7 @@ def test_expected_rejects_are_named_but_not_held_against_the_source(tmp_path):
             if photo.is_file():
                 photo.unlink()
         (tmp_path / f"raw/imagery/dish_{number}/camera_A_frame_001.png").unlink()
-    manifest = prepare_source("mine", spec, data_settings(max_rejected=0), tmp_path / "out")
+    manifest = prepared("mine", spec, data_settings(max_rejected=0), tmp_path / "out")
     assert manifest["records"]["reasons"] == {"no_photo": 4}
     assert manifest["records"]["rejected_as_expected"] == 4
     check_accounts(tmp_path / "out", manifest)
@@ -136,16 +135,16 @@ def test_source_without_a_usable_record_is_refused(tmp_path):
     spec = raw_llava_json(tmp_path / "raw", 2)
     (tmp_path / "raw/captions.json").write_text("[]")
     with pytest.raises(UserError, match=r"data\.sources\.mine: its files hold no record"):
-        prepare_source("mine", spec, data_settings(), tmp_path / "out")
+        prepared("mine", spec, data_settings(), tmp_path / "out")
     (tmp_path / "raw/captions.json").write_text("[1, 2]")
     with pytest.raises(UserError, match=r"2 of 2 records rejected \(all\), mostly record_malformed"):
-        prepare_source("mine", spec, data_settings(), tmp_path / "out")
+        prepared("mine", spec, data_settings(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_progress_counts_up_to_all_records(tmp_path):
     seen = list[tuple[int, int]]()
-    prepare_source("m", raw_llava_json(tmp_path / "raw"), data_settings(), tmp_path / "out", lambda *n: seen.append(n))
+    prepared("m", raw_llava_json(tmp_path / "raw"), data_settings(), tmp_path / "out", lambda *n: seen.append(n))
     assert seen[-1] == (6, 0)
     assert seen == sorted(seen)
 
@@ -191,7 +190,7 @@ def test_damaged_files_are_accounted_for(tmp_path, kind: str):
         path = chance.choice(small)
         path.write_bytes(damaged(originals[path], chance))
         try:
-            manifest = prepare_source("mine", spec, data_settings(), tmp_path / "out")
+            manifest = prepared("mine", spec, data_settings(), tmp_path / "out")
             check_accounts(tmp_path / "out", manifest)
             outcomes["prepared"] += 1
             line = ""

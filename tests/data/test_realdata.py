@@ -10,10 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.data.images import decode
-from components.data.prepare import prepare_source
 from components.data.shards import PreparedRows
 from components.params import Source
-from tests.data.raw import data_settings
+from tests.data.raw import data_settings, prepared
 
 pytestmark = [
     pytest.mark.realdata,
@@ -29,7 +28,7 @@ def rejected(folder: Path) -> dict[str, str]:
 
 def test_web_captions_are_read_whole(tmp_path):
     spec = Source(kind="webdataset", path="${LEA_REALDATA}/web_captions", annotations="*.tar", images=None)
-    manifest = prepare_source("web", spec, SETTINGS, tmp_path / "web")
+    manifest = prepared("web", spec, SETTINGS, tmp_path / "web")
     assert (manifest["records"]["kept"], manifest["records"]["rejected"]) == (32, 0)
     rows = list(PreparedRows(tmp_path / "web"))
     assert all(decode(row.image or b"", SETTINGS.max_pixels).width > 100 for row in rows)
@@ -39,7 +38,7 @@ def test_web_captions_are_read_whole(tmp_path):
 def test_nutrition5k_keeps_the_photos_and_names_every_wart(tmp_path):
     path = "${LEA_REALDATA}/nutrition5k"
     spec = Source(kind="nutrition5k", path=path, annotations="ragged/dish_metadata_*.csv", images=".")
-    manifest = prepare_source("dishes", spec, SETTINGS, tmp_path / "dishes")
+    manifest = prepared("dishes", spec, SETTINGS, tmp_path / "dishes")
     assert (manifest["rows"], manifest["tasks"]) == (44, {"ingredients": 44, "nutrition": 44})
     rows = list(PreparedRows(tmp_path / "dishes"))
     assert len({row.group for row in rows}) == 6
@@ -59,7 +58,7 @@ def test_nutrition5k_padded_copy_without_header_reads_the_same(tmp_path):
         shutil.copy(source / name, raw / "metadata.csv")
         shutil.copy(source / "overhead/dish_1563909580.jpg", raw / "dish_1561662216.jpg")
         spec = Source(kind="nutrition5k", path=str(raw), annotations="metadata.csv", images=".")
-        manifest = prepare_source("dishes", spec, SETTINGS, tmp_path / "out" / raw.name)
+        manifest = prepared("dishes", spec, SETTINGS, tmp_path / "out" / raw.name)
         assert "record_malformed" not in manifest["records"]["reasons"]
         golds[name] = [sample.gold for sample in PreparedRows(tmp_path / "out" / raw.name)[0].samples]
     one, two = golds.values()
@@ -69,7 +68,7 @@ def test_nutrition5k_padded_copy_without_header_reads_the_same(tmp_path):
 def test_messages_layout_with_photos_is_read(tmp_path):
     path = "${LEA_REALDATA}/llava_format/llamafactory_mllm"
     spec = Source(kind="llava_json", path=path, annotations="mllm_demo.json", images=".")
-    prepare_source("chat", spec, data_settings(max_pixels=50_000_000), tmp_path / "chat")
+    prepared("chat", spec, data_settings(max_pixels=50_000_000), tmp_path / "chat")
     assert len(PreparedRows(tmp_path / "chat")) == 4
     assert set(rejected(tmp_path / "chat").values()) == {"image_many"}  # the two that show one photo twice
 
@@ -85,5 +84,5 @@ def test_parts_layouts_are_read(tmp_path):
         spec = Source(
             kind="llava_json", path=str(tmp_path / "raw"), annotations=f"*single_image_{name}.jsonl", images="."
         )
-        manifest = prepare_source("chat", spec, SETTINGS, tmp_path / name)
+        manifest = prepared("chat", spec, SETTINGS, tmp_path / name)
         assert manifest["records"]["kept"] == {"example_data": 22, "example_data_new": 22}[name]

@@ -32,7 +32,7 @@ class Rows:
                 "split": [split for _, _, split in rows],
                 "ids": [["x", "y"] for _ in rows],
                 "tasks": [["recipe", "caption"] for _ in rows],
-                "characters": [[1, 2] for _ in rows],
+                "tokens": [[1, 2] for _ in rows],
             },
             INDEX_SCHEMA,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ import pytest
 from components.errors import UserError
 from components.params import Params, load_params, validate_params
 from pipelines import prepare, splits
-from tests.data.raw import RAW
+from tests.data.raw import RAW, tokenizer_file
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -28,6 +29,8 @@ def params_with(raw: Path, number: int) -> Params:
 def test_stages_prepare_and_assign_every_source(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     params = params_with(tmp_path / "raw", 12)
+    Path("models/base").mkdir(parents=True)
+    shutil.copy(tokenizer_file(), prepare.TOKENIZER)
     for name in RAW:
         prepare.run(params, name)
     assert "rejected" in capsys.readouterr().out

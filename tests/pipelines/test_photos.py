@@ -30,11 +30,11 @@ def test_photos_profile_runs_on_real_files(realdata: Path, tmp_path: Path, monke
     tree["evaluate"] |= {"max_new_tokens": 8, "bootstrap": 100}
     Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     params = load_params()
+    write_tiny_base(Path("models/base"))
     for name in ("web_captions", "nutrition5k"):
         shutil.copytree(realdata / name, f"data/raw/{name}")
         prepare.run(params, name)
     splits.run(params)
-    write_tiny_base(Path("models/base"))
     for stage in (pretrain, finetune, evaluate, register, report):
         stage.run(params)
 

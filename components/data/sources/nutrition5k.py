@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from components.data.image_store import ImageStore
@@ -122,7 +122,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str] | Reject]]:
                 yield number, row
 
 
-def _photos(root: Path, images: str) -> dict[str, list[str]]:
+def _photos(root: Path, images: str | Mapping[str, str]) -> dict[str, list[str]]:
     """Names of photos by dish, sorted. Pixels are never looked at here, so the size limit does not matter."""
     photos = defaultdict(list)
     for name in ImageStore.open(root, images, max_pixels=0).names():

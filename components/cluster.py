@@ -1,0 +1,31 @@
+"""Ray: the cluster that RAY_ADDRESS names, or one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import components
+from components.errors import UserError
+
+PACKAGE_ROOT = Path(components.__file__).parent.parent  # workers start elsewhere and import from here
+
+
+def start_ray(cpus: int, environment: dict[str, str]) -> None:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine with at least `cpus` logical CPUs."""
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": environment},
+            **({} if address else local),
+        )
+    except ConnectionError as error:
+        raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}; unset it to run locally") from None
