@@ -1,0 +1,92 @@
+"""What devices compute in one kernel and torch takes apart on the meta device.
+
+Taken apart, attention would keep all (tokens x tokens) scores and SiLU's gradient would need four tensors where a
+device needs one: the count would be of another program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import flop_registry
+
+_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+@contextmanager
+def whole_kernels() -> Iterator[None]:
+    """While it is open, torch's attention and SiLU are single kernels on the meta device too, forward and backward.
+
+    The functions are exchanged, rather than caught by a mode, because modes are off where activations are recomputed.
+    """
+    functional: Any = nn.functional
+    replaced = {name: getattr(functional, name) for name in _WHOLE}
+    for name, function in _WHOLE.items():
+        setattr(functional, name, function)
+    try:
+        yield
+    finally:
+        for name, function in replaced.items():
+            setattr(functional, name, function)
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """The fused attention: it keeps its inputs, its mask as numbers and one number per head and token."""
+    if enable_gqa:
+        repeats = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(repeats, dim=-3), value.repeat_interleave(repeats, dim=-3)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:  # torch does so in every layer
+        attn_mask = torch.where(attn_mask, query.new_zeros(()), -torch.inf)
+    return _attention(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+
+
+class _Silu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.ops.aten.silu(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        ctx.saved_tensors  # noqa: B018 (recomputes the input where activations are checkpointed)
+        return torch.empty_like(gradients[0])
+
+
+def silu(x: Tensor, inplace: bool = False) -> Tensor:
+    result = _Silu.apply(x)
+    assert isinstance(result, Tensor)
+    return result
+
+
+_WHOLE = {"scaled_dot_product_attention": attention, "silu": silu}
+
+
+def _attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    """Two products over all pairs of queries and keys; a mask saves nothing."""
+    batch, heads, queries, width = query.shape
+    return 2 * batch * heads * queries * key.shape[-2] * (width + value.shape[-1])
+
+
+def _attention_backward_flops(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    """Five products: the scores again, and two for each of the forward's."""
+    return _attention_flops(query, key, value) * 5 // 2
+
+
+FLOPS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    _attention: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+}
