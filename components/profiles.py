@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from components.errors import UserError
 from components.files import write_text
-from components.params import PARAMS_FILE, validate_params
+from components.params import PARAMS_FILE, Params, validate_params
 
 FOLDER = Path(__file__).parent.parent / "pipelines" / "profiles"
 REPLACED = {"plates.sets", "data.sources", "registry.gate"}  # tables of named entries: a profile brings its own
@@ -27,6 +27,24 @@ def apply(name: str, path: Path = PARAMS_FILE) -> list[tuple[str, Any, Any]]:
 
     The result is validated first: a file that would not load is never written.
     """
+    tree, before = _merged(name, path)
+    validate_params(plain(tree), f"profile {name} with {path}")
+    after = leaves(tree)
+    text = io.StringIO()
+    _yaml().dump(tree, text)
+    write_text(path, text.getvalue())
+    keys = [*after, *(key for key in before if key not in after)]
+    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
+def load(name: str, path: Path = PARAMS_FILE) -> Params:
+    """The settings that `apply` would write, without writing them."""
+    tree, _ = _merged(name, path)
+    return validate_params(plain(tree), f"profile {name} with {path}")
+
+
+def _merged(name: str, path: Path) -> tuple[Any, dict[str, Any]]:
+    """The tree of params.yaml with a profile in it, and its leaves before."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -38,13 +56,7 @@ def apply(name: str, path: Path = PARAMS_FILE) -> list[tuple[str, Any, Any]]:
         raise UserError(f"{path} is missing; run the command in the root of the repository") from None
     before = leaves(tree)
     merge(tree, yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
-    validate_params(plain(tree), f"profile {name} with {path}")
-    after = leaves(tree)
-    text = io.StringIO()
-    yaml.dump(tree, text)
-    write_text(path, text.getvalue())
-    keys = [*after, *(key for key in before if key not in after)]
-    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+    return tree, before
 
 
 def merge(tree: MutableMapping[str, Any], overlay: Mapping[str, Any], prefix: str = "") -> None:

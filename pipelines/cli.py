@@ -7,10 +7,11 @@ import sys
 from typing import NoReturn
 
 from pipelines import stage
-from pipelines.verbs import clean, predict, profile, promote
+from pipelines.verbs import clean, plan, predict, profile, promote
 
 VERBS = {
     "profile": profile,
+    "plan": plan,
     "predict": predict,
     "promote": promote,
     "clean": clean,

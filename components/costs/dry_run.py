@@ -55,6 +55,17 @@ def dry_run(model: Any, shape: Shape) -> Cost:
     return Cost(memory.peak - before, forward, run.flops - forward)
 
 
+def language_flops(model: Any, tokens: int) -> int:
+    """Forward FLOPs of the language model and its vocabulary projection, for one sequence."""
+    width = model.config.text_config.hidden_size
+    embedded = torch.empty(1, tokens, width, device="meta", dtype=model.lm_head.weight.dtype)
+    mask = torch.empty(1, 1, tokens, tokens, device="meta", dtype=torch.bool)
+    language = model.model.language_model
+    with torch.no_grad(), _Shapes(0) as run, whole_kernels():
+        model.lm_head(language(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state)
+    return run.flops
+
+
 def inputs(model: Any, shape: Shape, device: torch.device) -> tuple[dict[str, Tensor], Tensor | None]:
     """A micro-batch of the given shape: image tokens, then text, its last tokens with labels."""
     config = model.config

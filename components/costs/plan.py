@@ -1,0 +1,132 @@
+"""What the settings will need: the numbers of `lea plan`, as one tree that is JSON.
+
+Nothing is downloaded and no weight is made: the model stands on the meta device, and micro-batches of both training
+stages run through it there (dry_run.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from components.costs.dry_run import Shape, dry_run, language_flops
+from components.costs.memory import STAGES, gpu_memory
+from components.costs.published import comparisons
+from components.costs.samples import num_samples
+from components.costs.skeleton import LLAVA, at_full_depth, bare, base_config, llava_config, parts, skeleton
+from components.errors import UserError
+from components.params import Adapter, Params, Recipe
+
+MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+STEPS = 4  # dry runs of a plan, for its progress bar
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What cannot be known before the data is there and the machine is chosen."""
+
+    text_tokens: int = 128  # of a sample, beside its image
+    flops: float = 125e12  # per second and GPU, sustained: 40 % of the 312e12 that an A100 can do in bf16
+    runtime_bytes: int = 3 * 2**29  # per GPU: CUDA, NCCL, what the allocator cannot use
+    samples: int | None = None  # per epoch and stage; None: those of the named sources
+    price: float | None = None  # of a GPU hour
+    gpu_bytes: float | None = None  # of a card
+
+
+def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], object] = lambda step: None) -> Any:
+    """The whole plan: bytes, FLOPs and hours as plain numbers. `done` is told how many of STEPS are done."""
+    assumed = assumed or Assumed()
+    training, recipe = params.training, params.finetune
+    stages = {"pretrain": _stage(params, params.pretrain, None, assumed)}
+    done(1)
+    stages["finetune"] = _stage(params, recipe, params.adapter, assumed)
+    done(2)
+    tokens = recipe.max_length
+    one, two = at_full_depth(
+        params, params.adapter, lambda m: [dry_run(m, _shape(m, n, tokens, tokens)).activations for n in (1, 2)]
+    )
+    done(3)
+    counted = parts(skeleton(params, params.adapter))
+    total = sum(number for number, _ in counted.values())
+    trained = sum(number for number, is_trained in counted.values() if is_trained)
+
+    def memory(activations: int, zero_stage: int) -> dict[str, Any]:
+        held = gpu_memory(total - trained, trained, activations, training, zero_stage)
+        needed = held.total + assumed.runtime_bytes
+        fits = None if assumed.gpu_bytes is None else needed <= assumed.gpu_bytes
+        return {**asdict(held), "runtime": assumed.runtime_bytes, "total": needed, "fits": fits}
+
+    most = max(training.micro_batch, min(recipe.global_batch // training.workers, MICRO_BATCHES[-1]))
+    sizes = sorted({n for n in MICRO_BATCHES if n <= most} | {training.micro_batch})
+    worst = [
+        {"micro_batch": n, "zero": {str(stage): memory(one + (n - 1) * (two - one), stage) for stage in STAGES}}
+        for n in sizes
+    ]
+    own = memory(stages["finetune"].pop("activations"), training.zero_stage)
+    stages["pretrain"].pop("activations")
+    published = bare(llava_config(*LLAVA["llava-hf/llava-1.5-7b-hf"])).num_parameters()
+    done(STEPS)
+    bytes_each = 2 if training.precision == "bf16" else 4
+    return {
+        "profile": params.profile,
+        "assumed": asdict(assumed),
+        "training": training.model_dump(),
+        "parameters": {
+            name: {"number": number, "bytes": number * bytes_each, "trained": is_trained}
+            for name, (number, is_trained) in counted.items()
+        },
+        "total": total,
+        "trained": trained,
+        "stages": stages,
+        "memory": {
+            "own": {"tokens": stages["finetune"]["tokens"], "micro_batch": training.micro_batch, **own},
+            "longest": {"tokens": tokens, "rows": worst},
+        },
+        "published": [asdict(row) for row in comparisons(published)],
+    }
+
+
+def _stage(params: Params, recipe: Recipe, adapter: Adapter | None, assumed: Assumed) -> dict[str, Any]:
+    """Steps, FLOPs, hours and price of a training stage, of samples with an image and the assumed text."""
+    training = params.training
+    visual = base_config(params).image_seq_length
+    text = min(assumed.text_tokens, recipe.max_length - visual)
+    if text < 1:
+        raise UserError(f"params.yaml: max_length {recipe.max_length} leaves no text beside {visual} image tokens")
+
+    def count(model: Any) -> list[int]:
+        cost = dry_run(model, _shape(model, training.micro_batch, visual + text, text))
+        language = [language_flops(model, tokens) for tokens in (text, visual + text)]
+        return [cost.activations, cost.forward_flops, cost.backward_flops, *language]
+
+    activations, forward, backward, text_only, language = at_full_depth(params, adapter, count)
+    each = (forward + backward) / training.micro_batch
+    samples = assumed.samples or num_samples(params, recipe)
+    hours = price = None
+    if samples:
+        hours = samples * recipe.epochs * each / (assumed.flops * training.workers) / 3600
+        price = None if assumed.price is None else hours * training.workers * assumed.price
+    return {
+        "samples": samples,
+        "epochs": recipe.epochs,
+        "steps": math.ceil(samples / recipe.global_batch) * recipe.epochs if samples else None,
+        "tokens": visual + text,
+        "flops": {
+            "language_model_text_only": text_only,
+            "language_model": language,
+            "forward": forward / training.micro_batch,
+            "training": each,
+        },
+        "hours": hours,
+        "gpu_hours": None if hours is None else hours * training.workers,
+        "price": price,
+        "activations": activations,
+    }
+
+
+def _shape(model: Any, sequences: int, tokens: int, text: int) -> Shape:
+    """All samples have an image; their text is half question, half answer, or all answer where it is the longest."""
+    supervised = max(1, text // 2) if text < tokens else tokens - model.config.image_seq_length
+    return Shape(sequences, tokens, sequences * supervised, sequences)

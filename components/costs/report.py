@@ -1,0 +1,96 @@
+"""The plan in words and tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from components.params import Params
+from components.progress import tell
+
+GIB, MIB = 2**30, 2**20
+
+
+def tell_plan(plan: Any, params: Params) -> None:
+    """Print a plan: model, memory, time, what is assumed, and the published figures beside ours."""
+    training, assumed = params.training, plan["assumed"]
+    workers = training.workers
+    model = _table("part", "parameters", f"MiB in {training.precision}", "trained")
+    for name, part in plan["parameters"].items():
+        mib = f"{part['bytes'] / MIB:,.2f}"
+        model.add_row(name, f"{part['number']:,}", mib, "yes" if part["trained"] else "")
+    model.add_row("all", f"{plan['total']:,}", "", f"{plan['trained']:,}")
+    adapter = f"{params.adapter.kind} rank {params.adapter.rank} on {', '.join(params.adapter.targets)}"
+    tell(model, f"{params.profile}: {adapter}; {workers} {'GPUs' if training.use_gpu else 'workers'}")
+
+    own, card = plan["memory"]["own"], assumed["gpu_bytes"]
+    memory = _table("finetune, GiB per GPU", "ZeRO 0", "ZeRO 1", "ZeRO 2", "ZeRO 3")
+    for row in plan["memory"]["longest"]["rows"]:
+        cells = [_gib(row["zero"][str(stage)]) for stage in range(4)]
+        mark = "  (set)" if row["micro_batch"] == training.micro_batch else ""
+        memory.add_row(f"micro-batch {row['micro_batch']}{mark}", *cells)
+    longest = plan["memory"]["longest"]["tokens"]
+    legend = f"; * fits {card / GIB:g} GiB" if card else ""
+    tell(memory, f"\nMemory when every sample is {longest} tokens long{legend}")
+    print(f"As set (ZeRO {training.zero_stage}, micro-batch {own['micro_batch']}), at {own['tokens']} tokens a sample:")
+    pieces = ("weights", "gradients", "optimiser", "buffers", "working", "runtime")
+    print("  " + " + ".join(f"{piece} {own[piece] / GIB:.2f}" for piece in pieces) + f" = {own['total'] / GIB:.2f} GiB")
+    print("  " + verdict(plan))
+    if training.precision == "bf16":
+        print("  Training in bf16 takes ZeRO 2 or 3; 0 and 1 are for comparison.")
+
+    money = assumed["price"] is not None
+    time = _table("stage", "samples", "steps", "tokens", "forward", "training", "total", "hours", *["cost"] * money)
+    for name, stage in plan["stages"].items():
+        flops, samples = stage["flops"], stage["samples"]
+        total = f"{flops['training'] * samples * stage['epochs'] / 1e18:,.3g} EFLOP" if samples else "?"
+        cells = [f"{samples:,}" if samples else "?", f"{stage['steps']:,}" if samples else "?", str(stage["tokens"])]
+        cells += [f"{flops['forward'] / 1e12:.4g}", f"{flops['training'] / 1e12:.4g} TFLOP", total]
+        cells += [f"{stage['hours']:.3g}" if samples else "?"]
+        cells += [f"{stage['price']:,.2f}" if samples else "?"] * money
+        time.add_row(name, *cells)
+    tell(time, f"\nTime on {workers} GPUs at {assumed['flops'] / 1e12:g} TFLOP/s each")
+    flops = plan["stages"]["finetune"]["flops"]
+    text = assumed["text_tokens"]
+    with_image, without = (flops[key] / 1e12 for key in ("language_model", "language_model_text_only"))
+    print(f"Forward of the language model alone: {with_image:.4g} TFLOP, without visual tokens {without:.4g}.")
+    if not all(stage["samples"] for stage in plan["stages"].values()):
+        print("The size of a source is not known before it is prepared: say --samples.")
+
+    print(
+        f"""
+Assumed: {text} text tokens a sample (--text-tokens), half of them answers; no prefix shared between samples;
+  {assumed["flops"] / 1e12:g} TFLOP/s sustained per GPU (--flops; the default is 40 % of an A100's peak in bf16); sample
+  counts as published, or --samples; fused attention; {assumed["runtime_bytes"] / GIB:g} GiB per GPU for CUDA and NCCL.
+  Not counted in hours: reading data, evaluation, start-up, failures, waiting for other GPUs."""
+    )
+    published = _table("ours and published", "ours", "published", "unit", "source")
+    for row in plan["published"]:
+        ours = f"{row['ours']:,.{row['digits']}f}"
+        theirs = "" if row["published"] is None else f"{row['published']:,}"
+        published.add_row(row["what"], ours, theirs, row["unit"], row["source"])
+    tell(published, "\nHeld against print")
+
+
+def verdict(plan: Any) -> str:
+    """Whether a card holds the training as it is set, and the largest micro-batch that it holds for certain."""
+    card, training = plan["assumed"]["gpu_bytes"], plan["training"]
+    if not card:
+        return "Say --gpu-memory, as in --gpu-memory 80GiB, to see what fits a card."
+    stage = str(training["zero_stage"])
+    rows = plan["memory"]["longest"]["rows"]
+    fitting = [row["micro_batch"] for row in rows if row["zero"][stage]["fits"]]
+    most = f"the longest samples fit up to micro-batch {max(fitting)}" if fitting else "the longest sample does not fit"
+    return f"{'Fits' if plan['memory']['own']['fits'] else 'Does not fit'} {card / GIB:g} GiB; {most}."
+
+
+def _gib(memory: Any) -> str:
+    return f"{memory['total'] / GIB:.1f}" + (" *" if memory["fits"] else "  " if memory["fits"] is False else "")
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(first, box=None, pad_edge=False)
+    for other in others:
+        table.add_column(other, justify="left" if other in ("unit", "source") else "right")
+    return table

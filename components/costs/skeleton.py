@@ -1,0 +1,148 @@
+"""The model that the settings describe, on the meta device: every shape, no weight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+from components.errors import UserError
+from components.model.assemble import build, precision_of, trainable_groups
+from components.model.base import Base
+from components.params import Adapter, Params
+
+# The published configurations of models by hub id, so that a plan needs no network.
+_CLIP_L_336 = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 336,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+_LLAMA_7B = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+_LLAMA_13B = {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40}
+VISION: dict[str, dict[str, Any]] = {"openai/clip-vit-large-patch14-336": _CLIP_L_336}
+LANGUAGE: dict[str, dict[str, Any]] = {
+    "lmsys/vicuna-7b-v1.5": {**_LLAMA_7B, "vocab_size": 32000},
+    "lmsys/vicuna-13b-v1.5": {**_LLAMA_13B, "vocab_size": 32000},
+}
+LLAVA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # vision, language; the vocabulary with the added tokens
+    "llava-hf/llava-1.5-7b-hf": (_CLIP_L_336, {**_LLAMA_7B, "vocab_size": 32064}),
+    "llava-hf/llava-1.5-13b-hf": (_CLIP_L_336, {**_LLAMA_13B, "vocab_size": 32064}),
+}
+
+
+SHALLOW = (2, 4)  # blocks
+Count = Callable[[LlavaForConditionalGeneration], Sequence[int]]
+
+
+def skeleton(params: Params, adapter: Adapter | None, blocks: int | None = None) -> LlavaForConditionalGeneration:
+    """The base with connector and adapter, in the precision of training; `blocks`: of a shallower language model."""
+    config = base_config(params)
+    if blocks:
+        config.text_config.num_hidden_layers = blocks  # pyright: ignore[reportAttributeAccessIssue]
+    with torch.device("meta"):
+        base = Base(bare(config), None, None, {})
+        model, _ = build(base, params.vce if params.vce.enabled else None, adapter)
+    return model.to(precision_of(params.training.precision))  # pyright: ignore[reportArgumentType]
+
+
+def at_full_depth(params: Params, adapter: Adapter | None, count: Count) -> list[int]:
+    """What `count` says of the whole model, from two shallow ones: all blocks of the language model cost the same, so
+    numbers lie on a line over its depth. A dry run of 32 blocks takes ten times as long.
+    """
+    depth: int = base_config(params).text_config.num_hidden_layers  # pyright: ignore
+    if depth <= max(SHALLOW):
+        return list(count(skeleton(params, adapter)))
+    first, second = (count(skeleton(params, adapter, blocks)) for blocks in SHALLOW)
+    more = (depth - SHALLOW[0]) / (SHALLOW[1] - SHALLOW[0])
+    return [round(a + more * (b - a)) for a, b in zip(first, second, strict=True)]
+
+
+def bare(config: LlavaConfig) -> LlavaForConditionalGeneration:
+    """A LLaVA without connector of ours or adapter, on the meta device."""
+    with torch.device("meta"):
+        return LlavaForConditionalGeneration(config)
+
+
+def parts(model: LlavaForConditionalGeneration) -> dict[str, tuple[int, bool]]:
+    """Parameters by part, and whether they are trained. A frozen part has what no trained part has of it."""
+    trained = trainable_groups(model)
+    frozen = {
+        "vision tower": model.model.vision_tower,
+        "language model": torch.nn.ModuleList([model.model.language_model, model.lm_head]),
+    }
+    counts = {
+        name: (sum(p.numel() for p in module.parameters() if not p.requires_grad), False)
+        for name, module in frozen.items()
+    }
+    counts |= {name.replace("_", " "): (sum(p.numel() for _, p in group), True) for name, group in trained.items()}
+    return {name: count for name, count in counts.items() if count[0]}
+
+
+def base_config(params: Params) -> LlavaConfig:
+    """The base's configuration: of `tiny` from params.yaml, of others from the table, a folder or the hub."""
+    base = params.base
+    if base.kind == "checkpoint":
+        name = base.checkpoint.model
+        if name not in LLAVA:
+            return _read(name, "base.checkpoint.model", revision=base.checkpoint.revision)
+        return llava_config(*LLAVA[name])
+    if base.kind == "compose":
+        name = base.compose.vision
+        encoder: Any = CLIPVisionConfig(**VISION[name]) if name in VISION else _read(name, "base.compose.vision")
+        name = base.compose.language
+        causal: Any = LlamaConfig(**LANGUAGE[name]) if name in LANGUAGE else _read(name, "base.compose.language")
+        causal.vocab_size += 1  # the image marker
+        return _join(getattr(encoder, "vision_config", encoder), causal)
+    tiny = base.tiny
+    encoder = CLIPVisionConfig(
+        hidden_size=tiny.vision.width,
+        intermediate_size=3 * tiny.vision.width,
+        num_hidden_layers=tiny.vision.layers,
+        num_attention_heads=tiny.vision.heads,
+        image_size=params.plates.image_size,
+        patch_size=tiny.vision.patch_size,
+    )
+    causal = LlamaConfig(
+        hidden_size=tiny.language.width,
+        intermediate_size=3 * tiny.language.width,
+        num_hidden_layers=tiny.language.layers,
+        num_attention_heads=tiny.language.heads,
+        vocab_size=tiny.language.vocabulary,
+    )
+    return _join(encoder, causal)
+
+
+def llava_config(vision: dict[str, Any], language: dict[str, Any]) -> LlavaConfig:
+    """Of a CLIP and a Llama by their sizes, as they stand in the tables above."""
+    return _join(CLIPVisionConfig(**vision), LlamaConfig(**language))
+
+
+def _join(vision: Any, language: Any) -> LlavaConfig:
+    return LlavaConfig(
+        vision_config=vision,
+        text_config=language,
+        image_token_index=language.vocab_size - 1,
+        image_seq_length=math.prod([vision.image_size // vision.patch_size] * 2),
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default" if vision.model_type.startswith(("clip", "dinov2")) else "full",
+    )
+
+
+def _read(name: str, setting: str, **options: Any) -> Any:
+    try:
+        return AutoConfig.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        known = ", ".join([*LLAVA] if "checkpoint" in setting else [*VISION, *LANGUAGE])
+        what = "holds no config.json" if Path(name).is_dir() else "cannot be read from the hub"
+        raise UserError(
+            f"params.yaml: {setting} {name!r} {what} ({str(error).strip().splitlines()[0]}); "
+            f"give a folder in Hugging Face's format or one whose sizes are known here: {known}"
+        ) from None

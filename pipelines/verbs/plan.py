@@ -1,0 +1,46 @@
+"""`lea plan`: what the settings, or a profile, will need: parameters, memory per GPU, hours; no weights are loaded."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+SUMMARY = "what the settings, or a profile, will need: parameters, memory per GPU, hours"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("profile", nargs="?", help="a profile merged in memory (default: params.yaml as it is)")
+    parser.add_argument("--gpu-memory", metavar="SIZE", help="memory of a card, as in 24GiB: says what fits")
+    parser.add_argument("--flops", metavar="RATE", help="sustained per GPU, as in 125TFLOPS or 125e12")
+    parser.add_argument("--price", type=float, help="of a GPU hour, in any currency")
+    parser.add_argument("--samples", type=int, help="per epoch and stage (default: of the named sources, if known)")
+    parser.add_argument("--text-tokens", type=int, help="of a sample, beside its image (default: 128)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from components import profiles
+    from components.costs import units
+    from components.costs.plan import STEPS, Assumed, plan
+    from components.costs.report import tell_plan
+    from components.params import load_params
+    from components.progress import Bar
+
+    said: dict[str, Any] = {
+        "price": units.not_negative(arguments.price, "--price"),
+        "samples": units.at_least_one(arguments.samples, "--samples"),
+        "text_tokens": units.at_least_one(arguments.text_tokens, "--text-tokens"),
+    }
+    if arguments.gpu_memory is not None:
+        said["gpu_bytes"] = units.quantity(arguments.gpu_memory, units.BYTES, "--gpu-memory", "24GiB")
+    if arguments.flops is not None:
+        said["flops"] = units.quantity(arguments.flops, units.FLOPS, "--flops", "125TFLOPS")
+    assumed = Assumed(**{name: value for name, value in said.items() if value is not None})
+    params = profiles.load(arguments.profile) if arguments.profile else load_params()
+    with Bar("plan", STEPS) as bar:
+        planned = plan(params, assumed, bar.at)
+    if arguments.json:
+        print(json.dumps(planned))
+    else:
+        tell_plan(planned, params)
