@@ -39,7 +39,7 @@ $(READY): pyproject.toml constraints.txt
 
 lock:  ## renew constraints.txt from a fresh environment
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -e '.[dev]'
+	$(BIN)/pip install -q -e '.[dev]' trl datasets
 	head -2 constraints.txt > .constraints && $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' >> .constraints
 	mv .constraints constraints.txt
 

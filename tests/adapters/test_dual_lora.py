@@ -1,11 +1,16 @@
 """Dual-LoRA's algebra, its storage, and the mistakes a user can make with any method's config."""
 
+import ast
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from components import adapters
 from components.adapters import (
     METHODS,
     DualLoraConfig,
@@ -178,6 +183,17 @@ def test_mistakes_are_told_in_one_line(make, said):
     with pytest.raises(ValueError, match=said) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_the_package_needs_torch_and_peft_alone():
+    imported = set()
+    for file in Path(adapters.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(str(node.module).partition(".")[0])
+    assert imported - sys.stdlib_module_names == {"torch", "peft"}
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "lora"])
