@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,9 +32,10 @@ def entropy_table(rows: Sequence[Mapping[str, str]]) -> TaskTable:
 
 
 def _cell(row: Mapping[str, str]) -> str:
-    zero = row.get("zero_share")
+    before, after, zero = float(row["before"]), float(row["after"]), row.get("zero_share")
+    rectified = f"{after:.2f}" if math.isfinite(after) else "silent"  # every token's units are at zero
     share = f", {100 * float(zero):.0f}\u00a0%" if zero else ""
-    return typeset(f"{float(row['before']):.2f} → {float(row['after']):.2f}{share}")
+    return typeset(f"{before:.2f} → {rectified}{share}")
 
 
 def distributions(rows: Sequence[Mapping[str, str]]) -> dict[str, tuple[list[float], list[float]]]:

@@ -128,7 +128,7 @@ def test_entropy_table_has_a_cell_for_every_layer_and_task() -> None:
     ]
     table = entropy_table(rows)
     assert table.tasks == ["recipe", "caption"]
-    assert table.rows == [("0 q", ["2.00 → 1.00, 50\u00a0%", "–"]), ("1 q", ["–", "3.00 → nan, 100\u00a0%"])]
+    assert table.rows == [("0 q", ["2.00 → 1.00, 50\u00a0%", "–"]), ("1 q", ["–", "3.00 → silent, 100\u00a0%"])]
 
 
 def test_experts_are_told_by_task_and_layer() -> None:
