@@ -7,13 +7,14 @@ import sys
 from typing import NoReturn
 
 from pipelines import stage
-from pipelines.verbs import clean, plan, predict, profile, promote
+from pipelines.verbs import clean, plan, predict, profile, promote, score
 
 VERBS = {
     "profile": profile,
     "plan": plan,
     "predict": predict,
     "promote": promote,
+    "score": score,
     "clean": clean,
 }
 

@@ -40,6 +40,7 @@ CAPTION_QUESTIONS = frozenset(
     }
 )
 CHOICE_PROMPT = "Answer with the option's letter from the given choices directly."
+SHORT_PROMPT = "Answer the question using a single word or phrase."
 
 NUTRITION_FIELDS = ("mass_g", "calories_kcal", "fat_g", "protein_g", "carbohydrate_g")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -173,11 +174,14 @@ def choice_question(question: str, choices: Sequence[str], hint: str = "") -> st
 
 
 def parse_choice(text: str) -> str | None:
-    """LLaVA's rule for ScienceQA: a letter alone; a letter before `. `; one match of `The answer is X.`; else None."""
+    """LLaVA's rule for ScienceQA: a letter alone; a letter before `. `; one match of `The answer is X.`; else None.
+
+    The last full stop is any character, as in LLaVA's pattern.
+    """
     answer = text.strip()
     if len(answer) == 1 and answer in LETTERS:
         return answer
     if len(answer) >= 3 and answer[0] in LETTERS and answer[1:3] == ". ":
         return answer[0]
-    found = re.findall(r"The answer is ([A-Z])\.", answer)
+    found = re.findall(r"The answer is ([A-Z]).", answer)
     return found[0] if len(found) == 1 else None

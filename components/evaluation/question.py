@@ -15,7 +15,8 @@ class Question:
     """One question of a benchmark.
 
     `text` is the question without the image's marker. `references` are the true answers as texts, `gold` is
-    JSON where texts are not enough. `image` is what the model sees; a wrong one for the blind row.
+    JSON where texts are not enough. `image` is what the model sees; a wrong one for the blind row. `image_name`
+    is where a published question file says it lies, under the benchmark's folder of images.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Question:
     image_hash: str | None = None
     group: str = ""
     source: str = ""
+    image_name: str | None = None
 
     @property
     def name(self) -> Name:

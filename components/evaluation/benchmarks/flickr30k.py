@@ -12,10 +12,18 @@ import numpy as np
 
 from components.data.schema import Row
 from components.evaluation.metrics import text
+from components.evaluation.published.answers import Given
+from components.evaluation.published.findings import Findings
+from components.evaluation.published.questions import Files, stem
+from components.evaluation.published.records import rows_of
 from components.evaluation.question import Question, Scores, question_from
 
 NAME = "flickr30k"
 TASKS = ("caption",)
+RULES = {"sacrebleu": text.bleu}
+MISSING_IS_WRONG = False  # a caption that was not written can be left out, not judged
+WHOLE_GROUPS = False
+SHARES = ()
 
 
 def questions(rows: Iterable[Row]) -> list[Question]:
@@ -29,9 +37,29 @@ def questions(rows: Iterable[Row]) -> list[Question]:
     return asked
 
 
-def score(asked: Sequence[Question], answers: Sequence[str]) -> Scores:
+def read(files: Files, findings: Findings) -> list[Question]:
+    """`annotations`: the captions file, or Karpathy's JSON, of which the test split is taken."""
+    path = files.need("annotations", NAME, "the captions file (results.token) or Karpathy's dataset_flickr30k.json")
+    return questions(row for row, _ in rows_of(NAME, path, findings))
+
+
+def key_asked(question: Question) -> str:
+    """The image's name: answers may name it with or without ending, or as the caption's "name.jpg#0"."""
+    return _image(question.id)
+
+
+def key_given(answer: Given) -> str:
+    return _image(answer.id)
+
+
+def _image(id: str) -> str:
+    return stem(id.partition("#")[0] if "#" in id else id if "." in id else f"{id}.jpg")
+
+
+def score(asked: Sequence[Question], given: Sequence[str | None], rule: str = "sacrebleu") -> Scores:
     if not asked:
         return Scores({}, [])
+    answers = [answer or "" for answer in given]
     references = [question.references for question in asked]
     rouges = [text.rouge_l(answer, true) for answer, true in zip(answers, references, strict=True)]
     return Scores({"caption": {"bleu": text.bleu(answers, references), "rouge_l": float(np.mean(rouges))}}, rouges)

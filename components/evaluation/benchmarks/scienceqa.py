@@ -1,39 +1,121 @@
 """ScienceQA: multiple choice, some questions with an image (paper Table 2).
 
-Rule: LLaVA's. The answer's letter is a letter alone; or a letter before ". "; or the one match of "The answer is
-X."; anything else, and a missing answer, is wrong. Accuracy over all questions and over those with an image.
+Rule: LLaVA's (`llava`). The answer's letter is a letter alone; or a letter before ". "; or the one match of "The answer
+is X."; anything else, and a missing answer, is wrong. Accuracy over all questions and over those with an image.
+`lmms_eval` takes a letter in any case, or a capital before ".".
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from components.data.schema import Row
-from components.data.tasks import parse_choice
+from components.data.schema import IMAGE_MARKER, Row
+from components.data.tasks import CHOICE_PROMPT, LETTERS, parse_choice
+from components.errors import UserError
 from components.evaluation.metrics import choice
+from components.evaluation.published.findings import Findings
+from components.evaluation.published.joining import id_asked as key_asked
+from components.evaluation.published.joining import id_given as key_given
+from components.evaluation.published.questions import Files
+from components.evaluation.published.reading import json_values
+from components.evaluation.published.records import rows_of
 from components.evaluation.question import Question, Scores, each_sample
+from components.evaluation.rules import letters as rules
+
+__all__ = ["key_asked", "key_given"]
 
 NAME = "scienceqa"
 TASKS = ("choice",)
+RULES = {
+    "llava": parse_choice,
+    "lmms_eval": lambda text: rules.lmms_eval_scienceqa(text, dict.fromkeys(LETTERS, "")),
+}
+MISSING_IS_WRONG = True
+WHOLE_GROUPS = False
+SHARES = ("accuracy", "accuracy_image")
 
 
 def questions(rows: Iterable[Row]) -> list[Question]:
     return list(each_sample(rows, NAME, TASKS))
 
 
-def score(asked: Sequence[Question], answers: Sequence[str]) -> Scores:
+def read(files: Files, findings: Findings) -> list[Question]:
+    """`annotations`: problems.json (pid_splits.json beside it), or LLaVA's test file, which `questions` may be too.
+
+    Given both, the test file says which are asked.
+    """
+    test = list(_test_file(files, findings))
+    if test and files.annotations in (None, files.questions):
+        return test
+    path = files.need("annotations", NAME, "problems.json, or LLaVA's test file llava_test_CQM-A.json")
+    if path.is_dir():
+        path = path / "problems.json"
+    values = json_values(path, findings)
+    if all(isinstance(value, dict) and "conversations" in value for value in values):
+        return list(_test_file(replace(files, questions=path), findings))
+    asked = [
+        replace(question, image_name=pictured[question.id])
+        for pictured, rows in [_pictured(path, findings)]
+        for question in questions(rows)
+    ]
+    if test:
+        wanted = {question.id for question in test}
+        findings.leave("questions without a problem", wanted - {q.id for q in asked}, f"{path} has them not; left out")
+        asked = [question for question in asked if question.id in wanted]
+    if not asked:
+        raise UserError(f"{path} holds no problem of ScienceQA that is asked")
+    return asked
+
+
+def _pictured(path: Path, findings: Findings) -> tuple[dict[str, str | None], list[Row]]:
+    found = list(rows_of(NAME, path, findings))
+    names = {sample.id: "image.png" if pictured else None for row, pictured in found for sample in row.samples}
+    return names, [row for row, _ in found]
+
+
+def _test_file(files: Files, findings: Findings) -> Iterable[Question]:
+    """LLaVA's conversation layout: {id, image, conversations [question, letter]}."""
+    if files.questions is None:
+        return
+    path = files.need("questions", NAME, "LLaVA's test file llava_test_CQM-A.json")
+    values = json_values(path, findings)
+    for value in values:
+        try:
+            human, letter = (str(turn["value"]) for turn in value["conversations"][:2])
+            text = human.replace(IMAGE_MARKER, "").strip()
+            yield Question(
+                str(value["id"]),
+                NAME,
+                "choice",
+                text if text.endswith(CHOICE_PROMPT) else f"{text}\n{CHOICE_PROMPT}",
+                (letter,),
+                json.dumps(letter.strip()),
+                image_name=value.get("image"),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"{path} is not LLaVA's test file: records of id and conversations (question, letter) are expected"
+            ) from None
+
+
+def score(asked: Sequence[Question], answers: Sequence[str | None], rule: str = "llava") -> Scores:
     if not asked:
         return Scores({}, [])
-    predicted, true = letters(asked, answers)
+    predicted, true = letters(asked, answers, rule)
     metrics = {"accuracy": choice.accuracy(predicted, true)}
-    pictured = [place for place, question in enumerate(asked) if question.image is not None]
+    pictured = [place for place, question in enumerate(asked) if question.image or question.image_name]
     if pictured:
         metrics["accuracy_image"] = choice.accuracy([predicted[p] for p in pictured], [true[p] for p in pictured])
     each = [float(guess == letter) for guess, letter in zip(predicted, true, strict=True)]
     return Scores({"choice": metrics}, each)
 
 
-def letters(asked: Sequence[Question], answers: Sequence[str]) -> tuple[list[str | None], list[str]]:
+def letters(
+    asked: Sequence[Question], answers: Sequence[str | None], rule: str = "llava"
+) -> tuple[list[str | None], list[str]]:
     """Predicted and true letters."""
-    return [parse_choice(answer) for answer in answers], [json.loads(question.gold or '""') for question in asked]
+    true = [json.loads(question.gold or '""') for question in asked]
+    return [RULES[rule](answer or "") for answer in answers], true

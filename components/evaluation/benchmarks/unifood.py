@@ -13,13 +13,30 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from components.data.schema import Row
-from components.data.tasks import NUTRITION_FIELDS, parse_ingredients, parse_nutrition, parse_recipe
+from components.data.schema import IMAGE_MARKER, Row
+from components.data.tasks import (
+    INGREDIENTS_QUESTION,
+    NUTRITION_FIELDS,
+    NUTRITION_QUESTION,
+    RECIPE_QUESTION,
+    parse_ingredients,
+    parse_nutrition,
+    parse_recipe,
+)
 from components.evaluation.metrics import ingredients, nutrition, text
+from components.evaluation.published.answers import Given
+from components.evaluation.published.findings import Findings
+from components.evaluation.published.questions import Files, bare
+from components.evaluation.published.records import rows_of
 from components.evaluation.question import Question, Scores, each_sample
 
 NAME = "unifood"
 TASKS = ("ingredients", "recipe", "nutrition")
+TASK_OF_PROMPT = {INGREDIENTS_QUESTION: "ingredients", RECIPE_QUESTION: "recipe", NUTRITION_QUESTION: "nutrition"}
+RULES = {"paper": parse_ingredients}
+MISSING_IS_WRONG = True  # as an answer that says nothing
+WHOLE_GROUPS = False
+SHARES = ("iou", "f1")
 METRIC_OF_FIELD = dict(zip(NUTRITION_FIELDS, ("mass", "calories", "fat", "protein", "carbohydrate"), strict=True))
 
 
@@ -27,7 +44,27 @@ def questions(rows: Iterable[Row]) -> list[Question]:
     return list(each_sample(rows, NAME, TASKS))
 
 
-def score(asked: Sequence[Question], answers: Sequence[str]) -> Scores:
+def read(files: Files, findings: Findings) -> list[Question]:
+    """`annotations`: the records as JSON lines. A question's id is the record's id, a slash and the task."""
+    path = files.need(
+        "annotations", NAME, "the records as JSON lines (id, image, ingredients, instructions, nutrition)"
+    )
+    return questions(row for row, _ in rows_of(NAME, path, findings))
+
+
+def key_asked(question: Question) -> str:
+    return question.id
+
+
+def key_given(answer: Given) -> str:
+    """`id/task`; or the record's id, and the prompt tells the task."""
+    if answer.id.rpartition("/")[2] in TASKS:
+        return answer.id
+    return f"{answer.id}/{TASK_OF_PROMPT.get(bare(answer.prompt.replace(IMAGE_MARKER, '')), '')}"
+
+
+def score(asked: Sequence[Question], given: Sequence[str | None], rule: str = "paper") -> Scores:
+    answers = [answer or "" for answer in given]
     metrics: dict[str, dict[str, float]] = {}
     each = [0.0] * len(asked)
     for task, rule in (("ingredients", _ingredients), ("recipe", _recipe), ("nutrition", _nutrition)):

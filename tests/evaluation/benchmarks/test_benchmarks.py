@@ -7,7 +7,17 @@ import pytest
 from components.data import tasks
 from components.data.schema import IMAGE_MARKER, Row, Sample, Turn
 from components.errors import UserError
-from components.evaluation.benchmarks import BENCHMARKS, benchmark, chat, flickr30k, scienceqa, unifood
+from components.evaluation.benchmarks import (
+    BENCHMARKS,
+    JUDGED,
+    PUBLISHED,
+    benchmark,
+    chat,
+    flickr30k,
+    scienceqa,
+    unifood,
+)
+from pipelines.verbs.score import NAMES
 
 NUTRITION = [320.0, 450.0, 12.0, 20.0, 55.0]
 
@@ -64,6 +74,18 @@ ROWS: dict[str, Callable[[], list[Row]]] = {
 
 def test_table_names_are_those_tested_here() -> None:
     assert set(BENCHMARKS) == set(ROWS)
+
+
+def test_score_knows_all_that_have_published_files() -> None:
+    assert [*PUBLISHED, *JUDGED] == list(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_benchmark_names_its_rules(name: str) -> None:
+    module = {**PUBLISHED, **JUDGED}[name]
+    assert name == module.NAME
+    for rule in list(module.RULES)[1:]:
+        assert f"`{rule}`" in (module.__doc__ or ""), "another rule is explained by name"
 
 
 def test_unknown_benchmark_is_refused_by_name() -> None:

@@ -1,0 +1,136 @@
+"""MME: yes or no, two questions about each image, in ten subtasks of perception and four of cognition (Fu et al. 2023).
+
+Rule: its own calculation (`mme`), which LLaVA runs: yes or no within the first four characters in lower case, else
+wrong; a subtask scores accuracy + accuracy+ (both questions of an image right), in percent, 200 at most; perception
+and cognition are sums. `lmms_eval` takes blanks and full stops out first; `vlmevalkit` looks for the one of both words.
+The id "subtask/image" stands twice: the question's words tell the two apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from components.data.tasks import SHORT_PROMPT
+from components.errors import UserError
+from components.evaluation.published.answers import Given
+from components.evaluation.published.findings import Findings
+from components.evaluation.published.questions import Files, bare, read_questions, stem
+from components.evaluation.question import Question, Scores
+from components.evaluation.rules import yes_no
+
+NAME = "mme"
+PERCEPTION = (
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
+)
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+TASKS = tuple(f"mme_{subtask}" for subtask in (*PERCEPTION, *COGNITION))
+RULES = {"mme": yes_no.first_four, "lmms_eval": yes_no.lmms_eval_mme, "vlmevalkit": yes_no.vlmevalkit}
+MISSING_IS_WRONG = False  # its calculation reads the answers that are there
+WHOLE_GROUPS = True  # .. in pairs
+SHARES = ()
+
+Key = tuple[str, str, str]  # subtask, image, question
+_REQUEST = "Please answer yes or no."
+
+
+def read(files: Files, findings: Findings) -> list[Question]:
+    """`annotations`: the folder of <subtask>.txt; `questions` (llava_mme.jsonl), if given, says which are asked."""
+    folder = files.need("annotations", NAME, "the folder of the ground truth, <subtask>.txt with image, question, gold")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; --annotations of mme is the folder that holds <subtask>.txt")
+    gold = dict(_ground_truth(folder, findings))
+    if not gold:
+        raise UserError(
+            f"{folder} holds no ground truth of MME: <subtask>.txt of image, question and Yes or No, by tabs"
+        )
+    absent = [name for name in (*PERCEPTION, *COGNITION) if name not in {key[0] for key in gold}]
+    if absent:
+        findings.say(f"{folder} has no ground truth for {', '.join(absent)}; the sums go over the others")
+    if files.questions is None:
+        return [_question(key, f"{key[0]}/{image}", text, label) for key, (image, text, label) in gold.items()]
+    listed = read_questions(files.need("questions", NAME, "llava_mme.jsonl"), findings)
+    keys = [_key(one.id, one.text) for one in listed]
+    unknown = [one.id for one, key in zip(listed, keys, strict=True) if key not in gold]
+    findings.leave("questions without ground truth", unknown, "left out")
+    findings.leave("ground truth without a question", ["/".join(k) for k in gold if k not in set(keys)], "left out")
+    return [
+        _question(key, one.id, one.text, gold[key][2], one.image)
+        for one, key in zip(listed, keys, strict=True)
+        if key in gold
+    ]
+
+
+def _question(key: Key, id: str, text: str, label: str, image: str = "") -> Question:
+    prompt = f"{bare(text.replace(_REQUEST, ''))}\n{SHORT_PROMPT}"
+    return Question(
+        id, NAME, f"mme_{key[0]}", prompt, (label,), json.dumps(label), group="/".join(key[:2]), image_name=image or id
+    )
+
+
+def key_asked(question: Question) -> Key:
+    return _key(question.id, question.text)
+
+
+def key_given(answer: Given) -> Key:
+    return _key(answer.id, answer.prompt)
+
+
+def _key(id: str, text: str) -> Key:
+    return id.split("/")[0], stem(id), bare(text.replace(_REQUEST, "")).lower()
+
+
+def _ground_truth(folder: Path, findings: Findings) -> Iterator[tuple[Key, tuple[str, str, str]]]:
+    """From <subtask>.txt of image, question, gold; or from the released folders, a text file for each image."""
+    for file in sorted(folder.rglob("*.txt")):
+        subtask = file.relative_to(folder).parts[0].removesuffix(".txt")
+        if subtask not in (*PERCEPTION, *COGNITION):
+            continue
+        odd = 0
+        for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+            cells = [cell.strip() for cell in line.split("\t")]
+            if file.parent != folder:
+                cells.insert(0, f"{file.stem}.jpg")
+            label = cells[2].lower() if len(cells) > 2 else ""
+            if label in (yes_no.YES, yes_no.NO):
+                yield _key(f"{subtask}/{cells[0]}", cells[1]), (cells[0], cells[1], label)
+            else:
+                odd += bool(line.strip())
+        if odd:
+            findings.say(f"{file}: {odd} lines are not image, question and Yes or No; left out")
+
+
+def score(asked: Sequence[Question], answers: Sequence[str | None], rule: str = "mme") -> Scores:
+    read_answer = RULES[rule]
+    each = [
+        float(answer is not None and read_answer(answer) == json.loads(question.gold or '""'))
+        for question, answer in zip(asked, answers, strict=True)
+    ]
+    by_image: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for question, right in zip(asked, each, strict=True):
+        by_image[question.task][question.group].append(right)
+    subtasks = {task: _subtask(list(by_image[task].values())) for task in TASKS if task in by_image}
+    sums = {
+        name: sum(subtasks[f"mme_{one}"]["score"] for one in members if f"mme_{one}" in subtasks)
+        for name, members in (("perception", PERCEPTION), ("cognition", COGNITION))
+    }
+    return Scores({NAME: sums, **subtasks}, each)
+
+
+def _subtask(images: Sequence[Sequence[float]]) -> dict[str, float]:
+    rights = [right for of_image in images for right in of_image]
+    pairs = [of_image for of_image in images if len(of_image) == 2]
+    accuracy = 100 * sum(rights) / len(rights)
+    plus = 100 * sum(all(pair) for pair in pairs) / len(pairs) if pairs else 0.0
+    return {"score": accuracy + plus, "accuracy": accuracy, "accuracy_plus": plus}

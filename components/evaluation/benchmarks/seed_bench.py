@@ -1,0 +1,93 @@
+"""SEED-Bench: multiple choice about images and, apart, about videos shown as one frame (Li et al. 2023).
+
+Rule: LLaVA's (`llava`): the letter and nothing else; a missing answer is wrong. `lmms_eval` takes the first character,
+`vlmevalkit` also finds the letter in a sentence. Accuracy over images, over videos, over both, and by dimension.
+Questions about images have numeric ids, those about videos begin with v.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.data.tasks import LETTERS, choice_question
+from components.errors import UserError
+from components.evaluation.published.findings import Findings
+from components.evaluation.published.joining import id_asked as key_asked
+from components.evaluation.published.joining import id_given as key_given
+from components.evaluation.published.questions import Files, read_questions
+from components.evaluation.published.reading import json_values, plain
+from components.evaluation.question import Question, Scores
+from components.evaluation.rules import letters
+
+__all__ = ["key_asked", "key_given"]
+
+NAME = "seed_bench"
+TASKS = ("seed_image", "seed_video")
+RULES = {"llava": letters.exact, "lmms_eval": letters.first_character, "vlmevalkit": letters.vlmevalkit}
+MISSING_IS_WRONG = True
+WHOLE_GROUPS = False
+SHARES = ()
+
+
+def read(files: Files, findings: Findings) -> list[Question]:
+    """`annotations`: SEED-Bench.json, or records of question_id and gt_answer; `questions` (llava-seed-bench.jsonl), if
+    given, brings LLaVA's prompts and says which are asked.
+    """
+    path = files.need("annotations", NAME, "SEED-Bench.json, or records of question_id and gt_answer")
+    values = json_values(path, findings)
+    types: dict[int, str] = {}
+    if len(values) == 1 and isinstance(values[0], dict) and isinstance(values[0].get("questions"), list):
+        types = {number: name for name, number in values[0].get("question_type", {}).items()}
+        values = values[0]["questions"]
+    asked = {q.id: q for value in values if isinstance(value, dict) and (q := _question(value, types))}
+    if not asked:
+        raise UserError(
+            f"{path} holds no gold of SEED-Bench: records of question_id and answer (or gt_answer), a letter"
+        )
+    if len(asked) < len(values):
+        findings.say(f"{path}: {len(values) - len(asked)} records repeat an id or have no id or letter; left out")
+    if files.questions is None:
+        return list(asked.values())
+    listed = {one.id: one for one in read_questions(files.need("questions", NAME, "llava-seed-bench.jsonl"), findings)}
+    findings.leave("questions without gold", [id for id in listed if id not in asked], "left out")
+    findings.leave("gold without a question", [id for id in asked if id not in listed], "left out")
+    return [
+        Question(id, NAME, q.task, listed[id].text, q.references, q.gold, image_name=listed[id].image)
+        for id, q in asked.items()
+        if id in listed
+    ]
+
+
+def _question(value: Mapping[str, Any], types: Mapping[int, str]) -> Question | None:
+    id, gold = plain(value.get("question_id")), value.get("answer") or value.get("gt_answer")
+    if not id or not isinstance(gold, str) or len(gold) != 1 or gold not in LETTERS:
+        return None
+    kind = value.get("data_type") or ("image" if id.isdigit() else "video")
+    options = [plain(value[f"choice_{letter}"]) for letter in "abcd" if value.get(f"choice_{letter}")]
+    dimension = types.get(value.get("question_type_id", 0), "")
+    detail = {"answer": gold, "options": dict(zip(LETTERS, options, strict=False)), "dimension": dimension}
+    text = choice_question(plain(value.get("question")), options)
+    image = plain(value.get("data_id"))
+    return Question(id, NAME, f"seed_{kind}", text, (gold,), json.dumps(detail), image_name=image or None)
+
+
+def score(asked: Sequence[Question], answers: Sequence[str | None], rule: str = "llava") -> Scores:
+    each = []
+    by: dict[str, list[float]] = defaultdict(list)
+    for question, answer in zip(asked, answers, strict=True):
+        gold = json.loads(question.gold or "{}")
+        options = gold["options"] or dict.fromkeys("ABCD", "")
+        right = float(answer is not None and RULES[rule](answer.strip(), options) == gold["answer"])
+        each.append(right)
+        by[question.task].append(right)
+        if gold["dimension"]:
+            by[f"seed_{gold['dimension']}"].append(right)
+    metrics = {name: {"accuracy": _percent(rights)} for name, rights in sorted(by.items())}
+    return Scores({NAME: {"accuracy": _percent(each)}, **metrics}, each)
+
+
+def _percent(rights: Sequence[float]) -> float:
+    return 100 * sum(rights) / len(rights) if rights else 0.0

@@ -1,0 +1,90 @@
+"""Having answers graded by a judge, and the file in which its grades are kept.
+
+    {question_id, category, judge, model, date, digest, content, score or tuple}       one line for each reply
+
+`judge` is who was asked, `model` who says to have replied, `content` the raw reply; a reply that is no grade keeps its
+line, with null for a grade. Lines are written as replies come: a grading that was stopped goes on without asking again.
+The digest covers judge, instructions, question and answer, so that a changed answer is graded anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.errors import UserError
+from components.evaluation.published.grades import Ask
+from components.evaluation.published.judge import Judge, JudgeAway
+from components.files import write_text
+from components.home import digest
+from components.progress import Bar
+
+
+def grades_file(answers: Path, judge: str) -> Path:
+    """Beside the answers: one file for each judge."""
+    return answers.with_name(f"{answers.stem}.graded-by-{re.sub(r'[^A-Za-z0-9._-]+', '-', judge)}.jsonl")
+
+
+def grade(
+    asks: Iterable[Ask], judge: Judge, path: Path, parse: Callable[[str], dict[str, Any] | None], **how: Any
+) -> None:
+    """Ask about what `path` does not hold yet. `how`: system, temperature, max_tokens."""
+    wanted = {digest([judge.model, ask.message]): ask for ask in asks}
+    if not wanted:
+        raise UserError("no answer belongs to a question; there is nothing to grade")
+    known = _known(path)
+    left = {key: ask for key, ask in wanted.items() if key not in known}
+    _keep(path, known, wanted)
+    with Bar(f"grading by {judge.model}", total=len(left)) as bar, path.open("a", encoding="utf-8") as stream:
+        for key, ask in left.items():
+            try:
+                reply, model = judge.ask(ask.message, **how)
+            except JudgeAway as away:
+                done = len(wanted) - len(left) + bar.done
+                raise UserError(
+                    f"{away}; {done} of {len(wanted)} grades are in {path}; run the same command again to go on"
+                ) from None
+            line = {
+                "question_id": ask.id,
+                "category": ask.category,
+                "judge": judge.model,
+                "model": model,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "digest": key,
+                "content": reply,
+                **(parse(reply) or {"score": None}),
+            }
+            stream.write(_lines([line]))
+            stream.flush()
+            bar.at(bar.done + 1)
+
+
+def _known(path: Path) -> dict[str, dict[str, Any]]:
+    """Digest -> line; a last line that was cut short is asked again."""
+    lines = {}
+    if path.exists():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):
+                line = json.loads(text)
+                if isinstance(line, dict) and isinstance(line.get("digest"), str):
+                    lines[line["digest"]] = line
+    return lines
+
+
+def _keep(path: Path, known: dict[str, dict[str, Any]], wanted: Iterable[str]) -> None:
+    """Leave only the lines that belong to these answers, as the file is what is scored; others move beside it."""
+    kept = [known[key] for key in wanted if key in known]
+    other = [line for key, line in known.items() if line not in kept]
+    if other:
+        with path.with_suffix(".earlier.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(_lines(other))
+    write_text(path, _lines(kept))
+
+
+def _lines(records: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

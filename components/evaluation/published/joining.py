@@ -1,0 +1,57 @@
+"""Joining answers to the questions they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+
+from components.errors import UserError
+from components.evaluation.published.answers import Given
+from components.evaluation.published.findings import Findings
+from components.evaluation.question import Question
+
+
+def id_asked(question: Question) -> Hashable:
+    return question.id
+
+
+def id_given(answer: Given) -> Hashable:
+    return answer.id
+
+
+def join(
+    asked: Sequence[Question],
+    given: Sequence[Given],
+    key_asked: Callable[[Question], Hashable],
+    key_given: Callable[[Given], Hashable],
+    path: Path,
+    findings: Findings,
+) -> list[str | None]:
+    """The answer to each question, None where there is none.
+
+    An answer that stands twice counts once; of several different ones to a question the last counts, as in
+    LLaVA's own scripts, and that is told. Answers to no question are listed. Where nothing fits at all, the files
+    do not belong together.
+    """
+    known = {key_asked(question) for question in asked}
+    answers: dict[Hashable, str] = {}
+    strangers, alike, changed = [], 0, []
+    for answer in given:
+        key = key_given(answer)
+        if key not in known:
+            strangers.append(answer.id)
+            continue
+        if key in answers:
+            alike += answers[key] == answer.text
+            changed += [answer.id] if answers[key] != answer.text else []
+        answers[key] = answer.text
+    if not answers:
+        raise UserError(
+            f"{path}: none of its {len(given)} answers (the first is to {given[0].id!r}) belongs to one of the "
+            f"{len(asked)} questions (the first is {asked[0].id!r}); are these files of one benchmark?"
+        )
+    if alike:
+        findings.say(f"{path}: {alike} answers stand there twice, alike; each counts once")
+    findings.leave("repeated ids", changed, f"{path} gives them different answers; the last one counts")
+    findings.leave("answers without a question", strangers, f"{path} answers what was not asked; left out")
+    return [answers.get(key_asked(question)) for question in asked]

@@ -1,0 +1,56 @@
+"""Reading the chosen letter out of an answer to multiple choice: each toolkit's rule; None where it fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+Reader = Callable[[str, Mapping[str, str]], str | None]  # answer, {letter: option}
+
+_OPTION_MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
+_VERBOSE = re.compile(r"answer\s+is\s+\**([ABCD])\**", re.IGNORECASE)
+_LAST_WORDS = 5  # a letter further from the end than that is taken for a word of the sentence
+
+
+def exact(text: str, options: Mapping[str, str]) -> str | None:
+    """The letter and nothing else."""
+    return text if text in options else None
+
+
+def leading(text: str, options: Mapping[str, str]) -> str | None:
+    """The letter alone, or before "." or ")" or ":" at the start of the answer."""
+    found = re.match(r"\s*\(?([A-Z])(?:[.):]|\s*$)", text)
+    return found[1] if found and found[1] in options else None
+
+
+def first_character(text: str, options: Mapping[str, str]) -> str | None:
+    """lmms-eval's SEED-Bench: the first character, in any case."""
+    letter = text.strip()[:1].upper()
+    return letter if letter in options else None
+
+
+def lmms_eval_scienceqa(text: str, options: Mapping[str, str]) -> str | None:
+    """lmms-eval's ScienceQA: the letter in any case, or a capital before "." at the start."""
+    answer = text.strip()
+    if len(answer) == 1:
+        return answer.upper() if answer.upper() in options else None
+    return answer[0] if len(answer) >= 2 and answer[1] == "." and answer[0] in options else None
+
+
+def vlmevalkit(text: str, options: Mapping[str, str]) -> str | None:
+    """VLMEvalKit, before it asks a model for help.
+
+    Exactly one option's letter stands as a word near the end; else "answer is X"; else exactly one option's
+    text stands in an answer that is not more than twice as long as all options together.
+    """
+    words = text.translate(_OPTION_MARKS).split()
+    present = [letter for letter in options if letter in words]
+    if len(present) == 1 and words.index(present[0]) > len(words) - _LAST_WORDS:
+        return present[0]
+    verbose = _VERBOSE.search(text)
+    if verbose and verbose[1].upper() in options:
+        return verbose[1].upper()
+    if len(text) > 2 * sum(map(len, options.values())):
+        return None
+    told = [letter for letter, option in options.items() if option.lower() in text.lower()]
+    return told[0] if len(told) == 1 else None

@@ -1,0 +1,275 @@
+"""Grading through a real local server that speaks the OpenAI protocol, well and badly."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.errors import UserError
+from components.evaluation.benchmarks import llava_bench, mm_vet
+from components.evaluation.published import judge as judging
+from components.evaluation.published.grading import grade, grades_file
+from components.evaluation.published.judge import Judge, JudgeAway
+from pipelines import cli, stage
+
+HOW: dict[str, Any] = {"system": "", "temperature": 0.0, "max_tokens": 16}
+
+
+class Server:
+    """Replies with `script(number, body)`: a reply's text, or (status, headers) of an error. Remembers requests."""
+
+    def __init__(self) -> None:
+        self.script: Callable[[int, dict[str, Any]], Any] = lambda number, body: "0.5"
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                assert self.path == "/v1/chat/completions"
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                owner.keys.append(self.headers.get("Authorization"))
+                owner.bodies.append(body)
+                said = owner.script(len(owner.bodies), body)
+                status, headers = said if isinstance(said, tuple) else (200, {})
+                answer: Any = {"choices": [{"message": {"content": said}}], "model": "stand-in-0314"}
+                if status != 200:
+                    answer = {"error": {"message": f"status {status}"}}
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None: ...
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    served = Server()
+    thread = threading.Thread(target=served.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    monkeypatch.setenv("OPENAI_BASE_URL", served.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    yield served
+    served.http.shutdown()
+    served.http.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def mmvet(tmp_path: Path) -> tuple[Path, Path]:
+    """mm-vet.json of three questions, and LLaVA's answers to them."""
+    gold = tmp_path / "mm-vet.json"
+    questions = {
+        f"v1_{n}": {
+            "imagename": f"v1_{n}.png",
+            "question": f"What is {n}?",
+            "answer": f"{n}<AND>x",
+            "capability": ["ocr"],
+        }
+        for n in range(3)
+    }
+    gold.write_text(json.dumps(questions))
+    answers = tmp_path / "model.jsonl"
+    answers.write_text("".join(json.dumps({"question_id": n, "text": f"it is {n}"}) + "\n" for n in range(3)))
+    return gold, answers
+
+
+def lea(*words: str | Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error of `lea score`."""
+    arguments = cli.parser().parse_args(["score", *map(str, words)])
+    code = stage.guarded(lambda: cli.VERBS[arguments.verb].run(arguments))
+    return code, *capsys.readouterr()
+
+
+def test_answers_are_graded_and_grades_kept(server: Server, mmvet: tuple[Path, Path], capsys: Any) -> None:
+    gold, answers = mmvet
+    server.script = lambda number, body: ["1.0", "0.5", "0"][number - 1]
+    words = ("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "gpt/x", "--json")
+    code, out, _ = lea(*words, capsys=capsys)
+    assert code == 0
+    assert json.loads(out)["metrics"]["mm_vet"]["score"] == pytest.approx(50)
+    assert server.keys == ["Bearer secret"] * 3
+    assert "What is 0?" in server.bodies[0]["messages"][0]["content"]
+    assert "0 <AND> x" in server.bodies[0]["messages"][0]["content"]
+    assert "it is 0" in server.bodies[0]["messages"][0]["content"]
+    kept = grades_file(answers, "gpt/x")
+    line = json.loads(kept.read_text().splitlines()[0])
+    assert line["judge"] == "gpt/x"
+    assert line["model"] == "stand-in-0314"
+    assert line["date"].startswith("20")
+    assert line["content"] == "1.0"
+    # Grades alone are scored without any endpoint.
+    code, again, _ = lea("mm_vet", "--answers", kept, "--annotations", gold, "--json", capsys=capsys)
+    assert json.loads(again)["metrics"] == json.loads(out)["metrics"]
+    assert len(server.bodies) == 3
+
+
+def test_a_stopped_grading_goes_on_without_asking_again(
+    server: Server, mmvet: tuple[Path, Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gold, answers = mmvet
+    monkeypatch.setattr(judging, "LONGEST_PAUSE_S", 0.001)
+    server.script = lambda number, body: "0.5" if number == 1 else (503, {})
+    words = ("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j")
+    code, _, err = lea(*words, capsys=capsys)
+    assert code == 2
+    assert "HTTP 503" in err
+    assert "1 of 3 grades are in" in err
+    assert "run the same command again" in err
+    asked = len(server.bodies)
+    assert asked == 1 + judging.TRIES
+    with grades_file(answers, "j").open("a") as stream:
+        stream.write('{"question_id": "v1_1", "digest": "cut o')  # as a kill leaves it
+    server.script = lambda number, body: "1.0"
+    code, out, _ = lea(*words, capsys=capsys)
+    assert code == 0
+    assert len(server.bodies) == asked + 2
+    assert "score 83.33" in out
+
+
+def test_a_changed_answer_is_graded_anew_and_earlier_replies_are_kept(
+    server: Server, mmvet: tuple[Path, Path], capsys: Any
+) -> None:
+    gold, answers = mmvet
+    words = ("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j")
+    lea(*words, capsys=capsys)
+    answers.write_text(answers.read_text().replace("it is 2", "it is two"))
+    server.script = lambda number, body: "1.0"
+    _code, out, _ = lea(*words, capsys=capsys)
+    assert len(server.bodies) == 4
+    assert "score 66.67" in out
+    earlier = grades_file(answers, "j").with_suffix(".earlier.jsonl").read_text().splitlines()
+    assert [json.loads(line)["question_id"] for line in earlier] == ["v1_2"]
+
+
+def test_nonsense_is_recorded_and_counted_never_guessed(server: Server, mmvet: tuple[Path, Path], capsys: Any) -> None:
+    gold, answers = mmvet
+    server.script = lambda number, body: ["1.0", "I would say 0.5", "7"][number - 1]
+    words = ("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j")
+    code, out, _ = lea(*words, capsys=capsys)
+    assert code == 0
+    assert "score 100.00" in out
+    assert "2 replies that are no grade" in out
+    assert "counted as 0 the score is 33.3" in out
+    lines = [json.loads(line) for line in grades_file(answers, "j").read_text().splitlines()]
+    assert [line["score"] for line in lines] == [1.0, None, None]
+    assert lines[1]["content"] == "I would say 0.5"
+    server.script = lambda number, body: pytest.fail("asked again")
+    assert lea(*words, capsys=capsys)[0] == 0
+
+
+def test_only_nonsense_cannot_be_scored(server: Server, mmvet: tuple[Path, Path], capsys: Any) -> None:
+    gold, answers = mmvet
+    server.script = lambda number, body: "hm"
+    code, _, err = lea("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j", capsys=capsys)
+    assert code == 2
+    assert "none of its 3 grades" in err
+
+
+def test_too_many_requests_are_tried_again_after_the_servers_pause(server: Server) -> None:
+    pauses: list[float] = []
+    judge = Judge("j", server.url, "", sleep=pauses.append)
+    server.script = lambda number, body: [(429, {"Retry-After": "7"}), (500, {}), (429, {}), "ok"][number - 1]
+    assert judge.ask("hello", **HOW) == ("ok", "stand-in-0314")
+    assert pauses == [7, 2, 4]
+    assert server.keys == [None] * 4
+
+
+def test_a_judge_that_stays_away_or_refuses_is_told(server: Server, tmp_path: Path) -> None:
+    pauses: list[float] = []
+    server.script = lambda number, body: (429, {})
+    with pytest.raises(JudgeAway, match="HTTP 429"):
+        Judge("j", server.url, "", sleep=pauses.append).ask("hello", **HOW)
+    assert pauses == [1, 2, 4, 8, 16]
+    server.script = lambda number, body: (401, {})
+    with pytest.raises(UserError, match=r"refuses the judge j: HTTP 401 status 401"):
+        Judge("j", server.url, "secret").ask("hello", **HOW)
+    closed = Judge("j", "http://127.0.0.1:9", "", sleep=pauses.append)
+    with pytest.raises(JudgeAway, match="refused"):
+        closed.ask("hello", **HOW)
+    with pytest.raises(UserError, match="nothing to grade"):
+        grade([], closed, tmp_path / "grades.jsonl", mm_vet.parse, **HOW)
+
+
+def test_endpoint_and_judge_must_make_sense(
+    monkeypatch: pytest.MonkeyPatch, mmvet: tuple[Path, Path], capsys: Any
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    gold, answers = mmvet
+    words = ("--annotations", gold, "--answers", answers, "--judge", "j")
+    assert "set OPENAI_BASE_URL" in lea("mm_vet", *words, capsys=capsys)[2]
+    assert "a judge grades mm_vet and llava_bench" in lea("pope", *words, capsys=capsys)[2]
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost:8000")
+    assert "must begin with http://" in lea("mm_vet", *words, capsys=capsys)[2]
+
+
+def test_llava_bench_shows_the_judge_context_reference_and_answer(server: Server, tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "llava-bench-in-the-wild"
+    folder.mkdir()
+    files = {
+        "questions.jsonl": {"question_id": 0, "image": "001.jpg", "category": "conv", "text": "What is it?"},
+        "context.jsonl": {"id": "001", "image": "001.jpg", "caption": "A volcano by the sea."},
+        "answers_gpt4.jsonl": {"question_id": 0, "text": "Diamond Head."},
+    }
+    for name, record in files.items():
+        (folder / name).write_text(json.dumps(record) + "\n")
+    answers = tmp_path / "model.jsonl"
+    answers.write_text(json.dumps({"question_id": 0, "text": "A hill."}))
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("Grade both, please.")
+    server.script = lambda number, body: "8 6\nThe first is more precise."
+    words = [
+        "llava_bench",
+        "--annotations",
+        folder,
+        "--answers",
+        answers,
+        "--judge",
+        "j",
+        "--grades",
+        tmp_path / "g.jsonl",
+    ]
+    code, out, _ = lea(*words, "--judge-prompt", prompt, "--json", capsys=capsys)
+    assert code == 0
+    assert json.loads(out)["metrics"]["llava_bench_conv"]["score"] == pytest.approx(75)
+    system, user = server.bodies[0]["messages"]
+    assert system["content"] == llava_bench.SYSTEM
+    for part in ("A volcano by the sea.", "What is it?", "Diamond Head.", "A hill.", "Grade both, please."):
+        assert part in user["content"]
+    (folder / "context.jsonl").unlink()
+    assert "context.jsonl is missing" in lea(*words, capsys=capsys)[2]
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [("0.5", 0.5), ("1", 1.0), (" 0.0\n", 0.0), ("0.7.\nbecause", 0.7), ("0.5 or 1", None), ("-1", None), ("", None)],
+)
+def test_mm_vet_reply_is_a_number_alone(reply: str, score: float | None) -> None:
+    assert mm_vet.parse(reply) == (None if score is None else {"score": score})
+
+
+@pytest.mark.parametrize(
+    ("reply", "pair"),
+    [
+        ("8 6\nGood.", [8, 6]),
+        ("8, 6", [8, 6]),
+        ("8.5 6", [8.5, 6]),
+        ("8", None),
+        ("8 6 7", None),
+        ("A 8", None),
+        ("", None),
+    ],
+)
+def test_llava_bench_reply_begins_with_two_numbers(reply: str, pair: list[float] | None) -> None:
+    assert llava_bench.parse(reply) == (None if pair is None else {"tuple": pair})

@@ -1,0 +1,71 @@
+"""Each toolkit's way to read an answer, by cases worked out by hand from its published scripts."""
+
+import pytest
+
+from components.evaluation.rules import letters, yes_no
+
+OPTIONS = {"A": "a dog", "B": "a cat", "C": "two cats"}
+
+
+@pytest.mark.parametrize(
+    ("text", "llava", "mme", "lmms_mme", "lmms_pope", "vlmevalkit"),
+    [
+        # LLaVA: eval_pope.py. MME: calculation.py. lmms-eval: tasks/mme, tasks/pope. VLMEvalKit: YOrN_Extraction.
+        ("Yes", "yes", "yes", "yes", "yes", "yes"),
+        ("No", "no", "no", "no", "no", "no"),
+        ("no.", "no", "no", "no", "other", "no"),
+        ("No, there is a cat", "no", "no", "no", "other", "no"),
+        ("There is not. Yes", "no", "other", "other", "other", "yes"),
+        ("Yes. There is no dog", "yes", "yes", "yes", "other", "other"),
+        ("NO", "yes", "no", "no", "no", "no"),  # LLaVA knows No, not, no in these very spellings
+        ("nothing", "yes", "no", "no", "other", "other"),  # MME looks at four characters
+        ("   yes", "yes", "other", "yes", "yes", "yes"),  # .. and lmms-eval takes blanks out first
+        ("y", "yes", "other", "yes", "other", "other"),
+        ("I see it", "yes", "other", "other", "other", "other"),
+        ("", "yes", "other", "other", "other", "other"),  # silence is yes to LLaVA
+    ],
+)
+def test_yes_and_no(text: str, llava: str, mme: str, lmms_mme: str, lmms_pope: str, vlmevalkit: str) -> None:
+    found = [
+        rule(text)
+        for rule in (
+            yes_no.llava,
+            yes_no.first_four,
+            yes_no.lmms_eval_mme,
+            yes_no.lmms_eval_pope,
+            yes_no.vlmevalkit,
+        )
+    ]
+    assert found == [llava, mme, lmms_mme, lmms_pope, vlmevalkit]
+
+
+@pytest.mark.parametrize(
+    ("text", "exact", "leading", "first", "scienceqa", "vlmevalkit"),
+    [
+        ("B", "B", "B", "B", "B", "B"),
+        ("b", None, None, "B", "B", None),
+        ("B. a cat", None, "B", "B", "B", "B"),
+        ("(B) a cat", None, "B", None, None, "B"),
+        ("Because", None, None, "B", None, None),
+        ("The answer is B", None, None, None, None, "B"),
+        ("a cat", None, None, "A", None, "B"),  # by the option's own words
+        ("a dog and two cats", None, None, "A", None, None),  # two options' words: neither
+        ("A and B", None, None, "A", None, None),
+        ("D", None, None, None, None, None),  # no such option
+        ("", None, None, None, None, None),
+    ],
+)
+def test_letters(
+    text: str, exact: str | None, leading: str | None, first: str | None, scienceqa: str | None, vlmevalkit: str | None
+) -> None:
+    found = [
+        rule(text, OPTIONS)
+        for rule in (
+            letters.exact,
+            letters.leading,
+            letters.first_character,
+            letters.lmms_eval_scienceqa,
+            letters.vlmevalkit,
+        )
+    ]
+    assert found == [exact, leading, first, scienceqa, vlmevalkit]
