@@ -56,10 +56,10 @@ def _image(id: str) -> str:
     return stem(id.partition("#")[0] if "#" in id else id if "." in id else f"{id}.jpg")
 
 
-def score(asked: Sequence[Question], given: Sequence[str | None], rule: str = "sacrebleu") -> Scores:
+def score(asked: Sequence[Question], answers: Sequence[str | None], rule: str = "sacrebleu") -> Scores:
     if not asked:
         return Scores({}, [])
-    answers = [answer or "" for answer in given]
+    texts = [answer or "" for answer in answers]
     references = [question.references for question in asked]
-    rouges = [text.rouge_l(answer, true) for answer, true in zip(answers, references, strict=True)]
-    return Scores({"caption": {"bleu": text.bleu(answers, references), "rouge_l": float(np.mean(rouges))}}, rouges)
+    rouges = [text.rouge_l(answer, true) for answer, true in zip(texts, references, strict=True)]
+    return Scores({"caption": {"bleu": text.bleu(texts, references), "rouge_l": float(np.mean(rouges))}}, rouges)

@@ -63,15 +63,15 @@ def key_given(answer: Given) -> str:
     return f"{answer.id}/{TASK_OF_PROMPT.get(bare(answer.prompt.replace(IMAGE_MARKER, '')), '')}"
 
 
-def score(asked: Sequence[Question], given: Sequence[str | None], rule: str = "paper") -> Scores:
-    answers = [answer or "" for answer in given]
+def score(asked: Sequence[Question], answers: Sequence[str | None], rule: str = "paper") -> Scores:
+    texts = [answer or "" for answer in answers]
     metrics: dict[str, dict[str, float]] = {}
     each = [0.0] * len(asked)
-    for task, rule in (("ingredients", _ingredients), ("recipe", _recipe), ("nutrition", _nutrition)):
+    for task, rate in (("ingredients", _ingredients), ("recipe", _recipe), ("nutrition", _nutrition)):
         places = [place for place, question in enumerate(asked) if question.task == task]
         if not places:
             continue
-        metrics[task], values = rule([asked[place] for place in places], [answers[place] for place in places])
+        metrics[task], values = rate([asked[place] for place in places], [texts[place] for place in places])
         for place, value in zip(places, values, strict=True):
             each[place] = value
     return Scores(metrics, each)
