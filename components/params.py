@@ -266,12 +266,21 @@ class Training(Section):
         return self
 
 
+class BenchmarkFiles(Section):
+    """A published benchmark's files: questions and gold as `lea score` takes them; a folder, zip or tar of images."""
+
+    questions: str | None = None
+    annotations: str
+    images: str | None = None
+
+
 class Evaluate(Section):
     benchmarks: Annotated[list[str], Field(min_length=1)]
     max_new_tokens: Positive
     batch: Positive
     bootstrap: Annotated[int, Field(ge=100)]  # resamples
     samples_shown: Positive  # test images in the report
+    files: dict[str, BenchmarkFiles]  # of benchmarks whose questions are not the test split's: pope, mme, ..
 
 
 class Gate(Section):

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from components.data.schema import Row
@@ -20,7 +21,7 @@ from components.data.tasks import nutrition_answer
 from components.errors import UserError
 from components.evaluation import gallery
 from components.evaluation.asking import ask
-from components.evaluation.benchmarks import benchmark
+from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED, benchmark
 from components.evaluation.benchmarks.scienceqa import letters
 from components.evaluation.blind import with_wrong_images
 from components.evaluation.metrics.choice import confusion
@@ -29,7 +30,7 @@ from components.evaluation.question import Question
 from components.evaluation.results import Results, differences, printed_table, write_answers
 from components.evaluation.systems import Systems
 from components.files import fresh_folder, write_json
-from components.params import Params
+from components.params import BenchmarkFiles, Params
 from pipelines import stage
 
 if TYPE_CHECKING:
@@ -39,14 +40,17 @@ PREPARED, ASSIGNMENTS = Path("data/prepared"), Path("data/splits/assignments.par
 BASE, PRETRAIN, FINETUNE = Path("models/base"), Path("models/pretrain"), Path("models/finetune")
 OUT = Path("evaluation")
 PARTS = {"base": None, "pretrain": PRETRAIN, "finetune": FINETUNE, "blind": FINETUNE}
-PRINTED = ("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l", "chat.rouge_l")
+PRINTED = (
+    *("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l", "chat.rouge_l"),
+    *("pope.f1", "mme.perception", "mmbench.circular", "seed_image.accuracy"),
+)
 
 
 def run(params: Params) -> None:
     from components.data.loading import split_rows
 
     rows = list(split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "test"))
-    asked = questions(params.evaluate.benchmarks, rows)
+    asked = questions(params.evaluate.benchmarks, rows, params.evaluate.files)
     systems = Systems(BASE, PARTS, params.finetune, params.evaluate.max_new_tokens)
     results = Results()
     for row, questions_of_row in {**dict.fromkeys(PARTS, asked), "blind": with_wrong_images(asked)}.items():
@@ -60,9 +64,11 @@ def run(params: Params) -> None:
     tell(results, found)
 
 
-def questions(names: Sequence[str], rows: Sequence[Row]) -> list[Question]:
-    """The questions of all benchmarks, one benchmark after the other."""
-    asked = [question for name in names for question in benchmark(name).questions(rows)]
+def questions(
+    names: Sequence[str], rows: Sequence[Row], files: Mapping[str, BenchmarkFiles] = MappingProxyType({})
+) -> list[Question]:
+    """The questions of all benchmarks, one benchmark after the other: the test split's own, or a published file's."""
+    asked = [question for name in names for question in questions_of(name, rows, files.get(name))]
     if not asked:
         held = sorted({sample.task for row in rows for sample in row.samples}) or ["nothing"]
         raise UserError(
@@ -70,6 +76,19 @@ def questions(names: Sequence[str], rows: Sequence[Row]) -> list[Question]:
             "see data/splits/summary.json, finetune.sources and data.splits.test"
         )
     return asked
+
+
+def questions_of(name: str, rows: Sequence[Row], files: BenchmarkFiles | None) -> list[Question]:
+    from components.data.loading import MAX_PIXELS
+    from components.evaluation.published.illustrated import published_questions
+
+    if name in (PUBLISHED.keys() | JUDGED.keys()) - BENCHMARKS.keys():
+        return published_questions(name, files, MAX_PIXELS)
+    if files is not None:
+        raise UserError(
+            f"params.yaml: evaluate.files names {name}, whose questions are the test split's; remove it there"
+        )
+    return benchmark(name).questions(rows)
 
 
 def answered(row: str, asked: Sequence[Question], systems: Systems, batch: int) -> list[str]:

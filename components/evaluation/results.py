@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.data.tasks import parse_nutrition
-from components.evaluation.benchmarks import benchmark
+from components.evaluation.benchmarks import scored
 from components.evaluation.bootstrap import Figure, bootstrap, difference, ratio
 from components.evaluation.metrics import nutrition
 from components.evaluation.question import Name, Question
@@ -46,7 +46,7 @@ class Results:
         pairs = list(zip(asked, texts, strict=True))
         for name, members in groupby(pairs, key=lambda pair: pair[0].benchmark):
             questions, given = zip(*members, strict=True)
-            scores = benchmark(name).score(questions, given)
+            scores = scored(name).score(questions, given)
             self.metrics[row] |= scores.metrics
             self.answers[row] += [Answer(*one) for one in zip(questions, given, scores.each, strict=True)]
 

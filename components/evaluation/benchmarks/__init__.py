@@ -132,7 +132,12 @@ JUDGED: dict[str, Judged] = {
 }
 
 
+def scored(name: str) -> Benchmark | Published:
+    """The benchmark that a question names."""
+    return PUBLISHED[name] if name in PUBLISHED else BENCHMARKS[name]
+
+
 def benchmark(name: str) -> Benchmark:
     if name not in BENCHMARKS:
-        raise UserError(f"params.yaml: evaluate.benchmarks names {name!r}; known: {', '.join(BENCHMARKS)}")
+        raise UserError(f"params.yaml: evaluate.benchmarks names {name!r}; known: {', '.join(BENCHMARKS | PUBLISHED)}")
     return BENCHMARKS[name]
