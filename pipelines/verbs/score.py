@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,10 @@ def graded(name: str, files: Files, model: str, kept: Path | None, prompt: Path 
     paths = []
     for answers in files.answers:
         path = kept or grades_file(answers, model)
-        asks = bench.to_grade(answers, files, instructions, Findings())
+        findings = Findings()
+        asks = list(bench.to_grade(answers, files, instructions, findings))
+        for line in findings.lines:
+            print(f"note: {line}", file=sys.stderr)
         how = {"system": bench.SYSTEM, "temperature": bench.TEMPERATURE, "max_tokens": bench.MAX_TOKENS}
         grade(asks, judge, path, bench.parse, **how)
         paths.append(path)

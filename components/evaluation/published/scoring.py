@@ -59,6 +59,9 @@ def score_files(name: str, files: Files, rule: str | None) -> Report:
         findings=findings,
     )
     missing = [question.id for of_file in texts for question, text in zip(asked, of_file, strict=True) if text is None]
+    silent = {q.task for q in asked} - {q.task for of_file in texts for q, t in zip(asked, of_file, strict=True) if t}
+    if silent and not bench.MISSING_IS_WRONG:
+        findings.say(f"no answer at all for {', '.join(sorted(silent))}: means and sums go over the others")
     if missing:
         findings.leave("questions without an answer", missing, f"{report.missing_are}, as {rule}'s rule has it")
         report.other = average([_figures(bench, asked, text, rule, not bench.MISSING_IS_WRONG) for text in texts])

@@ -99,6 +99,15 @@ def test_pope_says_what_it_does_with_missing_answers(tmp_path: Path) -> None:
     assert "2 missing: left out" in next(lines(report))
 
 
+def test_pope_says_which_categories_its_mean_leaves_out(tmp_path: Path) -> None:
+    asked = [(c, image, text) for c in ("random", "popular") for image, text, _ in LABELS]
+    files = pope(tmp_path / "pope", asked, {"random": LABELS, "popular": LABELS})
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": 100 + n, "text": "Yes"} for n in range(3)])
+    report = score("pope", answers, **files)
+    assert list(report.metrics) == ["pope", "pope_random"]
+    assert any("no answer at all for pope_popular" in line for line in report.findings.lines)
+
+
 @pytest.mark.parametrize(("rule", "f1"), [("llava", 80.0), ("lmms_eval", 100.0), ("vlmevalkit", 100 * 2 / 3)])
 def test_pope_rules_differ_on_other_answers(rule: str, f1: float, tmp_path: Path) -> None:
     """Labels yes, no, yes; answers "yes", "I see none", "it is": LLaVA reads yes, yes, yes."""
