@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test test-slow test-peer lint format lock clean
+.PHONY: repro test test-slow test-peer chaos lint format lock clean
 
 repro: $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
@@ -19,6 +19,9 @@ test-slow: $(READY)  ## whole pipelines, killed workers
 test-peer: $(READY)  ## the adapters inside other trainers
 	pip install -q -c constraints.txt trl datasets
 	pytest -q -m peer
+
+chaos: $(READY)  ## both training stages under 20 random kills: do they end as if nothing had happened?
+	python -m benchmarks.chaos
 
 lint: $(READY)
 	ruff check .

@@ -247,17 +247,39 @@ class Training(Section):
     """
 
     workers: Positive
+    min_workers: Positive | None  # a run goes on with so few when nodes are lost; None: with `workers` only
     threads_per_worker: Positive
     use_gpu: bool
     micro_batch: Positive  # samples per worker and forward pass, about
     shared_prefix: bool  # samples of one image as one sequence
+    attention: Literal["sdpa", "flex"]  # sdpa: a dense mask, anywhere; flex: skips what the mask hides, on GPUs
+    activation_checkpointing: bool  # blocks of the language model are computed twice, for less memory
     precision: Literal["fp32", "bf16"]
     zero_stage: Literal[0, 1, 2, 3]
     grad_clip: Annotated[float, Field(ge=0)]  # 0 switches it off
     checkpoint_every_steps: Positive
     max_failures: NotNegative  # worker groups that may be lost before the run gives up
+    bad_step: Literal["stop", "skip"]  # what to do with a loss that is no number, or a spike
+    spike: Annotated[float, Field(ge=0)]  # a loss above this many times the median of the last 20; 0: never
     max_refused: Annotated[float, Field(ge=0, le=1)]  # share of samples without a supervised token
     deepspeed: dict[str, Any]  # merged over the engine's own configuration
+
+    @property
+    def worker_counts(self) -> range:
+        """Numbers of workers that a run may have."""
+        return range(self.min_workers or self.workers, self.workers + 1)
+
+    @model_validator(mode="after")
+    def _fewest_workers_are_no_more(self) -> Training:
+        if not self.worker_counts:
+            raise ValueError(f"min_workers must be at most workers ({self.workers}), got {self.min_workers}")
+        return self
+
+    @model_validator(mode="after")
+    def _flex_attention_has_a_gpu(self) -> Training:
+        if self.attention == "flex" and not self.use_gpu:
+            raise ValueError("attention must be sdpa where use_gpu is false: flex has no backward pass on CPUs")
+        return self
 
     @model_validator(mode="after")
     def _stage_serves_the_precision(self) -> Training:
@@ -322,11 +344,12 @@ class Params(Section):
                 if source not in self.data.sources:
                     known = ", ".join(self.data.sources)
                     raise ValueError(f"{name}.sources names {source!r}, which is not in data.sources: {known}")
-            if recipe.global_batch % self.training.workers:
-                raise ValueError(
-                    f"{name}.global_batch must be a multiple of training.workers ({self.training.workers}), "
-                    f"got {recipe.global_batch}"
-                )
+            for workers in self.training.worker_counts:
+                if recipe.global_batch % workers:
+                    which = "training.workers" if workers == self.training.workers else "a count down to min_workers"
+                    raise ValueError(
+                        f"{name}.global_batch must be a multiple of {which} ({workers}), got {recipe.global_batch}"
+                    )
         return self
 
 

@@ -93,7 +93,7 @@ def questions_of(name: str, rows: Sequence[Row], files: BenchmarkFiles | None) -
 
 def answered(row: str, asked: Sequence[Question], systems: Systems, batch: int) -> list[str]:
     """A row's answers, from its journal as far as they are there."""
-    from components.data.loading import MAX_PIXELS
+    from components.data.collating import MAX_PIXELS
 
     return ask(
         lambda: systems.assistant(row),
@@ -141,7 +141,7 @@ def write_insight(
     folder: Path, params: Params, asked: Sequence[Question], results: Results, assistant: Assistant
 ) -> None:
     """Test images with their answers and heat maps, the skill space, and how experts are used."""
-    from components.data.loading import MAX_PIXELS
+    from components.data.collating import MAX_PIXELS
     from components.evaluation.experts import write_experts
     from components.evaluation.skill_space import write_skill_space
 

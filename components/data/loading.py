@@ -1,26 +1,17 @@
-"""Prepared rows to batches. The order of samples depends on (seed, epoch) alone."""
+"""Which samples a step trains on, and which of them a worker. The order depends on (seed, epoch) alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from torch import Tensor
 
-from components.data.conversation import IGNORED, Encoded, Encoder
-from components.data.images import decode
-from components.data.packing import PADDING, Packed, pack, pad
 from components.data.schema import Row, Sample
 from components.data.shards import PreparedRows
 from components.errors import UserError
-from components.model.vision_input import ImageMode, pixel_values
-
-MAX_PIXELS = 2**31  # rows were checked against data.max_pixels when they were prepared
 
 
 def split_places(assignments: Path, source: str, split: str) -> list[int]:
@@ -126,60 +117,3 @@ def deal(
 def alone(batch: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Every sample as a unit of its own."""
     return [sample.reshape(1) for unit in batch for sample in unit]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Token tensors are (sequences, tokens); see packing.py."""
-
-    tokens: dict[str, Tensor]  # ids, labels (-100 where there is no loss), positions, segments, previous
-    pixel_values: Tensor | None  # (images, 3, height, width), in the order of the sequences that have one
-    num_samples: int
-
-    @property
-    def num_supervised(self) -> int:
-        return int((self.tokens["labels"] != IGNORED).sum())
-
-    @property
-    def num_tokens(self) -> int:
-        return int((self.tokens["segments"] != PADDING).sum())
-
-
-class Collator:
-    """Reads, encodes, packs and pads samples; counts those that cannot be trained on and leaves them out."""
-
-    def __init__(
-        self, samples: Samples, encoder: Encoder, image_processor: Any, mode: ImageMode, max_length: int
-    ) -> None:
-        self.samples, self.encoder = samples, encoder
-        self.image_processor, self.max_length = image_processor, max_length
-        self.mode: ImageMode = mode
-        self.read, self.refused = 0, 0
-
-    def __call__(self, units: Sequence[np.ndarray]) -> Batch:
-        packed, images, num_samples = [], [], 0
-        for unit in units:
-            encoded, image = self._encoded(unit)
-            if encoded:
-                packed.append(pack(encoded))
-                num_samples += len(encoded)
-                if image is not None:
-                    images.append(decode(image, MAX_PIXELS))
-        filler = self.encoder.tokenizer.eos_token_id
-        if not packed:  # an empty share still takes part in the step, without weight
-            packed = [Packed([filler], [IGNORED], [0], [1], [0])]
-        pixels = pixel_values(images, self.image_processor, self.mode) if images else None
-        return Batch(pad(packed, filler), pixels, num_samples)
-
-    def _encoded(self, unit: np.ndarray) -> tuple[list[Encoded], bytes | None]:
-        encoded, image = [], None
-        for number in unit:
-            row, sample = self.samples[int(number)]
-            image = row.image
-            tokens = self.encoder.encode(sample.turns, image is not None, self.max_length)
-            self.read += 1
-            if self.encoder.is_trainable(tokens, image is not None):
-                encoded.append(tokens)
-            else:
-                self.refused += 1
-        return encoded, image

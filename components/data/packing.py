@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,3 +82,16 @@ def tree_mask(segments: Tensor) -> Tensor:
     causal = torch.ones(size, size, dtype=torch.bool, device=segments.device).tril()
     seen = causal & ((there == 0) | (there == here)) & (there != PADDING)
     return (seen | torch.eye(size, dtype=torch.bool, device=segments.device)).unsqueeze(1)
+
+
+def tree_block_mask(segments: Tensor) -> Any:
+    """The same for flex attention, which skips the blocks of the mask where nothing is seen."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def seen(sequence: Tensor, head: Tensor, here: Tensor, there: Tensor) -> Tensor:
+        theirs, mine = segments[sequence, there], segments[sequence, here]
+        visible = (there <= here) & ((theirs == 0) | (theirs == mine)) & (theirs != PADDING)
+        return visible | (here == there)
+
+    sequences, size = segments.shape
+    return create_block_mask(seen, sequences, None, size, size, device=str(segments.device))

@@ -32,7 +32,7 @@ class Systems:
     """
 
     def __init__(self, base: Path, parts: Mapping[str, Path | None], asked_as: Finetune, max_new_tokens: int) -> None:
-        from components.model.base import read_reference
+        from components.model.stored import read_reference
 
         self._base, self._parts, self._asked_as = base, dict(parts), asked_as
         self._loaded: dict[Path | None, Assistant] = {}

@@ -28,11 +28,11 @@ from components.errors import UserError
 from components.files import write_tensors
 from components.model.base import Base, load_base, read_config
 from components.model.connector import EnhancedProjector
+from components.model.stored import ADAPTER_FOLDER, CONNECTOR_FILE, SETTINGS_FILE, read_settings
 from components.model.vision_input import ImageMode
 from components.model.visual_cue import VisualCueEnhancement
 
 CONNECTOR = "model.multi_modal_projector."  # where the connector's parameters lie in the model
-CONNECTOR_FILE, ADAPTER_FOLDER, SETTINGS_FILE = "connector.safetensors", "adapter", "model.json"
 
 
 @dataclass(frozen=True)
@@ -181,13 +181,6 @@ def save_parts(
         own = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
         wrapped.save_pretrained(str(folder / ADAPTER_FOLDER), state_dict=own)
     (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder / SETTINGS_FILE} is missing; run: dvc repro {folder.name}") from None
 
 
 def load_connector(model: LlavaForConditionalGeneration, folder: Path) -> None:

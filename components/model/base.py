@@ -7,7 +7,6 @@ are written out as a LLaVA folder; a checkpoint is only referred to, by id, revi
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +30,9 @@ from components.data.schema import IMAGE_MARKER
 from components.errors import UserError
 from components.files import write_json
 from components.home import folder_digest
+from components.model.stored import REFERENCE_FILE, read_reference
 
-REFERENCE_FILE, TOKENIZER_FILE = "base.json", "tokenizer.json"
+TOKENIZER_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -160,13 +160,6 @@ def _place(folder: Path) -> tuple[dict[str, Any], str, str | None]:
     if reference["kind"] == "checkpoint":
         return reference, reference["id"], reference["revision"]
     return reference, str(folder), None
-
-
-def read_reference(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / REFERENCE_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder / REFERENCE_FILE} is missing; run: dvc repro base") from None
 
 
 def _write_reference(folder: Path, reference: dict[str, Any]) -> None:

@@ -9,45 +9,76 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
-
-from safetensors.torch import load_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from components.files import fresh_folder, write_json, write_tensors
 from components.home import file_digest
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 log = logging.getLogger(__name__)
-STATE_FILE = "state.json"
+CHECKPOINTS, STATE_FILE = "checkpoints", "state.json"
+TENSOR_SETS = ("weights", "exp_avg", "exp_avg_sq")
 KEPT = 2  # newest checkpoints of a run that is not finished
+PAUSES_S = (1, 4, 15)  # before a write that failed is tried again: storage has hiccups
 
 
 @dataclass(frozen=True)
 class TrainState:
     """All that training changes. Tensors are whole, fp32, on the CPU, named as in the model."""
 
-    step: int  # optimiser steps done
+    step: int  # optimiser steps done, with those that were skipped
+    updates: int  # steps that were learnt from, as Adam counts them
     weights: Mapping[str, Tensor]
     exp_avg: Mapping[str, Tensor]
     exp_avg_sq: Mapping[str, Tensor]
 
 
 def save_checkpoint(folder: Path, state: TrainState, keep: int = KEPT) -> Path:
-    """Write a checkpoint under `folder` and remove all but the newest `keep`."""
-    target = folder / f"step-{state.step:08d}"
-    with fresh_folder(target) as aside:
-        digests = {}
-        for name in ("weights", "exp_avg", "exp_avg_sq"):
-            file = aside / f"{name}.safetensors"
-            write_tensors(file, getattr(state, name))
-            digests[file.name] = file_digest(file)
-        write_json(aside / STATE_FILE, {"step": state.step, "digests": digests})
+    """Write a checkpoint under `folder` and remove all but the newest `keep`; a full disk is not waited for."""
+    for pause in (*PAUSES_S, None):
+        try:
+            target = _write(folder, state)
+            break
+        except OSError as error:
+            if pause is None or error.errno in (ENOSPC, EDQUOT):
+                raise
+            log.warning("checkpoint of step %d cannot be written (%s); trying again in %d s", state.step, error, pause)
+            time.sleep(pause)
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return target
+
+
+def _write(folder: Path, state: TrainState) -> Path:
+    target = folder / f"step-{state.step:08d}"
+    with fresh_folder(target) as aside:
+        digests = {}
+        for name in TENSOR_SETS:
+            file = aside / f"{name}.safetensors"
+            write_tensors(file, getattr(state, name))
+            _settle(file)
+            digests[file.name] = file_digest(file)
+        write_json(aside / STATE_FILE, {"step": state.step, "updates": state.updates, "digests": digests})
+    _settle(folder)
+    return target
+
+
+def _settle(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk: a machine may lose its power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -61,20 +92,36 @@ def latest_step(folder: Path) -> int:
     return int(found[-1].name.removeprefix("step-")) if found else 0
 
 
-def load_latest(folder: Path) -> TrainState | None:
-    """The newest undamaged checkpoint, or None."""
+def newest_intact(folder: Path) -> int:
+    """Step of the newest undamaged checkpoint, 0 without one. No tensor is read."""
     for path in reversed(checkpoints(folder)):
         try:
-            return _load(path)
+            return int(_verified(path)["step"])
         except (OSError, ValueError, KeyError) as damage:
             log.warning("checkpoint %s is damaged (%s); trying the one before it", path, damage)
-    return None
+    return 0
 
 
-def _load(path: Path) -> TrainState:
+def load_checkpoint(folder: Path, step: int) -> TrainState:
+    """A checkpoint that `newest_intact` found."""
+    from safetensors.torch import load_file
+
+    path = folder / f"step-{step:08d}"
+    state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    tensors = {name: load_file(path / f"{name}.safetensors") for name in TENSOR_SETS}
+    return TrainState(state["step"], state["updates"], **tensors)
+
+
+def discard_after(folder: Path, step: int) -> None:
+    """Remove the damaged checkpoints beyond the one that a run goes on from: they must not pass for newer ones."""
+    for path in checkpoints(folder):
+        if int(path.name.removeprefix("step-")) > step:
+            shutil.rmtree(path)
+
+
+def _verified(path: Path) -> dict[str, Any]:
     state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
     for name, expected in state["digests"].items():
         if file_digest(path / name) != expected:
             raise ValueError(f"{name} does not match its hash")
-    tensors = {name: load_file(path / f"{name}.safetensors") for name in ("weights", "exp_avg", "exp_avg_sq")}
-    return TrainState(state["step"], **tensors)
+    return state

@@ -7,7 +7,7 @@ tensors by name from any stage, `restore` writes them into a fresh engine of any
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -32,6 +32,11 @@ def start_engine(
     """A DeepSpeed engine that trains the trainable parameters of `module`, each part at its own learning rate."""
     _skip_compiled_collectives()
     import deepspeed
+
+    if training.attention == "flex":
+        module.llava.model.language_model.set_attn_implementation("flex_attention")
+    if training.activation_checkpointing:  # blocks keep their inputs only and are computed again in the backward pass
+        module.llava.model.language_model.activation_checkpointing_enable({"use_reentrant": False})
 
     rates = recipe.learning_rate.model_dump()
     groups = [
@@ -86,13 +91,18 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def capture(engine: Any, step: int) -> TrainState:
-    """Whole weights and moments by name. Every rank must call it; every rank gets the same."""
+def capture(engine: Any, step: int, updates: int) -> TrainState:
+    """Whole weights and moments by name. Every rank must call it; every rank gets the same.
+
+    Args:
+        step: optimiser steps done.
+        updates: those of them that were learnt from.
+    """
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
     weights: dict[str, Tensor] = {}
     moments: dict[str, dict[str, Tensor]] = {key: {} for key in MOMENTS}
-    plain = _plain_optimizer(engine)
+    plain = plain_optimizer(engine)
     if plain is None and engine.zero_optimization_stage() < 3:
         _link_moments(engine.optimizer)
     for name, parameter in _trainable(engine):
@@ -104,19 +114,20 @@ def capture(engine: Any, step: int) -> TrainState:
             weights[name] = _copy(safe_get_full_fp32_param(parameter))
             for key in MOMENTS:
                 moments[key][name] = _copy(safe_get_full_optimizer_state(parameter, key))
-    return TrainState(step, weights, **moments)
+    return TrainState(step, updates, weights, **moments)
 
 
 def restore(engine: Any, state: TrainState) -> None:
     """Put a captured state into a fresh engine, so that training goes on as if it had not stopped."""
-    assert {name for name, _ in _trainable(engine)} == state.weights.keys(), "the state is of another model"
+    assert_trains(engine, state.weights.keys())
     stage = engine.zero_optimization_stage()
-    if _plain_optimizer(engine) is not None:
+    if plain_optimizer(engine) is not None:
         _restore_plain(engine, state)
     elif stage < 3:
         _restore_partitioned_optimizer(engine, state)
     else:
         _restore_partitioned_parameters(engine, state)
+    assert_trains(engine, state.weights.keys())
     engine.global_steps = state.step
     engine.global_samples = state.step * engine.train_batch_size()
     engine.lr_scheduler.last_epoch = state.step
@@ -127,12 +138,18 @@ def restore(engine: Any, state: TrainState) -> None:
     schedule._last_lr = rates
 
 
+def assert_trains(engine: Any, names: Collection[str]) -> None:
+    """Wrapping and loading must not change what is trained: DeepSpeed would not tell."""
+    found = {name for name, _ in _trainable(engine)}
+    assert found == set(names), f"what is trained has changed: {sorted(found ^ set(names))}"
+
+
 def _restore_plain(engine: Any, state: TrainState) -> None:
     optimizer = engine.optimizer
     for name, parameter in _trainable(engine):
         parameter.data.copy_(state.weights[name])
         moments = {key: getattr(state, key)[name].to(parameter).clone() for key in MOMENTS}
-        optimizer.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}
+        optimizer.state[parameter] = {"step": torch.tensor(float(state.updates)), **moments}
 
 
 def _restore_partitioned_optimizer(engine: Any, state: TrainState) -> None:
@@ -141,7 +158,7 @@ def _restore_partitioned_optimizer(engine: Any, state: TrainState) -> None:
 
     optimizer = engine.optimizer
     for flat in optimizer.single_partition_of_fp32_groups:
-        _fresh_moments(optimizer.optimizer, flat, state.step)
+        _fresh_moments(optimizer.optimizer, flat, state.updates)
     _link_moments(optimizer)
     for name, parameter in _trainable(engine):
         safe_set_full_fp32_param(parameter, state.weights[name].to(parameter.device))
@@ -157,7 +174,7 @@ def _restore_partitioned_parameters(engine: Any, state: TrainState) -> None:
 
     optimizer = engine.optimizer
     for flat in optimizer.fp32_partitioned_groups_flat:
-        _fresh_moments(optimizer.optimizer, flat, state.step)
+        _fresh_moments(optimizer.optimizer, flat, state.updates)
     rank, workers = torch.distributed.get_rank(), torch.distributed.get_world_size()
     for name, parameter in _trainable(engine):
         size = -(-state.weights[name].numel() // workers)
@@ -184,16 +201,16 @@ def _link_moments(optimizer: Any) -> None:
     optimizer._lazy_init_hp_params_optimizer_state()
 
 
-def _fresh_moments(optimizer: torch.optim.Optimizer, flat: Tensor, step: int) -> None:
+def _fresh_moments(optimizer: torch.optim.Optimizer, flat: Tensor, updates: int) -> None:
     zeros = {key: torch.zeros_like(flat) for key in MOMENTS}
-    optimizer.state[flat] = {"step": torch.tensor(float(step)), **zeros}
+    optimizer.state[flat] = {"step": torch.tensor(float(updates)), **zeros}
 
 
 def _trainable(engine: Any) -> list[tuple[str, nn.Parameter]]:
     return [(name, p) for name, p in engine.module.llava.named_parameters() if p.requires_grad]
 
 
-def _plain_optimizer(engine: Any) -> torch.optim.Optimizer | None:
+def plain_optimizer(engine: Any) -> torch.optim.Optimizer | None:
     """The torch optimiser where DeepSpeed left it as it was (ZeRO 0, fp32)."""
     return engine.optimizer if isinstance(engine.optimizer, torch.optim.Optimizer) else None
 

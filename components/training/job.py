@@ -13,6 +13,7 @@ from components.params import Adapter, Finetune, Pretrain, Training, Vce
 CODE = Path(components.__file__).parent
 CODE_THAT_TRAINS = (
     "data/conversation.py",
+    "data/collating.py",
     "data/loading.py",
     "data/packing.py",
     "model/*.py",

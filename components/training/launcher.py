@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -13,9 +14,9 @@ from typing import Any
 from components.cluster import PACKAGE_ROOT, start_ray
 from components.errors import UserError
 from components.progress import Bar
-from components.training.checkpoint import latest_step
+from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import Job, from_message, to_message
-from components.training.loop import CHECKPOINTS, METRICS_FILE, read_journal
+from components.training.journal import METRICS_FILE, SKIPPED_FILE, read_journal
 
 # Ray Train's background services that one run on a few workers does not need; each can be set otherwise outside.
 QUICK_START = {
@@ -24,6 +25,8 @@ QUICK_START = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+ELASTIC = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20"}  # how long workers that do not come are waited for
+RESIZE_EVERY_S = 30.0  # how often an elastic run looks for nodes that have come
 WATCH_EVERY_S = 0.5
 MISTAKE_FILE = "mistake.txt"  # in a run's folder: what a worker cannot mend by starting again
 RAY_LOGS = "logs: /tmp/ray/session_latest/logs"
@@ -37,7 +40,9 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
     run's folder, where a group that Ray starts again finds it and goes home at once. `on_checkpoint` is called here,
     not in a worker, with the steps that the newest checkpoint covers.
     """
-    for name, value in QUICK_START.items():
+    fewest = job.training.worker_counts[0]
+    elastic = fewest < job.training.workers
+    for name, value in (QUICK_START | ELASTIC if elastic else QUICK_START).items():
         os.environ.setdefault(name, value)
     import ray
     from ray.exceptions import RayActorError
@@ -56,7 +61,11 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
         _work,
         train_loop_config=to_message(job),
         torch_config=TorchConfig(backend="nccl" if training.use_gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=training.workers, use_gpu=training.use_gpu),
+        scaling_config=ScalingConfig(
+            num_workers=(fewest, training.workers) if elastic else training.workers,
+            use_gpu=training.use_gpu,
+            elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
+        ),
         run_config=RunConfig(
             name=f"{job.stage}-{uuid.uuid4().hex[:8]}",
             storage_path=str(scratch),
@@ -108,6 +117,7 @@ class Watcher:
     def __init__(self, job: Job, on_checkpoint: Callable[[int], object]) -> None:
         self._folder, self._stage, self._on_checkpoint = job.folder, job.stage, on_checkpoint
         self._covered = latest_step(job.folder / CHECKPOINTS)
+        self._skipped = len(read_journal(job.folder / SKIPPED_FILE))
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -129,7 +139,12 @@ class Watcher:
         if lines:
             last = lines[-1]
             bar.total = last["of"]
-            bar.at(last["step"], f"loss {last['loss']:.3f}")
+            bar.at(last["step"], "skipped" if last["skipped"] else f"loss {last['loss']:.3f}")
+        skipped = read_journal(self._folder / SKIPPED_FILE)
+        for line in skipped[self._skipped :]:
+            words = f"{self._stage}: step {line['step']} skipped: {line['why']} (samples {line['samples']})"
+            print(words, file=sys.stderr, flush=True)
+        self._skipped = len(skipped)
         covered = latest_step(self._folder / CHECKPOINTS)
         if covered > self._covered:
             self._covered = covered

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration
 
 from components.data.conversation import IGNORED
-from components.data.packing import tree_mask
+from components.data.packing import tree_block_mask, tree_mask
 
 
 class SupervisedLoss(nn.Module):
@@ -27,10 +27,13 @@ class SupervisedLoss(nn.Module):
 
     def forward(self, tokens: dict[str, Tensor], pixel_values: Tensor | None) -> Tensor:
         """A Batch's (sequences, tokens) tensors and (images, 3, height, width) pixels -> scalar, in nats."""
+        flex = self.llava.config.text_config._attn_implementation == "flex_attention"  # pyright: ignore
+        mask = tree_block_mask if flex else tree_mask
         hidden = self.llava.model(
             inputs_embeds=self._embedded(tokens["ids"], pixel_values),
-            attention_mask=tree_mask(tokens["segments"]),
+            attention_mask=mask(tokens["segments"]),
             position_ids=tokens["positions"],
+            use_cache=False,
         ).last_hidden_state
         rows, places = torch.nonzero(tokens["labels"] != IGNORED, as_tuple=True)
         logits = self.llava.lm_head(hidden[rows, tokens["previous"][rows, places]]).float()

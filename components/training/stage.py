@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import csv
+import shutil
+import time
 from pathlib import Path
-from typing import Any
 
 from components.data.loading import Plan, Samples, split_places
 from components.data.shards import read_manifest
 from components.errors import UserError
 from components.files import fresh_folder
 from components.home import digest, file_digest, home
-from components.model.assemble import CONNECTOR_FILE, build, check_fit, read_settings, save_parts
-from components.model.base import load_base, read_reference
+from components.model.stored import CONNECTOR_FILE, read_reference, read_settings
 from components.params import Adapter, Finetune, Params, Pretrain
 from components.tracking.runs import RunRecord, flat_params, sync_training
 from components.tracking.store import lock
-from components.training.checkpoint import load_latest
+from components.training.checkpoint import CHECKPOINTS, newest_intact
 from components.training.job import Job, run_digest
+from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, read_journal
 from components.training.launcher import launch
-from components.training.loop import CHECKPOINTS, METRICS_FILE, TIMINGS_FILE, read_journal
+from components.training.parts import parts_of
 
 PREPARED, ASSIGNMENTS, BASE = Path("data/prepared"), Path("data/splits/assignments.parquet"), Path("models/base")
 
@@ -31,16 +32,23 @@ def run_training(
     job = make_job(stage, params, recipe, adapter, start)
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
     steps = Plan(samples.starts, recipe.global_batch, recipe.epochs, params.seed).steps
-    state = load_latest(job.folder / CHECKPOINTS)
-    covered = state.step if state else 0
+    covered = newest_intact(job.folder / CHECKPOINTS)
     how = "already done" if covered == steps else f"going on after step {covered}" if covered else "starting"
     print(f"{stage}: {len(samples)} samples, {steps} steps of {recipe.global_batch}; {how} (run {job.folder.name})")
+    started = time.monotonic()
     record = RunRecord(job.folder.name, stage, flat_params(job.settings()), job.sources, job.folder)
     with lock(job.folder.name):  # queued experiments may come to the same run at the same time
-        if covered < steps:
+        if covered < steps or parts_of(job) is None:
             launch(job, on_checkpoint=lambda step: sync_training(record, through=step))
         export(job, out)
+    skipped = len(read_journal(job.folder / SKIPPED_FILE))
+    if skipped:
+        print(f"{stage}: nothing was learnt from {skipped} of {steps} steps; see {job.folder / SKIPPED_FILE}")
     sync_training(record, finished=True)
+    if covered < steps:
+        whole = time.monotonic() - started
+        outside = whole - sum(line["seconds"] for line in read_journal(job.folder / TIMINGS_FILE)[covered:])
+        print(f"{stage}: {whole:.0f} s, {outside / whole:.0%} of them outside steps (start, checkpoints, tracking)")
     return job
 
 
@@ -50,8 +58,6 @@ def make_job(
     """Describe a run; its folder bears the digest of all that determines its result."""
     if not ASSIGNMENTS.exists():
         raise UserError(f"{ASSIGNMENTS} is missing; run: dvc repro splits")
-    vce = params.vce if params.vce.enabled else None
-    check_fit(BASE, vce, adapter)
     inputs = {
         "base": read_reference(BASE)["digest"],
         "start": _parts_digest(start) if start else "",
@@ -61,7 +67,7 @@ def make_job(
         stage=stage,
         seed=params.seed,
         recipe=recipe,
-        vce=vce,
+        vce=params.vce if params.vce.enabled else None,
         adapter=adapter,
         training=params.training,
         base=BASE.resolve(),
@@ -77,24 +83,11 @@ def make_job(
 
 
 def export(job: Job, out: Path) -> None:
-    """Write connector, adapter, model.json and log.csv from a run's last checkpoint."""
-    state = load_latest(job.folder / CHECKPOINTS)
-    assert state is not None, "a finished run has a checkpoint"
-    base = load_base(job.base)
-    _, wrapped = build(base, job.vce, job.adapter)
-    data = dict(read_settings(job.start)["data"]) if job.start else {}
-    settings: dict[str, Any] = {
-        "base": base.reference,
-        "connector": "projector",
-        "vce": job.vce.model_dump() if job.vce else None,
-        "adapter": job.adapter.model_dump() if job.adapter else None,
-        "template": job.recipe.template,
-        "image": job.recipe.image,
-        "run": job.folder.name,
-        "data": {**data, **job.sources},
-    }
+    """Write connector, adapter, model.json and log.csv of a finished run to `out`."""
+    parts = parts_of(job)
+    assert parts is not None, "a finished run has parts"
     with fresh_folder(out) as folder:
-        save_parts(folder, settings, state.weights, wrapped)
+        shutil.copytree(parts, folder, dirs_exist_ok=True)
         write_log(job.folder, folder / "log.csv")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from components.data.conversation import IGNORED, Encoded
-from components.data.packing import pack, pad, tree_mask
+from components.data.packing import pack, pad, tree_block_mask, tree_mask
 from components.model.assemble import build
 from components.model.base import Base, compose
 from components.params import Params
@@ -87,3 +87,12 @@ def test_loss_and_gradients_equal_those_of_separate_samples(params: Params, kind
     for name, gradient in separate.items():
         scale = gradient.norm() + 1e-12
         assert (shared[name] - gradient).norm() / scale < 1e-6, name  # norms and rotations are fp32 in any case
+
+
+def test_block_mask_for_flex_attention_hides_the_same() -> None:
+    from torch.nn.attention.flex_attention import create_mask
+
+    segments = pad([pack(THREE), pack(THREE[:1])], filler=2)["segments"]
+    block = tree_block_mask(segments)
+    rows, size = segments.shape
+    assert torch.equal(create_mask(block.mask_mod, rows, None, size, size, device="cpu"), tree_mask(segments))

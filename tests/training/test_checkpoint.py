@@ -1,23 +1,34 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 import torch
 
-from components.training.checkpoint import TrainState, checkpoints, latest_step, load_latest, save_checkpoint
+from components.training import checkpoint
+from components.training.checkpoint import (
+    TrainState,
+    checkpoints,
+    discard_after,
+    latest_step,
+    load_checkpoint,
+    newest_intact,
+    save_checkpoint,
+)
 
 
 def state(step: int) -> TrainState:
     tensors = {"a.weight": torch.full((2, 3), float(step)), "b.bias": torch.arange(4.0) + step}
-    return TrainState(step, tensors, {n: t * 0.1 for n, t in tensors.items()}, {n: t * t for n, t in tensors.items()})
+    tenth, square = {n: t * 0.1 for n, t in tensors.items()}, {n: t * t for n, t in tensors.items()}
+    return TrainState(step, step - 1, tensors, tenth, square)
 
 
 def test_what_was_saved_is_read_to_the_bit(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, state(7))
-    found = load_latest(tmp_path)
-    assert found is not None
-    assert found.step == latest_step(tmp_path) == 7
+    assert newest_intact(tmp_path) == latest_step(tmp_path) == 7
+    found = load_checkpoint(tmp_path, 7)
+    assert (found.step, found.updates) == (7, 6)
     for name, tensor in state(7).exp_avg.items():
         assert torch.equal(found.exp_avg[name], tensor)
 
@@ -41,9 +52,9 @@ def test_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, fi
     else:
         data[len(data) // 2] ^= 0xFF
         target.write_bytes(data)
-    found = load_latest(tmp_path)
-    assert found is not None
-    assert found.step == 10
+    assert newest_intact(tmp_path) == 10
+    discard_after(tmp_path, 10)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000010"]
 
 
 def test_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
@@ -52,6 +63,26 @@ def test_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
     assert latest_step(tmp_path) == 10
 
 
-def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert load_latest(tmp_path) is None
+def test_without_a_checkpoint_a_run_starts_at_zero(tmp_path: Path) -> None:
+    assert newest_intact(tmp_path) == 0
     assert latest_step(tmp_path) == 0
+
+
+def test_hiccup_of_the_storage_is_waited_for_and_a_full_disk_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "PAUSES_S", (0, 0))
+    write, errors = checkpoint._write, [OSError(errno.EIO, "hiccup"), OSError(errno.ESTALE, "stale")]
+
+    def shaky(folder: Path, one: TrainState) -> Path:
+        if errors:
+            raise errors.pop(0)
+        return write(folder, one)
+
+    monkeypatch.setattr(checkpoint, "_write", shaky)
+    save_checkpoint(tmp_path, state(5))
+    assert newest_intact(tmp_path) == 5
+    errors.append(OSError(errno.ENOSPC, "full"))
+    with pytest.raises(OSError, match="full"):
+        save_checkpoint(tmp_path, state(6))
+    assert newest_intact(tmp_path) == 5

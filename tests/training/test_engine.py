@@ -73,13 +73,13 @@ def _work(rank: int, port: int, out: str) -> None:
 
         engine = make()
         first = _train(engine, rank, 0, 3)
-        state = capture(engine, 3)
+        state = capture(engine, 3, 3)
         whole = _train(engine, rank, 3, 6)
-        end = capture(engine, 6)
+        end = capture(engine, 6, 6)
         fresh = make()
         restore(fresh, state)
         resumed = _train(fresh, rank, 3, 6)
-        again = capture(fresh, 6)
+        again = capture(fresh, 6, 6)
         equal = all(
             torch.equal(getattr(end, kind)[name], getattr(again, kind)[name])
             for kind in ("weights", "exp_avg", "exp_avg_sq")

@@ -16,8 +16,11 @@ from safetensors.torch import load_file
 from components.errors import UserError
 from components.params import Params
 from components.training import loop, stage
+from components.training.checkpoint import checkpoints, newest_intact
 from components.training.job import Job, from_message, to_message
-from components.training.loop import METRICS_FILE, read_journal, train
+from components.training.journal import METRICS_FILE, SKIPPED_FILE, Journal, read_journal
+from components.training.loop import train
+from components.training.loss import SupervisedLoss
 from tests.workspace import prepare_workspace
 
 
@@ -47,22 +50,12 @@ def read(job: Job) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
-def test_interrupted_run_ends_as_the_uninterrupted_one(job: Job, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+def test_interrupted_run_ends_as_the_uninterrupted_one(job: Job, at: int) -> None:
     train(job)
     calm, calm_metrics = read(job), (job.folder / METRICS_FILE).read_bytes()
     shutil.rmtree(job.folder)
 
-    write = loop.Journal.write
-
-    def interrupted(self: Any, *lines: dict[str, Any]) -> None:
-        write(self, *lines)
-        if lines[0]["step"] == at:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop.Journal, "write", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(job)
-    monkeypatch.setattr(loop.Journal, "write", write)
+    train_until(job, at)
     train(job)
     stormy = read(job)
     assert (job.folder / METRICS_FILE).read_bytes() == calm_metrics
@@ -143,3 +136,104 @@ def test_job_survives_the_way_to_a_worker(workspace: tuple[Path, Params]) -> Non
     for recipe, adapter in ((params.pretrain, None), (params.finetune, params.adapter)):
         one = stage.make_job("x", params, recipe, adapter, None)
         assert from_message(to_message(one)) == one
+
+
+def test_bad_step_stops_the_run_and_names_the_samples(
+    workspace: tuple[Path, Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, params = workspace
+    one = stage.make_job("pretrain", params, params.pretrain, None, None)
+    one = Job(**{**vars(one), "folder": tmp_path / "run"})
+    poison(monkeypatch, at=4)
+    with pytest.raises(UserError, match=r"step 4: the loss is nan \(samples captions/.*bad_step to skip"):
+        train(one)
+    assert newest_intact(tmp_path / "run" / "checkpoints") == 3  # what was learnt before is saved
+
+
+@pytest.mark.parametrize("zero_stage", [0, 2, 3])
+def test_skipped_step_changes_no_weight_and_the_run_can_be_resumed(
+    workspace: tuple[Path, Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zero_stage: int
+) -> None:
+    _, params = workspace
+    training = params.training.model_copy(update={"bad_step": "skip", "zero_stage": zero_stage})
+    changed = params.model_copy(update={"training": training})
+    ends = []
+    for name, interrupted in (("calm", False), ("stormy", True)):
+        one = stage.make_job("pretrain", changed, params.pretrain, None, None)
+        one = Job(**{**vars(one), "folder": tmp_path / name})
+        with monkeypatch.context() as patch:
+            poison(patch, at=2)
+            if interrupted:
+                train_until(one, 3)
+            train(one)
+        lines = read_journal(one.folder / METRICS_FILE)
+        assert [line["step"] for line in lines if line["skipped"]] == [2]
+        (skipped,) = read_journal(one.folder / SKIPPED_FILE)
+        assert skipped["samples"].startswith("captions/")
+        ends.append((read(one), lines))
+    (calm, calm_lines), (stormy, stormy_lines) = ends
+    assert calm_lines == stormy_lines
+    for kind, tensors in calm.items():
+        for name, tensor in tensors.items():
+            assert tensor.isfinite().all(), name
+            assert torch.equal(stormy[kind][name], tensor), f"{kind} {name}"
+
+
+def test_activation_checkpointing_learns_the_same(workspace: tuple[Path, Params], tmp_path: Path) -> None:
+    _, params = workspace
+    ends = []
+    for again in (False, True):
+        training = params.training.model_copy(update={"activation_checkpointing": again})
+        changed = params.model_copy(update={"training": training})
+        one = stage.make_job("finetune", changed, params.finetune, params.adapter, None)
+        one = Job(**{**vars(one), "folder": tmp_path / str(again)})
+        train(one)
+        ends.append(read(one)["weights"])
+    for name, tensor in ends[0].items():
+        assert torch.allclose(ends[1][name], tensor, atol=1e-5), name
+
+
+def test_damaged_checkpoint_costs_its_steps_and_nothing_else(job: Job) -> None:
+    often = job.training.model_copy(update={"checkpoint_every_steps": 1})
+    job = Job(**{**vars(job), "training": often})
+    shutil.rmtree(job.folder, ignore_errors=True)
+    train(job)
+    calm, calm_metrics = read(job), (job.folder / METRICS_FILE).read_bytes()
+    shutil.rmtree(job.folder)
+    train_until(job, 4)
+    _, newest = checkpoints(job.folder / "checkpoints")
+    (newest / "exp_avg.safetensors").write_bytes(b"damage")
+    train(job)
+    assert (job.folder / METRICS_FILE).read_bytes() == calm_metrics
+    stormy = read(job)
+    assert all(torch.equal(stormy[kind][name], tensor) for kind in calm for name, tensor in calm[kind].items())
+
+
+def train_until(job: Job, at: int) -> None:
+    """Train until Ctrl-C comes, right after a step was written down."""
+    write = Journal.write
+
+    def interrupted(self: Any, learnt: dict[str, Any], *more: Any) -> None:
+        write(self, learnt, *more)
+        if learnt["step"] == at:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(job)
+
+
+def poison(patch: pytest.MonkeyPatch, at: int) -> None:
+    """Make the loss of a step (counted from 1) no number."""
+    forward, batch, now = SupervisedLoss.forward, loop.Plan.batch, {"step": 0}
+
+    def watched(self: Any, step: int) -> Any:
+        now["step"] = step + 1
+        return batch(self, step)
+
+    def poisoned(self: Any, *inputs: Any) -> Any:
+        return forward(self, *inputs) * (float("nan") if now["step"] == at else 1.0)
+
+    patch.setattr(loop.Plan, "batch", watched)
+    patch.setattr(SupervisedLoss, "forward", poisoned)

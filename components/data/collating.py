@@ -1,0 +1,75 @@
+"""Samples to batches: read, encoded, packed and padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from components.data.conversation import IGNORED, Encoded, Encoder
+from components.data.images import decode
+from components.data.loading import Samples
+from components.data.packing import PADDING, Packed, pack, pad
+from components.model.vision_input import ImageMode, pixel_values
+
+MAX_PIXELS = 2**31  # rows were checked against data.max_pixels when they were prepared
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token tensors are (sequences, tokens); see packing.py."""
+
+    tokens: dict[str, Tensor]  # ids, labels (-100 where there is no loss), positions, segments, previous
+    pixel_values: Tensor | None  # (images, 3, height, width), in the order of the sequences that have one
+    num_samples: int
+
+    @property
+    def num_supervised(self) -> int:
+        return int((self.tokens["labels"] != IGNORED).sum())
+
+    @property
+    def num_tokens(self) -> int:
+        return int((self.tokens["segments"] != PADDING).sum())
+
+
+class Collator:
+    """Reads, encodes, packs and pads samples; counts those that cannot be trained on and leaves them out."""
+
+    def __init__(
+        self, samples: Samples, encoder: Encoder, image_processor: Any, mode: ImageMode, max_length: int
+    ) -> None:
+        self.samples, self.encoder = samples, encoder
+        self.image_processor, self.max_length = image_processor, max_length
+        self.mode: ImageMode = mode
+        self.read, self.refused = 0, 0
+
+    def __call__(self, units: Sequence[np.ndarray]) -> Batch:
+        packed, images, num_samples = [], [], 0
+        for unit in units:
+            encoded, image = self._encoded(unit)
+            if encoded:
+                packed.append(pack(encoded))
+                num_samples += len(encoded)
+                if image is not None:
+                    images.append(decode(image, MAX_PIXELS))
+        filler = self.encoder.tokenizer.eos_token_id
+        if not packed:  # an empty share still takes part in the step, without weight
+            packed = [Packed([filler], [IGNORED], [0], [1], [0])]
+        pixels = pixel_values(images, self.image_processor, self.mode) if images else None
+        return Batch(pad(packed, filler), pixels, num_samples)
+
+    def _encoded(self, unit: np.ndarray) -> tuple[list[Encoded], bytes | None]:
+        encoded, image = [], None
+        for number in unit:
+            row, sample = self.samples[int(number)]
+            image = row.image
+            tokens = self.encoder.encode(sample.turns, image is not None, self.max_length)
+            self.read += 1
+            if self.encoder.is_trainable(tokens, image is not None):
+                encoded.append(tokens)
+            else:
+                self.refused += 1
+        return encoded, image
