@@ -117,7 +117,7 @@ def measured(case: Case, params: Params) -> tuple[int, int]:
     alive = peak = 0
     for event in allocator.profiler.kineto_results.events():  # pyright: ignore
         if event.name() == "[memory]":
-            alive += event.nbytes()
+            alive += event.nbytes()  # pyright: ignore
             peak = max(peak, alive)
     return memory.peak - outside, peak
 

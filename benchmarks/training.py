@@ -169,7 +169,7 @@ class Peer:
             )
         else:
             from datasets import Dataset
-            from trl import SFTConfig, SFTTrainer
+            from trl import SFTConfig, SFTTrainer  # pyright: ignore
 
             self._make = lambda: SFTTrainer(
                 model=llava,  # type: ignore[arg-type]
@@ -268,7 +268,7 @@ def _scale(rank: int, workers: int, rounds: int, folder: str, out: str) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(workers), LOCAL_RANK=str(rank), DS_ACCELERATOR="cpu")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29731")
     torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/store-{workers}", workers)
+    store = dist.FileStore(f"{folder}/store-{workers}", workers)  # pyright: ignore
     dist.init_process_group("gloo", store=store, rank=rank, world_size=workers)
     params = settings()
     training = params.training.model_copy(update={"zero_stage": 2, "workers": workers})
@@ -311,7 +311,7 @@ def main() -> None:
     results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "shapes": {}}
     if args.scaling:
         results["weak_scaling"] = weak_scaling(args.rounds)
-    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())  # pyright: ignore
     for shape in args.shapes:
         results["shapes"][shape] = compare(shape, args.rounds, args.peers)
     dist.destroy_process_group()

@@ -79,7 +79,7 @@ def questions(
 
 
 def questions_of(name: str, rows: Sequence[Row], files: BenchmarkFiles | None) -> list[Question]:
-    from components.data.loading import MAX_PIXELS
+    from components.data.collating import MAX_PIXELS
     from components.evaluation.published.illustrated import published_questions
 
     if name in (PUBLISHED.keys() | JUDGED.keys()) - BENCHMARKS.keys():

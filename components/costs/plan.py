@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from components.costs.dry_run import Shape, dry_run, language_flops
@@ -20,6 +20,8 @@ from components.errors import UserError
 from components.params import Adapter, Params, Recipe
 
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+GPU_FLOPS = 125e12  # per second: 40 % of the 312e12 that an A100 can do in bf16
+CORE_FLOPS = 30e9  # per second, of a CPU core
 STEPS = 4  # dry runs of a plan, for its progress bar
 
 
@@ -28,7 +30,7 @@ class Assumed:
     """What cannot be known before the data is there and the machine is chosen."""
 
     text_tokens: int = 128  # of a sample, beside its image
-    flops: float = 125e12  # per second and GPU, sustained: 40 % of the 312e12 that an A100 can do in bf16
+    flops: float | None = None  # per second and worker, sustained; None: GPU_FLOPS or CORE_FLOPS
     runtime_bytes: int = 3 * 2**29  # per GPU: CUDA, NCCL, what the allocator cannot use
     samples: int | None = None  # per epoch and stage; None: those of the named sources
     price: float | None = None  # of a GPU hour
@@ -37,8 +39,10 @@ class Assumed:
 
 def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], object] = lambda step: None) -> Any:
     """The whole plan: bytes, FLOPs and hours as plain numbers. `done` is told how many of STEPS are done."""
-    assumed = assumed or Assumed()
     training, recipe = params.training, params.finetune
+    assumed = assumed or Assumed()
+    if assumed.flops is None:
+        assumed = replace(assumed, flops=GPU_FLOPS if training.use_gpu else CORE_FLOPS * training.threads_per_worker)
     stages = {"pretrain": _stage(params, params.pretrain, None, assumed)}
     done(1)
     stages["finetune"] = _stage(params, recipe, params.adapter, assumed)
@@ -106,6 +110,7 @@ def _stage(params: Params, recipe: Recipe, adapter: Adapter | None, assumed: Ass
     samples = assumed.samples or num_samples(params, recipe)
     hours = price = None
     if samples:
+        assert assumed.flops is not None
         hours = samples * recipe.epochs * each / (assumed.flops * training.workers) / 3600
         price = None if assumed.price is None else hours * training.workers * assumed.price
     return {

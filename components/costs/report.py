@@ -16,16 +16,17 @@ def tell_plan(plan: Any, params: Params) -> None:
     """Print a plan: model, memory, time, what is assumed, and the published figures beside ours."""
     training, assumed = params.training, plan["assumed"]
     workers = training.workers
+    unit = "GPU" if training.use_gpu else "worker"
     model = _table("part", "parameters", f"MiB in {training.precision}", "trained")
     for name, part in plan["parameters"].items():
         mib = f"{part['bytes'] / MIB:,.2f}"
         model.add_row(name, f"{part['number']:,}", mib, "yes" if part["trained"] else "")
     model.add_row("all", f"{plan['total']:,}", "", f"{plan['trained']:,}")
     adapter = f"{params.adapter.kind} rank {params.adapter.rank} on {', '.join(params.adapter.targets)}"
-    tell(model, f"{params.profile}: {adapter}; {workers} {'GPUs' if training.use_gpu else 'workers'}")
+    tell(model, f"{params.profile}: {adapter}; {workers} {unit}s")
 
     own, card = plan["memory"]["own"], assumed["gpu_bytes"]
-    memory = _table("finetune, GiB per GPU", "ZeRO 0", "ZeRO 1", "ZeRO 2", "ZeRO 3")
+    memory = _table(f"finetune, GiB per {unit}", "ZeRO 0", "ZeRO 1", "ZeRO 2", "ZeRO 3")
     for row in plan["memory"]["longest"]["rows"]:
         cells = [_gib(row["zero"][str(stage)]) for stage in range(4)]
         mark = "  (set)" if row["micro_batch"] == training.micro_batch else ""
@@ -44,33 +45,35 @@ def tell_plan(plan: Any, params: Params) -> None:
     time = _table("stage", "samples", "steps", "tokens", "forward", "training", "total", "hours", *["cost"] * money)
     for name, stage in plan["stages"].items():
         flops, samples = stage["flops"], stage["samples"]
-        total = f"{flops['training'] * samples * stage['epochs'] / 1e18:,.3g} EFLOP" if samples else "?"
+        total = _flop(flops["training"] * samples * stage["epochs"]) if samples else "?"
         cells = [f"{samples:,}" if samples else "?", f"{stage['steps']:,}" if samples else "?", str(stage["tokens"])]
-        cells += [f"{flops['forward'] / 1e12:.4g}", f"{flops['training'] / 1e12:.4g} TFLOP", total]
+        cells += [_flop(flops["forward"]), _flop(flops["training"]), total]
         cells += [f"{stage['hours']:.3g}" if samples else "?"]
-        cells += [f"{stage['price']:,.2f}" if samples else "?"] * money
+        if money:
+            cells += [f"{stage['price']:,.2f}" if samples else "?"]
         time.add_row(name, *cells)
-    tell(time, f"\nTime on {workers} GPUs at {assumed['flops'] / 1e12:g} TFLOP/s each")
+    tell(time, f"\nTime on {workers} {unit}s at {_flop(assumed['flops'])}/s each")
     flops = plan["stages"]["finetune"]["flops"]
     text = assumed["text_tokens"]
-    with_image, without = (flops[key] / 1e12 for key in ("language_model", "language_model_text_only"))
-    print(f"Forward of the language model alone: {with_image:.4g} TFLOP, without visual tokens {without:.4g}.")
+    with_image, without = (_flop(flops[key]) for key in ("language_model", "language_model_text_only"))
+    print(f"Forward of the language model alone: {with_image}, without visual tokens {without}.")
     if not all(stage["samples"] for stage in plan["stages"].values()):
         print("The size of a source is not known before it is prepared: say --samples.")
 
     print(
         f"""
 Assumed: {text} text tokens a sample (--text-tokens), half of them answers; no prefix shared between samples;
-  {assumed["flops"] / 1e12:g} TFLOP/s sustained per GPU (--flops; the default is 40 % of an A100's peak in bf16); sample
-  counts as published, or --samples; fused attention; {assumed["runtime_bytes"] / GIB:g} GiB per GPU for CUDA and NCCL.
-  Not counted in hours: reading data, evaluation, start-up, failures, waiting for other GPUs."""
+  {_flop(assumed["flops"])}/s sustained per {unit} (--flops; by default 40 % of an A100's peak in bf16, or a CPU core);
+  sample counts as published, or --samples; fused attention; {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the
+  runtime.
+  Not counted in hours: reading data, evaluation, start-up, failures, waiting for others."""
     )
     published = _table("ours and published", "ours", "published", "unit", "source")
     for row in plan["published"]:
         ours = f"{row['ours']:,.{row['digits']}f}"
         theirs = "" if row["published"] is None else f"{row['published']:,}"
         published.add_row(row["what"], ours, theirs, row["unit"], row["source"])
-    tell(published, "\nHeld against print")
+    tell(published, "\nThe formulas, held against published figures")
 
 
 def verdict(plan: Any) -> str:
@@ -83,6 +86,11 @@ def verdict(plan: Any) -> str:
     fitting = [row["micro_batch"] for row in rows if row["zero"][stage]["fits"]]
     most = f"the longest samples fit up to micro-batch {max(fitting)}" if fitting else "the longest sample does not fit"
     return f"{'Fits' if plan['memory']['own']['fits'] else 'Does not fit'} {card / GIB:g} GiB; {most}."
+
+
+def _flop(number: float) -> str:
+    size, unit = next(((s, u) for s, u in ((1e18, "E"), (1e12, "T")) if number >= s), (1e9, "G"))
+    return f"{number / size:,.4g} {unit}FLOP"
 
 
 def _gib(memory: Any) -> str:

@@ -46,7 +46,7 @@ def skeleton(params: Params, adapter: Adapter | None, blocks: int | None = None)
     """The base with connector and adapter, in the precision of training; `blocks`: of a shallower language model."""
     config = base_config(params)
     if blocks:
-        config.text_config.num_hidden_layers = blocks  # pyright: ignore[reportAttributeAccessIssue]
+        config.text_config.num_hidden_layers = blocks  # pyright: ignore
     with torch.device("meta"):
         base = Base(bare(config), None, None, {})
         model, _ = build(base, params.vce if params.vce.enabled else None, adapter)

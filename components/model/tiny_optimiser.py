@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for group in self.param_groups:
             for matrices in _by_shape(group["params"]):
-                gradients = torch.stack([matrix.grad for matrix in matrices])
+                gradients = torch.stack([matrix.grad for matrix in matrices if matrix.grad is not None])
                 kept = self.state[matrices[0]]
                 if "momentum" not in kept:
                     kept["momentum"] = torch.zeros_like(gradients)

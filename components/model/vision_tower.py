@@ -16,9 +16,9 @@ def stop_after_last_level(llava: nn.Module) -> int:
     Levels are counted from the front from then on, for counting from the end has another meaning now. The model in
     memory alone is changed: what is stored has nothing of the tower in it.
     """
-    tower: Any = llava.model.vision_tower
+    tower: Any = llava.model.vision_tower  # pyright: ignore
     count = tower.config.num_hidden_layers
-    levels = llava.config.vision_feature_layer  # pyright: ignore
+    levels: Any = llava.config.vision_feature_layer  # pyright: ignore
     from_front = [level % (count + 1) for level in ([levels] if isinstance(levels, int) else levels)]
     blocks = _blocks(tower, count)
     if blocks is None:

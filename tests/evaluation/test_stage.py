@@ -77,11 +77,10 @@ def workspace(tmp_path_factory: Any, assistant: Any, picture: Callable[[int], by
 
 def write_source(folder: Path, rows: list[Row]) -> None:
     folder.mkdir(parents=True)
-    writer = ShardWriter(folder, 10**6)
+    writer = ShardWriter(folder / "shard-00000.parquet", folder / "index.parquet")
     for row in rows:
-        writer.add(row)
-    writer.close()
-    write_json(folder / "manifest.json", {"shards": writer.shards, "digest": "d"})
+        writer.add(row, [1] * len(row.samples))
+    write_json(folder / "manifest.json", {"shards": [writer.close()], "digest": "d"})
 
 
 def dishes(picture: Callable[[int], bytes]) -> list[Row]:

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.memory import ALL_LINEAR, Case, run, settings
+from components.costs.dry_run import Shape, dry_run
+from components.costs.memory import gpu_memory
+from components.costs.skeleton import at_full_depth, skeleton
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(),
+        Case(kind="lora_moe", targets=tuple(ALL_LINEAR)),
+        Case(width=128, sequences=1, precision="bf16"),
+        Case(blocks=4, tokens=160, recompute=True),
+    ],
+    ids=lambda case: case.name,
+)
+def test_model_is_within_a_tenth_of_the_measured_peak(case: Case, params: Any) -> None:
+    row = run(case, params)
+    assert row["ratio"] == pytest.approx(1, abs=0.1)
+    assert row["activations_ratio"] == pytest.approx(1, abs=0.1)
+
+
+def test_two_shallow_models_tell_the_deep_one(params: Any) -> None:
+    own = settings(Case(blocks=7), params)
+    shape = Shape(2, 80, 40, 2)
+
+    def count(model: Any) -> list[int]:
+        cost = dry_run(model, shape)
+        return [cost.activations, cost.forward_flops, cost.backward_flops]
+
+    assert at_full_depth(own, own.adapter, count) == count(skeleton(own, own.adapter))
+
+
+def test_stages_share_out_more_and_more(params: Any) -> None:
+    training = params.training.model_copy(update={"precision": "bf16", "workers": 8})
+    zero = [gpu_memory(10**9, 10**6, 10**8, training, stage) for stage in range(4)]
+    assert [memory.weights for memory in zero] == [2 * (10**9 + 10**6)] * 3 + [2 * (10**9 + 10**6) // 8]
+    assert [memory.gradients for memory in zero] == [2_000_000, 2_000_000, 250_000, 250_000]
+    assert [memory.optimiser for memory in zero] == [12_000_000, 1_500_000, 1_500_000, 1_500_000]
+
+
+def test_buffer_is_as_large_as_the_settings_say(params: Any) -> None:
+    training = params.training.model_copy(update={"deepspeed": {"zero_optimization": {"reduce_bucket_size": 1000}}})
+    assert gpu_memory(10, 10, 10, training, 2).buffers == 4000

@@ -1,0 +1,68 @@
+"""`lea plan` as a user meets it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.errors import UserError
+from pipelines.cli import parser
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def plan(*words: str) -> Any:
+    from pipelines.verbs import plan as verb
+
+    arguments: argparse.Namespace = parser().parse_args(["plan", *words])
+    return verb.run(arguments)
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_profile_7b_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    before = (ROOT / "params.yaml").read_bytes()
+    plan("llava-1.5-7b", "--gpu-memory", "40GiB", "--flops", "100TFLOPS", "--price", "2", "--samples", "1000", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert told["total"] - told["parameters"]["adapter"]["number"] == 7_063_427_072 + 2_894_592
+    assert told["trained"] == sum(part["number"] for part in told["parameters"].values() if part["trained"])
+    stage = told["stages"]["finetune"]
+    assert stage["hours"] == pytest.approx(1000 * stage["flops"]["training"] / (8 * 100e12) / 3600)
+    assert stage["price"] == pytest.approx(stage["hours"] * 8 * 2)
+    # a block's products in VLoRA's formula are 8 h^2 + 16 h^2, Llama's MLP has 3 * 2 * 11008 / 4096 = 16.1
+    assert stage["flops"]["language_model"] > stage["flops"]["language_model_text_only"] * 5
+    fits = {row["micro_batch"]: row["zero"]["2"]["fits"] for row in told["memory"]["longest"]["rows"]}
+    assert fits[1] is True
+    assert fits[16] is False
+    assert (ROOT / "params.yaml").read_bytes() == before
+
+
+def test_table_holds_the_published_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    plan()
+    text = capsys.readouterr().out
+    for figure in ("7,063,427,072", "8,027.8", "3,754.3", "826.8", "619.8", "5.52"):
+        assert figure in text
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["llava-1.5-7"], "no profile is called 'llava-1.5-7'; did you mean llava-1.5-7b"),
+        (["--gpu-memory", "24"], "--gpu-memory must be a positive number with a unit .*24GiB; got '24'"),
+        (["--gpu-memory=-1GiB"], "--gpu-memory must be a positive number"),
+        (["--flops", "fast"], "--flops must be a positive number"),
+        (["--price", "-2.5"], "--price must be a number of at least 0, got -2.5"),
+        (["--samples", "0"], "--samples must be at least 1, got 0"),
+    ],
+)
+def test_mistake_is_one_line(words: list[str], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint) as caught:
+        plan(*words)
+    assert "\n" not in str(caught.value)
