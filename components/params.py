@@ -297,12 +297,22 @@ class BenchmarkFiles(Section):
 
 
 class Evaluate(Section):
+    """Workers, GPUs and batch do not change what is answered."""
+
     benchmarks: Annotated[list[str], Field(min_length=1)]
     max_new_tokens: Positive
-    batch: Positive
+    batch: Positive  # questions at once, per worker
+    workers: Positive  # 1: this process; more: so many Ray actors, each with the whole model
+    use_gpu: bool  # one for each worker
     bootstrap: Annotated[int, Field(ge=100)]  # resamples
     samples_shown: Positive  # test images in the report
     files: dict[str, BenchmarkFiles]  # of benchmarks whose questions are not the test split's: pope, mme, ..
+
+
+class Tables(Section):
+    """The paper's tables on these settings (`make table1`)."""
+
+    seeds: Annotated[list[NotNegative], Field(min_length=1)]  # of training
 
 
 class Gate(Section):
@@ -331,6 +341,7 @@ class Params(Section):
     finetune: Finetune
     training: Training
     evaluate: Evaluate
+    tables: Tables
     registry: Registry
 
     @model_validator(mode="after")

@@ -4,24 +4,22 @@
     pretrain  after stage 1                        mean    nutrition only: the training data's mean, whatever is shown
     finetune  after stage 2
 
-All are asked in stage 2's template. Answers are kept in run state as they come; a stage that was killed goes on.
+All are asked in stage 2's template. Answers are kept in run state as they come; a stage that was killed goes on, and
+a question that failed is recorded with its reason.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from components.data.schema import Row
 from components.data.tasks import nutrition_answer
-from components.errors import UserError
 from components.evaluation import gallery
-from components.evaluation.asking import ask
-from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED, benchmark
+from components.evaluation.asking import questions
 from components.evaluation.benchmarks.scienceqa import letters
 from components.evaluation.blind import with_wrong_images
 from components.evaluation.metrics.choice import confusion
@@ -30,7 +28,7 @@ from components.evaluation.question import Question
 from components.evaluation.results import Results, differences, printed_table, write_answers
 from components.evaluation.systems import Systems
 from components.files import fresh_folder, write_json
-from components.params import BenchmarkFiles, Params
+from components.params import Params
 from pipelines import stage
 
 if TYPE_CHECKING:
@@ -51,58 +49,17 @@ def run(params: Params) -> None:
 
     rows = list(split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "test"))
     asked = questions(params.evaluate.benchmarks, rows, params.evaluate.files)
-    systems = Systems(BASE, PARTS, params.finetune, params.evaluate.max_new_tokens)
+    systems = Systems(BASE, PARTS, params.finetune, params.evaluate)
     results = Results()
     for row, questions_of_row in {**dict.fromkeys(PARTS, asked), "blind": with_wrong_images(asked)}.items():
         if questions_of_row:
-            results.add(row, questions_of_row, answered(row, questions_of_row, systems, params.evaluate.batch))
+            results.add(row, questions_of_row, systems.answers(row, questions_of_row))
     if any(question.task == "nutrition" for question in asked):
         train = split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "train")
         results.add("mean", *mean_answers(asked, train))
     found = differences(results, resamples=params.evaluate.bootstrap, seed=params.seed)
     write(params, asked, results, found, systems.assistant("finetune"))
     tell(results, found)
-
-
-def questions(
-    names: Sequence[str], rows: Sequence[Row], files: Mapping[str, BenchmarkFiles] = MappingProxyType({})
-) -> list[Question]:
-    """The questions of all benchmarks, one benchmark after the other: the test split's own, or a published file's."""
-    asked = [question for name in names for question in questions_of(name, rows, files.get(name))]
-    if not asked:
-        held = sorted({sample.task for row in rows for sample in row.samples}) or ["nothing"]
-        raise UserError(
-            f"the test split holds no question of evaluate.benchmarks ({', '.join(names)}), only {', '.join(held)}; "
-            "see data/splits/summary.json, finetune.sources and data.splits.test"
-        )
-    return asked
-
-
-def questions_of(name: str, rows: Sequence[Row], files: BenchmarkFiles | None) -> list[Question]:
-    from components.data.collating import MAX_PIXELS
-    from components.evaluation.published.illustrated import published_questions
-
-    if name in (PUBLISHED.keys() | JUDGED.keys()) - BENCHMARKS.keys():
-        return published_questions(name, files, MAX_PIXELS)
-    if files is not None:
-        raise UserError(
-            f"params.yaml: evaluate.files names {name}, whose questions are the test split's; remove it there"
-        )
-    return benchmark(name).questions(rows)
-
-
-def answered(row: str, asked: Sequence[Question], systems: Systems, batch: int) -> list[str]:
-    """A row's answers, from its journal as far as they are there."""
-    from components.data.collating import MAX_PIXELS
-
-    return ask(
-        lambda: systems.assistant(row),
-        asked,
-        systems.journal(row),
-        what=f"evaluate {row}",
-        batch=batch,
-        max_pixels=MAX_PIXELS,
-    )
 
 
 def mean_answers(asked: Sequence[Question], train: Iterable[Row]) -> tuple[list[Question], list[str]]:

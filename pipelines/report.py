@@ -1,4 +1,4 @@
-"""Stage `report`: everything that was measured -> report/report.html and report/report.md."""
+"""Stage `report`: everything that was measured -> report/report.html and report.md, kept with the tracked run too."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from components.params import Params
 from components.report.inputs import Inputs, read_inputs
 from components.report.ledger import Here
 from components.report.page import write_report
+from components.tracking.runs import send_report
 from pipelines import stage
 
 ROOT, OUT = Path(), Path("report")
@@ -22,8 +23,11 @@ PROFILES = Path(__file__).with_name("profiles")
 
 def run(params: Params) -> None:
     inputs = read_inputs(ROOT)
+    known = here(params, inputs)
     with fresh_folder(OUT) as folder:
-        write_report(inputs, here(params, inputs), folder)
+        write_report(inputs, known, folder)
+    if known.run:
+        send_report(known.run, [OUT / "report.html", OUT / "report.md"])
     print(f"report: {OUT / 'report.html'}, {OUT / 'report.md'}")
 
 
@@ -35,6 +39,7 @@ def here(params: Params, inputs: Inputs) -> Here:
         profiles={path.stem: _overlay(path) for path in sorted(PROFILES.glob("*.yaml"))},
         benchmarks=frozenset(BENCHMARKS),
         times=inputs.times,
+        tables=inputs.tables,
         run=str((inputs.model or {}).get("run", "")),
         params_digest=digest(params.model_dump()),
         data_digest=digest({name: manifest["digest"] for name, manifest in inputs.manifests.items()}),

@@ -10,11 +10,14 @@ A prompt is system text, image, question, and only its end differs between the q
 Rows are padded on the left of each part and padding is hidden by the attention mask, positions count
 real tokens only; so the text equals that of one prompt alone in `generate(do_sample=False)`, up to
 rounding. Prompts are sorted by length to save padding, and rows that have ended leave the batch.
+
+A batch that fails is halved, and its halves again, until what fails is one question: that one gets `Failed` for an
+answer, the others theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,7 @@ import torch
 from torch import Tensor
 
 from components.data.images import decode
+from components.evaluation.journal import Answered, Failed
 from components.evaluation.question import Question
 from components.model.vision_input import pixel_values
 
@@ -32,29 +36,60 @@ if TYPE_CHECKING:
 SHRINK_AT = 0.75  # share of rows still going at which the ended ones are cut out of the cache
 
 
-def answer(assistant: Assistant, asked: Sequence[Question], **settings: int) -> list[str]:
-    """All answers, in the order of the questions; see `answers_by_batch` for the settings."""
-    answers = [""] * len(asked)
-    for batch in answers_by_batch(assistant, asked, **settings):
-        for place, text in batch.items():
-            answers[place] = text
-    return answers
+Read = Callable[[Sequence[Sequence[int]]], dict[int, str]]  # groups of places -> answers
+
+
+def answer(assistant: Assistant, asked: Sequence[Question], *, batch: int, **settings: int) -> list[str]:
+    """All answers, in the order of the questions; what goes wrong is raised."""
+    prompts, read = _reader(assistant, asked, **settings)
+    answers: dict[int, str] = {}
+    for groups in batches(asked, prompts, batch):
+        answers |= read(groups)
+    return [answers[place] for place in range(len(asked))]
 
 
 def answers_by_batch(
-    assistant: Assistant, asked: Sequence[Question], *, max_new_tokens: int, batch: int, max_pixels: int
-) -> Iterator[dict[int, str]]:
+    assistant: Assistant, asked: Sequence[Question], *, batch: int, **settings: int
+) -> Iterator[dict[int, Answered]]:
     """Yield the answers of one batch after the other, under the places of their questions in `asked`."""
+    prompts, read = _reader(assistant, asked, **settings)
+    for groups in batches(asked, prompts, batch):
+        yield _each_for_itself(read, groups)
+
+
+def _reader(
+    assistant: Assistant, asked: Sequence[Question], *, max_new_tokens: int, max_pixels: int
+) -> tuple[list[list[int]], Read]:
+    """The prompts, and the function that answers a batch of them."""
     encoder = assistant.encoder
     prompts = [encoder.prompt(question.text, question.image is not None) for question in asked]
     stops = stop_tokens(assistant)
-    for groups in _batches(asked, prompts, batch):
+
+    def read(groups: Sequence[Sequence[int]]) -> dict[int, str]:
         with torch.inference_mode():
             prefilled = prefill(assistant, asked, prompts, groups, max_pixels)
             tokens = decode_greedily(assistant.model, prefilled, stops, max_new_tokens)
         texts = assistant.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         places = [place for group in groups for place in group]
-        yield {place: text.strip() for place, text in zip(places, texts, strict=True)}
+        return {place: text.strip() for place, text in zip(places, texts, strict=True)}
+
+    return prompts, read
+
+
+def _each_for_itself(read: Read, groups: Sequence[Sequence[int]]) -> dict[int, Answered]:
+    """What `read` answers; where it raises, what it answers to the halves."""
+    try:
+        return {**read(groups)}
+    except Exception as error:  # a damaged image, too little memory: it is that question's, and recorded with it
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]
+    if len(groups) == len(groups[0]) == 1:
+        return {groups[0][0]: Failed(reason)}
+    if len(groups) > 1:
+        halves = [groups[: len(groups) // 2], groups[len(groups) // 2 :]]
+    else:
+        middle = len(groups[0]) // 2
+        halves = [[groups[0][:middle]], [groups[0][middle:]]]
+    return _each_for_itself(read, halves[0]) | _each_for_itself(read, halves[1])
 
 
 def stop_tokens(assistant: Assistant) -> frozenset[int]:
@@ -64,7 +99,7 @@ def stop_tokens(assistant: Assistant) -> frozenset[int]:
     return frozenset([*ends, assistant.tokenizer.eos_token_id])
 
 
-def _batches(asked: Sequence[Question], prompts: Sequence[Sequence[int]], size: int) -> Iterator[list[list[int]]]:
+def batches(asked: Sequence[Question], prompts: Sequence[Sized], size: int) -> Iterator[list[list[int]]]:
     """Places of questions, by image, in batches of at most `size` questions; longest prompts first.
 
     The longest first, so that a batch that does not fit into memory fails at the start.

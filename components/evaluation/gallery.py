@@ -49,6 +49,7 @@ def entry(place: int, asked: Sequence[Question], results: Results, heat_map: str
             {
                 "id": question.id,
                 "benchmark": question.benchmark,
+                "source": question.source,
                 "task": question.task,
                 "question": question.text,
                 "reference": list(question.references),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -20,17 +21,19 @@ import pyarrow.parquet as pq
 from components.data.tasks import parse_nutrition
 from components.evaluation.benchmarks import scored
 from components.evaluation.bootstrap import Figure, bootstrap, difference, ratio
+from components.evaluation.journal import Answered, Failed
 from components.evaluation.metrics import nutrition
 from components.evaluation.question import Name, Question
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`score`: the main metric of the question's task, for this answer alone."""
+    """`score`: the main metric of the question's task, for this answer alone. `failed`: why there is no answer."""
 
     question: Question
     text: str
     score: float
+    failed: str | None = None
 
 
 @dataclass
@@ -40,15 +43,23 @@ class Results:
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     metrics: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
-    def add(self, row: str, asked: Sequence[Question], texts: Sequence[str]) -> None:
-        """Score a row's answers, each by the rule of its question's benchmark."""
+    def add(self, row: str, asked: Sequence[Question], answers: Sequence[Answered]) -> None:
+        """Score a row's answers, each by the rule of its question's benchmark; a failed one as an empty answer.
+
+        Where questions failed, their number stands with the task's metrics.
+        """
         self.answers[row], self.metrics[row] = [], {}
-        pairs = list(zip(asked, texts, strict=True))
-        for name, members in groupby(pairs, key=lambda pair: pair[0].benchmark):
-            questions, given = zip(*members, strict=True)
+        texts = ["" if isinstance(answer, Failed) else answer for answer in answers]
+        reasons = [answer.reason if isinstance(answer, Failed) else None for answer in answers]
+        together = list(zip(asked, texts, reasons, strict=True))
+        for name, members in groupby(together, key=lambda one: one[0].benchmark):
+            questions, given, why = zip(*members, strict=True)
             scores = scored(name).score(questions, given)
             self.metrics[row] |= scores.metrics
-            self.answers[row] += [Answer(*one) for one in zip(questions, given, scores.each, strict=True)]
+            self.answers[row] += [Answer(*one) for one in zip(questions, given, scores.each, why, strict=True)]
+        lacking = Counter(answer.question.task for answer in self.answers[row] if answer.failed)
+        for task, count in lacking.items():
+            self.metrics[row].setdefault(task, {})["failed"] = float(count)
 
     def of_task(self, row: str, task: str) -> dict[Name, Answer]:
         """A row's answers to the questions of one task."""
@@ -74,14 +85,15 @@ def differences(results: Results, *, resamples: int, seed: int) -> dict[str, dic
         both = [name for name in one if name in other]
         if not both:
             continue
-        sums, figure = _paired(metric, [one[n] for n in both], [other[n] for n in both], sign)
+        sums, figure = paired(metric, [one[n] for n in both], [other[n] for n in both], sign)
         interval = bootstrap(sums, figure, resamples=resamples, seed=seed)
         if all(map(math.isfinite, (interval.value, interval.low, interval.high))):
             found[f"{metric} {first} {sign} {second}"] = vars(interval)
     return found
 
 
-def _paired(metric: str, first: Sequence[Answer], second: Sequence[Answer], sign: str) -> tuple[np.ndarray, Figure]:
+def paired(metric: str, first: Sequence[Answer], second: Sequence[Answer], sign: str) -> tuple[np.ndarray, Figure]:
+    """(questions, columns) and the figure of their means that compares two rows of answers to the same questions."""
     if metric == "nutrition.pmae":
         sums = np.concatenate([_nutrition_sums(first), _nutrition_sums(second)], axis=1)
         return sums, lambda means: nutrition.pmae(means[..., :10]) - nutrition.pmae(means[..., 10:])
@@ -97,12 +109,15 @@ def _nutrition_sums(answers: Sequence[Answer]) -> np.ndarray:
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("row", "benchmark", "task", "id", "source", "image_hash")]
     + [(name, pa.string()) for name in ("question", "reference", "gold", "answer")]
-    + [("score", pa.float64())]
+    + [("score", pa.float64()), ("failed", pa.string())]
 )
 
 
 def write_answers(path: Path, results: Results) -> None:
-    """All answers as one table; `reference` is a JSON list, `image_hash` the image that was shown."""
+    """All answers as one table.
+
+    `reference` is a JSON list, `image_hash` the image that was shown, `failed` why there is no answer.
+    """
     records = [_record(row, answer) for row, answers in results.answers.items() for answer in answers]
     pq.write_table(pa.Table.from_pylist(records, schema=SCHEMA), path)
 
@@ -121,6 +136,7 @@ def _record(row: str, answer: Answer) -> dict[str, Any]:
         "gold": asked.gold,
         "answer": answer.text,
         "score": answer.score,
+        "failed": answer.failed,
     }
 
 

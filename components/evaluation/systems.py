@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import components
-from components.evaluation.journal import Journal
+from components.errors import UserError
+from components.evaluation.asking import ask
+from components.evaluation.journal import Answered, Journal
+from components.evaluation.question import Question
 from components.home import digest, folder_digest, home
-from components.params import Finetune
+from components.params import Evaluate, Finetune, Template
 
 if TYPE_CHECKING:
     from components.model.assemble import Assistant
@@ -25,36 +29,84 @@ CODE_THAT_ANSWERS = (
 HELD = ("**/*.safetensors", "**/*.json")  # of a folder of parts; its log says nothing about its answers
 
 
+@dataclass(frozen=True)
+class System:
+    """What another process needs to load a model that answers."""
+
+    base: Path
+    parts: Path | None
+    template: Template
+    image: Literal["crop", "pad"]
+    use_gpu: bool
+
+    def load(self) -> Assistant:
+        import torch
+
+        from components.model.assemble import load_assistant
+
+        assistant = load_assistant(self.base, self.parts, template=self.template, image=self.image)
+        if self.use_gpu:
+            if not torch.cuda.is_available():
+                raise UserError("params.yaml: evaluate.use_gpu is true, but torch sees no GPU here; set it to false")
+            assistant.model.to("cuda")  # pyright: ignore[reportArgumentType]
+        return assistant
+
+
 class Systems:
     """`parts`: row -> folder of parts, None for the bare base. All are asked in the template of `asked_as`.
 
-    Rows with the same parts share a model and a journal. One model is held in memory at a time.
+    Rows with the same parts share a model and a journal. One model is held in memory at a time, in this process or,
+    with `evaluate.workers` above 1, in each of so many Ray actors.
     """
 
-    def __init__(self, base: Path, parts: Mapping[str, Path | None], asked_as: Finetune, max_new_tokens: int) -> None:
+    def __init__(self, base: Path, parts: Mapping[str, Path | None], asked_as: Finetune, evaluate: Evaluate) -> None:
         from components.model.stored import read_reference
 
-        self._base, self._parts, self._asked_as = base, dict(parts), asked_as
-        self._loaded: dict[Path | None, Assistant] = {}
+        self._evaluate = evaluate
+        self._systems = {
+            row: System(
+                base.resolve(),
+                folder.resolve() if folder else None,
+                asked_as.template,
+                asked_as.image,
+                evaluate.use_gpu,
+            )
+            for row, folder in parts.items()
+        }
+        self._loaded: dict[System, Assistant] = {}
         code = [folder_digest(CODE, pattern) for pattern in CODE_THAT_ANSWERS]
         common = [read_reference(base)["digest"], asked_as.template, asked_as.image, code]
         self._journals = {
-            folder: Journal(_run_state(common, folder) / "answers.jsonl", max_new_tokens)
-            for folder in dict.fromkeys(parts.values())
+            system: Journal(_run_state(common, system.parts) / "answers.jsonl", evaluate.max_new_tokens)
+            for system in dict.fromkeys(self._systems.values())
         }
 
-    def journal(self, row: str) -> Journal:
-        return self._journals[self._parts[row]]
-
     def assistant(self, row: str) -> Assistant:
-        from components.model.assemble import load_assistant
-
-        folder = self._parts[row]
-        if folder not in self._loaded:
+        system = self._systems[row]
+        if system not in self._loaded:
             self._loaded.clear()
-            template, image = self._asked_as.template, self._asked_as.image
-            self._loaded[folder] = load_assistant(self._base, folder, template=template, image=image)
-        return self._loaded[folder]
+            self._loaded[system] = system.load()
+        return self._loaded[system]
+
+    def left(self, row: str, asked: Sequence[Question]) -> int:
+        """How many of the questions a row has not answered yet."""
+        journal = self._journals[self._systems[row]]
+        return sum(journal.get(question) is None for question in asked)
+
+    def answers(self, row: str, asked: Sequence[Question]) -> list[Answered]:
+        """A row's answers, from its journal as far as they are there."""
+        from components.data.collating import MAX_PIXELS
+        from components.evaluation.answering import answers_by_batch
+        from components.evaluation.workers import Limits, answers_by_workers
+
+        limits = Limits(self._evaluate.max_new_tokens, self._evaluate.batch, MAX_PIXELS)
+
+        def batches(left: Sequence[Question]) -> Iterator[dict[int, Answered]]:
+            if self._evaluate.workers > 1:
+                return answers_by_workers(self._systems[row], left, limits, self._evaluate)
+            return answers_by_batch(self.assistant(row), left, **vars(limits))
+
+        return ask(batches, asked, self._journals[self._systems[row]], what=f"evaluate {row}")
 
 
 def _run_state(common: list, folder: Path | None) -> Path:

@@ -41,20 +41,23 @@ class Asked:
     reference: str
     first: Answer | None  # the fine-tuned model's
     others: list[Answer]
+    methods: list[Answer]  # the compared methods', where they were asked the same
 
     @property
     def all(self) -> list[Answer]:
         return [*([self.first] if self.first else []), *self.others]
 
 
-def asked(item: Mapping[str, Any]) -> Asked:
-    """An item of samples.json."""
+def asked(item: Mapping[str, Any], methods: Mapping[str, str] | None = None) -> Asked:
+    """An item of samples.json, and what the compared methods answered to it."""
     references = item["reference"] if isinstance(item["reference"], list) else [item["reference"]]
     given = item.get("answers", {})
     answers = [_answer(row, given[row], item["task"], references) for row in ORDER if given.get(row) is not None]
     first = answers[0] if answers and OURS in given else None
     shown = [parse_recipe(text) if item["task"] == "recipe" else text for text in references]
-    return Asked(item["task"], item["question"], " / ".join(shown), first, answers[1:] if first else answers)
+    others = answers[1:] if first else answers
+    compared = [_answer(method, text, item["task"], references) for method, text in (methods or {}).items()]
+    return Asked(item["task"], item["question"], " / ".join(shown), first, others, compared)
 
 
 def _answer(row: str, text: str, task: str, references: Sequence[str]) -> Answer:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from components.report.ledger import setting
+from components.settings import setting
 
 ASSUMED_FILE = Path(__file__).with_name("assumed.yaml")
 

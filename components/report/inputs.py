@@ -13,7 +13,7 @@ from components.errors import UserError
 
 @dataclass(frozen=True)
 class Inputs:
-    """Parsed files. `root` holds the folders data/, models/, evaluation/, benchmarks/."""
+    """Parsed files. `root` holds the folders data/, models/, evaluation/, tables/, benchmarks/."""
 
     root: Path
     metrics: dict[str, Any]
@@ -24,6 +24,7 @@ class Inputs:
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)  # by source
     logs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # by stage: pretrain, finetune
     times: dict[str, Any] = field(default_factory=dict)  # what benchmarks/adapters.py measured
+    tables: dict[str, Any] = field(default_factory=dict)  # by name: table1, ...
     entropy: list[dict[str, str]] = field(default_factory=list)
     skill_space: list[dict[str, str]] = field(default_factory=list)
     experts: list[dict[str, str]] = field(default_factory=list)
@@ -49,6 +50,7 @@ def read_inputs(root: Path) -> Inputs:
         manifests=manifests,
         logs={stage: log for stage in ("pretrain", "finetune") if (log := _log(root / "models" / stage / "log.csv"))},
         times=_json(root / "benchmarks" / "results" / "adapters.json") or {},
+        tables={path.stem: _json(path) for path in sorted(root.glob("tables/*.json"))},
         entropy=_csv(root / "evaluation" / "insight" / "entropy.csv"),
         skill_space=_csv(root / "evaluation" / "insight" / "skill_space.csv"),
         experts=_csv(root / "evaluation" / "insight" / "experts.csv"),

@@ -1,8 +1,9 @@
 """The ledger: every published figure beside what is known of it here.
 
-A row of figures is in one of three states: measured here; not measured here, with the command that would do it;
-not measurable in this project, with the reason. What this very run scored on its own data is a fourth thing and
-is never put in the place of a published figure: it is shown as `orientation`.
+A row of figures is in one of three states: measured here (with spread over seeds, runs, digests of params and data);
+not measured here, with the command that would do it; not measurable in this project, with the reason. What the same
+method scored on other data and another base (in a table of `make table1`, or in this very run) is a fourth thing and
+never put in the place of a published figure: it is shown as `orientation`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from components.errors import UserError
 from components.params import Params, validate_params
 from components.report.figures import typeset
 from components.report.results import OURS
+from components.settings import Value, changed, merged, setting
 
+SHOWN = 12  # digits of a digest
 PUBLISHED_FILE = Path(__file__).with_name("published.yaml")
 State = Literal["measured here", "not measured here", "not measurable in this project"]
-Value = str | int | float | bool
 
 
 class Entry(BaseModel):
@@ -38,6 +40,7 @@ class PublishedRow(Entry):
     needs: dict[str, Value] | None = None  # in place of the table's
     command: str | None = None  # in place of the table's
     unmeasurable: str | None = None
+    counted: str | None = None  # `dual_lora 64` or `vce`: a size that needs no run
     benchmark_key: str | None = None  # of the figures in benchmarks/results/adapters.json
 
 
@@ -105,6 +108,7 @@ class Here:
     profiles: Mapping[str, Mapping[str, Any]]  # overlays of params.yaml by name
     benchmarks: frozenset[str]
     times: Mapping[str, Any] = field(default_factory=dict)  # benchmarks/results/adapters.json
+    tables: Mapping[str, Any] = field(default_factory=dict)  # tables/*.json by name
     run: str = ""
     params_digest: str = ""
     data_digest: str = ""
@@ -133,25 +137,89 @@ def _table(table: PublishedTable, here: Here) -> LedgerTable:
     )
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Values under a table's columns, the settings that they were measured with, and where they come from."""
+
+    values: list[str]
+    tree: Mapping[str, Any]
+    origin: str  # runs and digests
+    label: str
+
+
 def _row(table: PublishedTable, row: PublishedRow, here: Here) -> LedgerRow:
-    tree = here.params.model_dump()
     needs = table.needs if row.needs is None else row.needs
-    same_method = bool(row.settings) and all(setting(tree, key) == value for key, value in row.settings.items())
-    found = _found(table, here.metrics) if same_method else None
-    faithful = found is not None and all(setting(tree, key) == value for key, value in needs.items())
-    state, detail = _state(table, row, here) if not faithful else ("measured here", _origin(here))
-    source = f"this run, profile {here.params.profile}"
+    candidates = [found for found in (_in_tables(table, row, here), _in_run(table, row, here)) if found]
+    faithful = next((one for one in candidates if _holds(one.tree, needs)), None)
+    other = candidates[0] if candidates and not faithful else None
+    measured, origin = (faithful.values, faithful.origin) if faithful else _counted(row)
+    state, detail = ("measured here", origin) if measured else _state(table, row, here)
+    orientation, source = (other.values, other.label) if other else (None, "")
     if row.benchmark_key:
-        found, source = _timed(row.benchmark_key, here.times)
+        orientation, source = _timed(row.benchmark_key, here.times)
     return LedgerRow(
         name=row.name,
         published=[_as_printed(value) for value in row.values],
         state=state,
         detail=detail,
-        measured=found if faithful else None,
-        orientation=None if faithful else found,
+        measured=measured,
+        orientation=orientation,
         source=source,
     )
+
+
+def _holds(tree: Mapping[str, Any], settings: Mapping[str, Value]) -> bool:
+    return all(setting(tree, key) == value for key, value in settings.items())
+
+
+def _in_run(table: PublishedTable, row: PublishedRow, here: Here) -> _Found | None:
+    """What this very run scored, if it is the row's method."""
+    tree = here.params.model_dump()
+    if not row.settings or not _holds(tree, row.settings):
+        return None
+    scores = {f"{task}.{name}": value for task, of in here.metrics.get(OURS, {}).items() for name, value in of.items()}
+    entries = {name: {"mean": value, "sd": None} for name, value in scores.items()}
+    parts = {"run": here.run, "params": here.params_digest, "data": here.data_digest}
+    origin = ", ".join(f"{name} {value[:SHOWN]}" for name, value in parts.items() if value)
+    values = _printed(table, entries)
+    return _Found(values, tree, origin, f"this run, profile {here.params.profile}") if values else None
+
+
+def _in_tables(table: PublishedTable, row: PublishedRow, here: Here) -> _Found | None:
+    """What `python -m pipelines.tables` measured for the row, over its seeds."""
+    for study in here.tables.values():
+        if table.id not in study["published"]:
+            continue
+        for variant in study["rows"]:
+            values = _printed(table, variant["figures"]) if variant["published"] == row.name else None
+            if values:
+                runs = ", ".join(run["run"] for run in variant["runs"])
+                digests = f"params {study['params_digest'][:SHOWN]}, data {study['data_digest'][:SHOWN]}"
+                seeds = len(variant["runs"])
+                label = f"profile {study['profile']}, {seeds} seed{'s' * (seeds > 1)}"
+                return _Found(values, changed(study["params"], variant["settings"]), f"{runs}, {digests}", label)
+    return None
+
+
+def _printed(table: PublishedTable, entries: Mapping[str, Mapping[str, Any]]) -> list[str] | None:
+    """`mean ± spread` under each of the table's columns, as the paper scales them; None where there is nothing."""
+    values = []
+    for _, _, metric, factor, _ in table.columns:
+        entry = entries.get(metric or "")
+        spread = "" if entry is None or entry["sd"] is None else f" ± {entry['sd'] * factor:.1f}"
+        values.append("–" if entry is None else typeset(f"{entry['mean'] * factor:.1f}") + spread)
+    return values if any(value != "–" for value in values) else None
+
+
+def _counted(row: PublishedRow) -> tuple[list[str] | None, str]:
+    """The size of a part, counted on the modules as this version builds them."""
+    if not (row.counted and module_exists("components.costs.published")):
+        return None, ""
+    from components.costs.published import MIB, adapter_bytes, vce_bytes
+
+    part, _, rank = row.counted.partition(" ")
+    size = (vce_bytes() if part == "vce" else adapter_bytes(part, int(rank))) / MIB
+    return [f"{size:.2f}" if part == "vce" else f"{size:g}"], "counted on the modules as they are built (lea plan)"
 
 
 def _timed(method: str, times: Mapping[str, Any]) -> tuple[list[str] | None, str]:
@@ -162,16 +230,6 @@ def _timed(method: str, times: Mapping[str, Any]) -> tuple[list[str] | None, str
             where = f"language model of width {setting_name.removesuffix(' llava')} on one core of {times['processor']}"
             return [f"{ratio:.2f}"], f"here, {where}, {times['date']}"
     return None, ""
-
-
-def _found(table: PublishedTable, metrics: Mapping[str, Any]) -> list[str] | None:
-    """This run's values under the table's columns, or None where it has none of them."""
-    values = []
-    for _, _, metric, factor, _ in table.columns:
-        task, _, name = (metric or ".").partition(".")
-        value = metrics.get(OURS, {}).get(task, {}).get(name)
-        values.append("–" if value is None else typeset(f"{value * factor:.1f}"))
-    return values if any(value != "–" for value in values) else None
 
 
 def _state(table: PublishedTable, row: PublishedRow, here: Here) -> tuple[State, str]:
@@ -205,38 +263,6 @@ def module_exists(name: str, find: Callable[[str], Any] = importlib.util.find_sp
         return find(name) is not None
     except ModuleNotFoundError:  # its package is not there
         return False
-
-
-def setting(tree: Mapping[str, Any], key: str) -> Any:
-    """`adapter.kind` in a tree of settings; None where there is no such key."""
-    value: Any = tree
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def changed(tree: Mapping[str, Any], settings: Mapping[str, Value]) -> dict[str, Any]:
-    """A copy of the tree with `settings` (dotted keys) put in."""
-    copy = dict(tree)
-    for key, value in settings.items():
-        head, _, rest = key.partition(".")
-        inner = copy.get(head)
-        copy[head] = changed(inner if isinstance(inner, Mapping) else {}, {rest: value}) if rest else value
-    return copy
-
-
-def merged(tree: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the tree with the overlay's leaves in place of its own."""
-    copy = dict(tree)
-    for key, value in overlay.items():
-        inner = copy.get(key)
-        copy[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
-    return copy
-
-
-def _origin(here: Here) -> str:
-    parts = {"run": here.run, "params": here.params_digest, "data": here.data_digest}
-    return ", ".join(f"{name} {value[:12]}" for name, value in parts.items() if value)
 
 
 def _as_printed(value: float | None) -> str:

@@ -16,11 +16,13 @@ from components.files import write_text
 from components.params import Params
 from components.report import answers, charts, entropy, experts, records, skill_space
 from components.report.assumptions import assumptions
+from components.report.comparisons import answers_of, comparisons
 from components.report.drawing import alone
 from components.report.inputs import Inputs
-from components.report.ledger import Here, ledger, read_published
+from components.report.ledger import Here, LedgerTable, PublishedTable, ledger, read_published
 from components.report.pictures import is_wide, picture, write_enlarged
 from components.report.results import differences, headline, metrics_table
+from components.report.size_and_time import measured_sizes, published_sizes, size_chart, time_chart, times
 
 TEMPLATES = Path(__file__).with_name("templates")
 STAGES = {"pretrain": "Stage 1: projector and VCE", "finetune": "Stage 2: projector, VCE and adapter"}
@@ -43,12 +45,22 @@ TEXTS = {  # what both forms say beside the numbers
     "share of tokens for which an expert is switched off (weight exactly zero).",
     "data": "Records are samples: one question with its answer. Kept and rejected add up to read. Samples that share "
     "an image or a group never stand in two splits.",
+    "comparisons": "Each row is a model of its own, trained and asked on this project's data with the settings of the "
+    "paper's row. Differences are to the first row, in points, with paired bootstrap intervals over the test questions "
+    "(95\u00a0%) of the mean over seeds; what stands in colour excludes no difference.",
+    "size_published": "IoU by size as the paper prints it (Figure 7, appendix Table 2): only the adapter is trained.",
+    "size_here": "The same here, on the ranks of this profile.",
+    "size_not_here": "Not measured here; python -m pipelines.tables ranks does it.",
+    "time": "Time of a forward pass against LoRA's (Figure 8): the paper's from GPUs, ours from a CPU, as told under "
+    "the published results.",
     "ledger": "What the two papers print, and what is known of it here. A figure counts as measured here only when a "
-    "run holds the paper's base and settings. What this run scored with the same method on its own data and base "
-    "stands below it for orientation; the two cannot be compared.",
+    "run holds the paper's base and settings. What the same method scored here on other data and another base stands "
+    "below it for orientation; the two cannot be compared.",
 }
 SECTIONS = {
     "results": "Results",
+    "comparisons": "The paper's tables, run here",
+    "size-and-time": "Size and time",
     "training": "Training",
     "samples": "Test images",
     "skill-space": "Skill space",
@@ -95,6 +107,10 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
     drawn["entropy"] = entropy.entropy_chart(entropies) if entropies else None
     spread = skill_space.distributions(inputs.skill_space)
     drawn["distribution"] = skill_space.distribution_chart(spread) if spread else None
+    printed = read_published()
+    known = ledger(printed, here)
+    drawn |= size_and_time(inputs, printed, known)
+    compared_methods = comparisons(inputs.tables, here.data_digest)
     registration = records.registration_of(inputs.registration)
     context = {
         "params": params,
@@ -114,13 +130,15 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
         "data": records.data_rows(inputs.manifests, inputs.splits),
         "splits": records.SPLITS,
         "registration": registration,
-        "ledger": ledger(read_published(), here),
+        "comparisons": compared_methods,
+        "ledger": known,
         "settings": records.key_settings(params),
         "assumed": assumed,
         "unverified": unverified,
         "texts": TEXTS,
     }
     left_out = {
+        "comparisons": not compared_methods,
         "training": not context["stages"],
         "samples": not context["samples"],
         "skill-space": not entropies,
@@ -130,6 +148,17 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
     }
     context["contents"] = [(id, title) for id, title in SECTIONS.items() if not left_out.get(id)]
     return context
+
+
+def size_and_time(inputs: Inputs, printed: list[PublishedTable], known: list[LedgerTable]) -> dict[str, str | None]:
+    """Figures 7 and 8: the paper's, and ours as far as they were measured."""
+    ours = measured_sizes(inputs.tables.get("ranks"))
+    timed = known[[table.id for table in printed].index("time")]
+    return {
+        "size_published": size_chart(published_sizes(printed), "the paper's 7B model"),
+        "size_here": size_chart(ours, f"profile {inputs.tables['ranks']['profile']}") if any(ours.values()) else None,
+        "time": time_chart(times(timed)),
+    }
 
 
 def facts(params: Params, registration: records.Registration | None) -> list[tuple[str, str]]:
@@ -148,7 +177,11 @@ def facts(params: Params, registration: records.Registration | None) -> list[tup
 def shown_samples(inputs: Inputs, most: int) -> list[Shown]:
     """The samples of samples.json; a picture whose file is missing is left out."""
     return [
-        Shown(number, pictures_of(inputs.insight, entry), [answers.asked(item) for item in entry["items"]])
+        Shown(
+            number,
+            pictures_of(inputs.insight, entry),
+            [answers.asked(item, answers_of(inputs.tables, item)) for item in entry["items"]],
+        )
         for number, entry in enumerate(inputs.samples[:most], start=1)
     ]
 

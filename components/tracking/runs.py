@@ -8,12 +8,13 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.errors import UserError
 from components.files import write_json
 from components.home import file_digest
 from components.tracking import store
@@ -78,6 +79,20 @@ def send_waiting(folder: Path) -> None:
     for file in sorted(folder.glob(f"*/{WAITING_FILE}")):
         kept = json.loads(file.read_text(encoding="utf-8"))
         sync_training(RunRecord(**{**kept, "folder": file.parent}), finished=True)
+
+
+def send_report(digest: str, files: Sequence[Path]) -> bool:
+    """Keep a report with the training run that it tells of. Returns False, after one line, when the store is away."""
+    try:
+        with store.answering(store.tracking_uri()):
+            client = store.connect()
+            run = find_or_create_run(client, digest, digest.partition("-")[0])
+            for file in files:
+                client.log_artifact(run.info.run_id, str(file), "report")
+        return True
+    except UserError as error:
+        print(f"tracking: {error} (the report stays in {files[0].parent})", file=sys.stderr, flush=True)
+        return False
 
 
 def _send(record: RunRecord, through: int | None, finished: bool) -> None:

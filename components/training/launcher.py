@@ -8,11 +8,13 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from components.cluster import PACKAGE_ROOT, start_ray
 from components.errors import UserError
+from components.params import Training
 from components.progress import Bar
 from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import Job, from_message, to_message
@@ -33,30 +35,56 @@ RAY_LOGS = "logs: /tmp/ray/session_latest/logs"
 
 
 def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) -> None:
-    """Run a job to its end on Ray Train workers: a local cluster, or the one that RAY_ADDRESS names.
+    """Start Ray, run a job to its end, and leave."""
+    with ray_session(job.training):
+        fit(job, on_checkpoint)
+
+
+@contextmanager
+def ray_session(training: Training) -> Iterator[None]:
+    """Ray for one run after the other: a local cluster, or the one that RAY_ADDRESS names."""
+    _before_ray(training)
+    import ray
+
+    start_ray(training.workers, worker_environment(training.use_gpu, training.threads_per_worker))
+    try:
+        yield
+    except SystemExit:  # the way out of Ray's own handler of Ctrl-C
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        ray.shutdown()
+
+
+def _before_ray(training: Training) -> None:
+    """Environment variables that Ray Train reads when it is imported."""
+    elastic = training.worker_counts[0] < training.workers
+    for name, value in (QUICK_START | ELASTIC if elastic else QUICK_START).items():
+        os.environ.setdefault(name, value)
+
+
+def fit(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) -> None:
+    """Run a job to its end on Ray Train workers, in the Ray that is up.
 
     A worker group that is lost starts again from the newest checkpoint, `max_failures` times. What cannot be
     mended by starting again (a UserError in a worker) ends the run with that line: the worker leaves it in the
     run's folder, where a group that Ray starts again finds it and goes home at once. `on_checkpoint` is called here,
     not in a worker, with the steps that the newest checkpoint covers.
     """
-    fewest = job.training.worker_counts[0]
-    elastic = fewest < job.training.workers
-    for name, value in (QUICK_START | ELASTIC if elastic else QUICK_START).items():
-        os.environ.setdefault(name, value)
-    import ray
+    _before_ray(job.training)
     from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     training = job.training
+    fewest = training.worker_counts[0]
+    elastic = fewest < training.workers
     job.folder.mkdir(parents=True, exist_ok=True)
     scratch = job.folder / "ray"  # Ray's own run state; ours is in checkpoints
     shutil.rmtree(scratch, ignore_errors=True)
     mistake = job.folder / MISTAKE_FILE
     mistake.unlink(missing_ok=True)
-    start_ray(training.workers, worker_environment(training.use_gpu, training.threads_per_worker))
     trainer = TorchTrainer(
         _work,
         train_loop_config=to_message(job),
@@ -79,13 +107,9 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
     except TrainingFailedError as error:
         if not mistake.exists():
             raise _explained(error, job) from error
-    except SystemExit:  # the way out of Ray's own handler of Ctrl-C
-        raise KeyboardInterrupt from None
     except RayActorError as error:
         raise UserError(f"{job.stage}: Ray's controller was lost; run the stage again to go on ({RAY_LOGS})") from error
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
     if mistake.exists():
         raise UserError(mistake.read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from components.data.loading import Plan, Samples, split_places
@@ -26,9 +27,18 @@ PREPARED, ASSIGNMENTS, BASE = Path("data/prepared"), Path("data/splits/assignmen
 
 
 def run_training(
-    stage: str, params: Params, recipe: Pretrain | Finetune, adapter: Adapter | None, start: Path | None, out: Path
+    stage: str,
+    params: Params,
+    recipe: Pretrain | Finetune,
+    adapter: Adapter | None,
+    start: Path | None,
+    out: Path | None,
+    carry_out: Callable[..., None] | None = None,
 ) -> Job:
-    """Train a stage (or go on with it, or find it done) and write its parts to `out`."""
+    """Train a stage (or go on with it, or find it done) and write its parts to `out`, if given.
+
+    carry_out: `launcher.launch`, or `launcher.fit` where Ray is up already; the former by default.
+    """
     job = make_job(stage, params, recipe, adapter, start)
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
     steps = Plan(samples.starts, recipe.global_batch, recipe.epochs, params.seed).steps
@@ -39,8 +49,9 @@ def run_training(
     record = RunRecord(job.folder.name, stage, flat_params(job.settings()), job.sources, job.folder)
     with lock(job.folder.name):  # queued experiments may come to the same run at the same time
         if covered < steps or parts_of(job) is None:
-            launch(job, on_checkpoint=lambda step: sync_training(record, through=step))
-        export(job, out)
+            (carry_out or launch)(job, on_checkpoint=lambda step: sync_training(record, through=step))
+        if out:
+            export(job, out)
     skipped = len(read_journal(job.folder / SKIPPED_FILE))
     if skipped:
         print(f"{stage}: nothing was learnt from {skipped} of {steps} steps; see {job.folder / SKIPPED_FILE}")

@@ -2,13 +2,17 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from components.data.images import ImageError
 from components.evaluation import answering
+from components.evaluation.journal import Answered, Failed
 from components.evaluation.question import Question
 from components.model.assemble import Assistant
 from components.model.vision_input import pixel_values
@@ -86,3 +90,44 @@ def test_batches_hold_no_more_questions_than_allowed(assistant: Assistant, asked
 
 def test_no_question_gives_no_answer(assistant: Assistant) -> None:
     assert answering.answer(assistant, [], batch=5, **SETTINGS) == []
+
+
+def test_question_that_fails_is_the_only_one_without_an_answer(
+    assistant: Assistant, asked: list[Question], expected: list[str]
+) -> None:
+    """Among the others of its image, and whatever batch it stands in."""
+    broken = [replace(question, image=b"no image") if question.id == "7" else question for question in asked]
+    broken[1] = replace(broken[1], image_hash="another")
+    broken[7] = replace(broken[7], image_hash="broken")
+    answers: dict[int, Answered] = {}
+    for batch in answering.answers_by_batch(assistant, broken, batch=64, **SETTINGS):
+        answers |= batch
+    failure = answers.pop(7)
+    assert isinstance(failure, Failed)
+    assert failure.reason.startswith("ImageError: image_corrupt")
+    assert answers == {place: text for place, text in enumerate(expected) if place != 7}
+
+
+def test_answer_raises_what_goes_wrong(assistant: Assistant) -> None:
+    with pytest.raises(ImageError):
+        answering.answer(
+            assistant, [Question("1", "x", "chat", "word1", (), image=b"", image_hash="1")], batch=4, **SETTINGS
+        )
+
+
+def test_question_that_breaks_its_image_s_batch_is_found(
+    assistant: Assistant, asked: list[Question], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three questions of one image, of which the model cannot read one."""
+    prefill = answering.prefill
+
+    def picky(assistant: Assistant, asked: list[Question], prompts: Any, groups: Any, max_pixels: int) -> Any:
+        if any(asked[place].id == "6" for group in groups for place in group):
+            raise MemoryError("too long")
+        return prefill(assistant, asked, prompts, groups, max_pixels)
+
+    monkeypatch.setattr(answering, "prefill", picky)
+    answers: dict[int, Answered] = {}
+    for batch in answering.answers_by_batch(assistant, asked, batch=64, **SETTINGS):
+        answers |= batch
+    assert answers == {**dict(enumerate(expected)), 6: Failed("MemoryError: too long")}

@@ -1,12 +1,13 @@
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from components.evaluation import answering
-from components.evaluation.asking import ask
-from components.evaluation.journal import Journal
+from components.errors import UserError
+from components.evaluation.asking import Batches, ask
+from components.evaluation.journal import Answered, Failed, Journal
 from components.evaluation.question import Question
 
 HERE = Question("1", "b", "chat", "what?", ("x",), image=b"1", image_hash="h1")
@@ -32,27 +33,24 @@ def test_line_cut_short_by_a_kill_is_dropped_and_written_again(tmp_path: Path) -
     assert len(Journal(path, 20)) == 2
 
 
-class Killed(Exception):
+class Killed(BaseException):
     pass
 
 
-def test_killed_evaluation_goes_on_without_asking_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_evaluation_goes_on_without_asking_again(tmp_path: Path) -> None:
     asked = [replace(HERE, text=f"question {number}") for number in range(6)]
     seen: list[str] = []
     dies_after = 4
 
-    def answers(assistant: object, left: list[Question], *, batch: int, **settings: int) -> Any:
-        for start in range(0, len(left), batch):
+    def batches(left: Sequence[Question]) -> Iterator[dict[int, Answered]]:
+        for start in range(0, len(left), 2):
             if len(seen) >= dies_after:
                 raise Killed
-            seen.extend(question.text for question in left[start : start + batch])
-            yield {start + n: f"to {question.text}" for n, question in enumerate(left[start : start + batch])}
+            seen.extend(question.text for question in left[start : start + 2])
+            yield {start + n: f"to {question.text}" for n, question in enumerate(left[start : start + 2])}
 
-    monkeypatch.setattr(answering, "answers_by_batch", answers)
-
-    def run() -> list[str]:
-        journal = Journal(tmp_path / "answers.jsonl", 20)
-        return ask(object, asked, journal, what="test", batch=2, max_pixels=1)  # type: ignore[arg-type]
+    def run() -> list[Answered]:
+        return ask(batches, asked, Journal(tmp_path / "answers.jsonl", 20), what="test")
 
     with pytest.raises(Killed):
         run()
@@ -61,11 +59,38 @@ def test_killed_evaluation_goes_on_without_asking_again(tmp_path: Path, monkeypa
     assert seen == [question.text for question in asked], "each was asked once"
 
 
-def test_model_is_not_loaded_when_everything_is_known(tmp_path: Path) -> None:
+def test_nothing_is_asked_when_everything_is_known(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "answers.jsonl", 20)
     journal.add([(HERE, "known")])
 
-    def load() -> Any:
-        raise AssertionError("loaded")
+    def batches(left: Sequence[Question]) -> Iterator[dict[int, Answered]]:
+        raise AssertionError("asked")
 
-    assert ask(load, [HERE], journal, what="test", batch=2, max_pixels=1) == ["known"]
+    assert ask(batches, [HERE], journal, what="test") == ["known"]
+
+
+def failing(*reasons: str | None) -> Batches:
+    """Answers in one batch: a failure for each reason, `ok` for each None."""
+    return lambda left: iter([{n: Failed(why) if why else "ok" for n, why in enumerate(reasons[: len(left)])}])
+
+
+def test_failure_is_kept_with_its_reason_told_and_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, asked = tmp_path / "answers.jsonl", [HERE, *OTHERS]
+    assert ask(failing(None, "OSError: torn", None, None), asked, Journal(path, 20), what="test") == [
+        "ok",
+        Failed("OSError: torn"),
+        "ok",
+        "ok",
+    ]
+    assert "test: 1 of 4 questions failed and count as wrong (OSError: torn)" in capsys.readouterr().out
+    assert [json.loads(line).get("failed") for line in path.read_text().splitlines()].count("OSError: torn") == 1
+    assert len(Journal(path, 20)) == 3
+    assert ask(failing(None), asked, Journal(path, 20), what="test") == ["ok"] * 4
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_evaluation_in_which_all_fail_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="test: every one of 4 questions failed, the first with one"):
+        ask(failing("one", "two", "one", "one"), [HERE, *OTHERS], Journal(tmp_path / "answers.jsonl", 20), what="test")

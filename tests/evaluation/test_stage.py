@@ -2,22 +2,31 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from PIL import Image
 
 from components.data import splits, tasks
+from components.data.loading import split_rows
 from components.data.schema import Row
 from components.data.shards import ShardWriter
 from components.errors import UserError
 from components.evaluation import answering
+from components.evaluation.asking import questions
+from components.evaluation.systems import Systems
 from components.files import write_json
 from components.model import assemble
 from components.model.base import load_base, save_base
@@ -187,3 +196,65 @@ def test_benchmarks_without_a_test_question_are_told_in_one_line(inside: Path, p
     recipe = params.finetune.model_copy(update={"sources": ["unifood"]})
     with pytest.raises(UserError, match=r"evaluate\.benchmarks \(flickr30k\), only ingredients, nutrition, recipe"):
         evaluate.run(params.model_copy(update={"evaluate": section, "finetune": recipe}))
+
+
+@pytest.mark.slow
+def test_two_workers_answer_as_this_process_does(
+    inside: Path, params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = list(split_rows(evaluate.PREPARED, evaluate.ASSIGNMENTS, params.finetune.sources, "test"))
+    asked = questions(params.evaluate.benchmarks, rows)
+    answers = []
+    for workers in (1, 2):
+        monkeypatch.setenv("LEA_HOME", str(tmp_path / f"home{workers}"))
+        section = params.evaluate.model_copy(update={"workers": workers})
+        systems = Systems(evaluate.BASE, {"finetune": evaluate.FINETUNE}, params.finetune, section)
+        answers.append(systems.answers("finetune", asked))
+        assert systems.left("finetune", asked) == 0
+    assert answers[0] == answers[1]
+    assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_killed_process_goes_on_without_asking_again(inside: Path, params: Params, tmp_path: Path) -> None:
+    """SIGKILL while answers are written; the second run asks what is left, and no more."""
+    (tmp_path / "params.json").write_text(params.model_dump_json())
+    program = (
+        "import sys; from pathlib import Path; from components.params import Params; from pipelines import evaluate\n"
+        "evaluate.run(Params.model_validate_json(Path(sys.argv[1]).read_text()))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "params.json")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    runs = tmp_path / "home" / "runs"
+    while first.poll() is None and not list(runs.glob("evaluate-*/answers.jsonl")):
+        time.sleep(0.005)
+    first.kill()
+    first.communicate()
+    kept = {path: path.read_bytes() for path in runs.glob("evaluate-*/answers.jsonl")}
+    assert kept
+    assert not (inside / "metrics.json").exists()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    for path, content in kept.items():
+        whole = content[: content.rfind(b"\n") + 1]
+        assert path.read_bytes().startswith(whole)
+    for path in runs.glob("evaluate-*/answers.jsonl"):
+        keys = [json.loads(line)["question"] for line in path.read_text().splitlines()]
+        assert len(keys) == len(set(keys)), "each was asked once"
+
+
+def test_damaged_image_fails_its_own_questions_and_no_others(
+    inside: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = list(split_rows(evaluate.PREPARED, evaluate.ASSIGNMENTS, params.finetune.sources, "test"))
+    damaged = [replace(row, image=b"torn") if row.image_hash == "unifood0" else row for row in rows]
+    monkeypatch.setattr("components.data.loading.split_rows", lambda *_: iter(damaged))
+    monkeypatch.setattr(evaluate, "write_insight", lambda *_: None)
+    evaluate.run(params)
+    assert "evaluate finetune: 3 of 31 questions failed and count as wrong (ImageError" in capsys.readouterr().out
+    metrics = json.loads((inside / "metrics.json").read_text())
+    assert metrics["finetune"]["ingredients"]["failed"] == 1
+    table = pq.read_table(inside / "answers.parquet").to_pylist()
+    failed = [line for line in table if line["row"] == "finetune" and line["failed"]]
+    assert sorted(line["id"] for line in failed) == ["0i", "0n", "0r"]
+    assert {line["answer"] for line in failed} == {""}

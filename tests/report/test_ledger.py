@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from components.params import validate_params
-from components.report.ledger import Here, LedgerRow, PublishedTable, changed, ledger, read_published
+from components.report.ledger import Here, LedgerRow, PublishedTable, ledger, read_published
+from components.settings import changed
 from tests.report.conftest import TIMES
 
 PROFILE = {"profile": "llava-1.5-7b", "base": {"kind": "checkpoint"}, "adapter": {"rank": 64}}

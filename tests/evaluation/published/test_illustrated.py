@@ -6,10 +6,10 @@ from types import MappingProxyType
 import pytest
 
 from components.errors import UserError
+from components.evaluation.asking import questions
 from components.evaluation.published.illustrated import published_questions
 from components.evaluation.results import Results
 from components.params import BenchmarkFiles
-from pipelines import evaluate
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def mme(tmp_path: Path) -> BenchmarkFiles:
 
 
 def test_questions_have_images_and_names_of_their_own(mme: BenchmarkFiles, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = evaluate.questions(["mme"], [], {"mme": mme})
+    asked = questions(["mme"], [], {"mme": mme})
     assert [question.image for question in asked] == [b"one", b"one"]
     assert len({question.name for question in asked}) == 2
     assert "1 questions without an image" in capsys.readouterr().err
@@ -36,11 +36,11 @@ def test_questions_have_images_and_names_of_their_own(mme: BenchmarkFiles, capsy
 def test_what_cannot_be_asked_is_told(mme: BenchmarkFiles, tmp_path: Path) -> None:
     none = MappingProxyType({})
     with pytest.raises(UserError, match=r"evaluate\.files\.pope is missing"):
-        evaluate.questions(["pope"], [], none)
+        questions(["pope"], [], none)
     with pytest.raises(UserError, match="a judge model grades"):
-        evaluate.questions(["mm_vet"], [], none)
+        questions(["mm_vet"], [], none)
     with pytest.raises(UserError, match="whose questions are the test split's"):
-        evaluate.questions(["unifood"], [], {"unifood": mme})
+        questions(["unifood"], [], {"unifood": mme})
     with pytest.raises(UserError, match=r"evaluate\.files\.mme\.images is missing"):
         published_questions("mme", mme.model_copy(update={"images": None}), 1000)
     with pytest.raises(UserError, match="holds no image of mme"):

@@ -1,0 +1,150 @@
+"""A study's results as tables/NAME.json, which the report reads, and NAME.md, which people read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.evaluation.question import Name
+from components.files import write_json, write_text
+from components.home import digest
+from components.params import Params
+from components.report.comparisons import cell, gap, metrics_of
+from components.report.figures import figure
+from components.report.ledger import PublishedTable, read_published
+from components.tables.measured import COMPARED, Row, differences
+from components.tables.order import agreements, sentence
+from components.tables.variants import Study
+
+LEAD = COMPARED[0]
+
+
+def record(
+    study: Study, rows: Sequence[Row], *, params: Params, data: Mapping[str, str], shown: Sequence[Name]
+) -> dict[str, Any]:
+    """The whole table as plain values.
+
+    data: digests of the sources' manifests. shown: the questions whose answers the report shows side by side.
+    """
+    found = differences(rows, resamples=params.evaluate.bootstrap, seed=params.seed)
+    lines = [
+        {
+            "name": row.name,
+            "settings": dict(row.settings),
+            "published": row.published,
+            "adapter_bytes": row.trials[0].adapter_bytes,
+            "runs": [{"seed": trial.seed, "run": trial.run} for trial in row.trials],
+            "figures": row.figures(),
+        }
+        for row in rows
+    ]
+    return {
+        "table": study.name,
+        "title": study.title,
+        "profile": params.profile,
+        "published": [study.published, *study.also],
+        "seeds": [trial.seed for trial in rows[0].trials],
+        "questions": _questions(rows[0]),
+        "params": params.model_dump(),
+        "params_digest": digest(params.model_dump()),
+        "data_digest": digest(data),
+        "rows": lines,
+        "differences": found,
+        "order": order(study, lines, found),
+        "answers": _answers(rows, shown),
+    }
+
+
+def _questions(row: Row) -> dict[str, int]:
+    tasks = [answer.question.task for answer in row.trials[0].answers]
+    return {task: tasks.count(task) for task in dict.fromkeys(tasks)}
+
+
+def _answers(rows: Sequence[Row], shown: Sequence[Name]) -> dict[str, dict[str, str]]:
+    """`benchmark/source/id` -> variant -> what its first seed answered."""
+    wanted: dict[str, dict[str, str]] = {"/".join(name): {} for name in shown}
+    for row in rows:
+        for answer in row.trials[0].answers:
+            name = "/".join(answer.question.name)
+            if name in wanted:
+                wanted[name][row.name] = answer.text
+    return {name: answers for name, answers in wanted.items() if answers}
+
+
+def order(study: Study, lines: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[str, float]]) -> str:
+    """The sentence on the paper's order, over every published table that these runs repeat."""
+    tables = {table.id: table for table in read_published()}
+    alike = pairs = 0
+    for name in (study.published, *study.also):
+        table = tables[name]
+        columns = [(place, column[2], column[4] == "high") for place, column in enumerate(table.columns) if column[2]]
+        printed, here = {}, {}
+        for row in lines:
+            values = published_values(table, row["published"])
+            if values:
+                printed[row["name"]] = [values[place] for place, _, _ in columns]
+                here[row["name"]] = [row["figures"].get(metric, {}).get("mean") for _, metric, _ in columns]
+        counted = agreements(printed, here, len(columns))
+        alike, pairs = alike + counted[0], pairs + counted[1]
+    first, others = lines[0], lines[1:]
+    gaps = {row["name"]: found.get(f"{LEAD}: {row['name']} - {first['name']}") for row in others}
+    better = [name for name, one in gaps.items() if one and one["low"] > 0]
+    worse = [name for name, one in gaps.items() if one and one["high"] < 0]
+    return sentence(alike, pairs, len(first["runs"]), better, worse, figure(LEAD).name)
+
+
+def published_values(table: PublishedTable, row: str | None) -> list[float | None] | None:
+    return next((list(printed.values) for printed in table.rows if printed.name == row), None)
+
+
+def write(folder: Path, table: Mapping[str, Any]) -> None:
+    write_text(folder / f"{table['table']}.md", markdown(table))
+    write_json(folder / f"{table['table']}.json", table)
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    names = metrics_of(table)
+    printed = [figure(name) for name in names]
+    heads = [
+        f"{name.partition('.')[0]} {one.name}{'' if one.higher_is_better else ' ↓'}"
+        for name, one in zip(names, printed, strict=True)
+    ]
+    lines = [
+        f"# {table['title']}: profile {table['profile']}",
+        "",
+        *_bars(["", *heads]),
+        *(
+            _bar([row["name"], *(cell(row["figures"].get(n), p) for n, p in zip(names, printed, strict=True))])
+            for row in table["rows"]
+        ),
+        "",
+        f"{table['order']}",
+        "",
+        f"Seeds of training: {', '.join(map(str, table['seeds']))}; "
+        f"{'mean ± sample standard deviation' if len(table['seeds']) > 1 else 'one seed, so no spread'}. "
+        f"Test questions: {', '.join(f'{count} {task}' for task, count in table['questions'].items())}. "
+        f"Params {table['params_digest'][:12]}, data {table['data_digest'][:12]}.",
+        "",
+        f"## Differences to {table['rows'][0]['name']} (95 % paired bootstrap over the questions)",
+        "",
+    ]
+    compared = [name for name in COMPARED if any(key.startswith(f"{name}: ") for key in table["differences"])]
+    first = table["rows"][0]["name"]
+    lines += _bars(["", *(f"{name.partition('.')[0]} {figure(name).name}" for name in compared)])
+    for row in table["rows"][1:]:
+        entries = [table["differences"].get(f"{name}: {row['name']} - {first}") for name in compared]
+        lines.append(
+            _bar([row["name"], *(gap(e, figure(n)).text if e else "–" for e, n in zip(entries, compared, strict=True))])
+        )
+    lines += ["", "## Runs", "", *_bars(["", "seed", "run"])]
+    lines += [_bar([row["name"], str(run["seed"]), f"`{run['run']}`"]) for row in table["rows"] for run in row["runs"]]
+    return "\n".join(lines) + "\n"
+
+
+def _bars(cells: Sequence[str]) -> list[str]:
+    return [_bar(cells), _bar(["---", *["---:"] * (len(cells) - 1)])]
+
+
+def _bar(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,118 @@
+"""The paper's tables as variants of the settings: what each row changes in params.yaml.
+
+Ranks and anchors follow the profile: half, once and twice its rank, and the levels that its VCE reads, in their order.
+`row` names the published row (components/report/published.yaml) that a variant is the method of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from components.errors import UserError
+from components.params import Params, validate_params
+from components.settings import Value, changed
+
+ADAPTER_ALONE: dict[str, Value] = {"vce.enabled": False, "finetune.learning_rate.projector": 0}
+
+
+@dataclass(frozen=True)
+class Variant:
+    name: str
+    settings: Mapping[str, Value]  # dotted keys of params.yaml
+    row: str | None = None  # of the published table; None where the paper has no such row
+
+    def params(self, base: Params, seed: int) -> Params:
+        """The settings of one run, validated like params.yaml itself."""
+        return validate_params(changed(base.model_dump(), {**self.settings, "seed": seed}), self.name)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table of the paper. `published`: the id of its figures; others of the same runs in `also`."""
+
+    name: str
+    title: str
+    published: str
+    variants: Callable[[Params], list[Variant]]
+    also: tuple[str, ...] = ()
+
+
+def methods(params: Params) -> list[Variant]:
+    plain: dict[str, Value] = {"vce.enabled": False}
+    moe: dict[str, Value] = {"adapter.kind": "lora_moe", **plain}
+    return [
+        Variant("LoRA", {"adapter.kind": "lora", **plain}, "LoRA"),
+        Variant("LoRA-MoE top-2", {**moe, "adapter.lora_moe.routing": "top_k"}, "LoRA-MoE top-2"),
+        Variant("LoRA-MoE softmax", {**moe, "adapter.lora_moe.routing": "softmax"}, "LoRA-MoE softmax"),
+        Variant("RoDE", {"adapter.kind": "rode", **plain}, "RoDE"),
+        Variant("Dual-LoRA", {"adapter.kind": "dual_lora", **plain}, "Dual-LoRA"),
+        Variant("Dual-LoRA + VCE", {"adapter.kind": "dual_lora", "vce.enabled": True}, "Dual-LoRA + VCE"),
+    ]
+
+
+def parts(params: Params) -> list[Variant]:
+    return [
+        Variant("neither", {"adapter.kind": "lora", "vce.enabled": False}, "neither (LoRA)"),
+        Variant("Dual-LoRA only", {"adapter.kind": "dual_lora", "vce.enabled": False}, "Dual-LoRA only"),
+        Variant("VCE only", {"adapter.kind": "lora", "vce.enabled": True}, "VCE only"),
+        Variant("both", {"adapter.kind": "dual_lora", "vce.enabled": True}, "both"),
+    ]
+
+
+def design(params: Params) -> list[Variant]:
+    def dual(normalize: bool, activation: str) -> dict[str, Value]:
+        return {
+            "adapter.kind": "dual_lora",
+            "adapter.dual_lora.normalize": normalize,
+            "adapter.dual_lora.activation": activation,
+        }
+
+    return [
+        Variant("neither", {**dual(False, "none"), **ADAPTER_ALONE}, "neither"),
+        Variant("norm only", {**dual(True, "none"), **ADAPTER_ALONE}),
+        Variant("activation only", {**dual(False, "relu"), **ADAPTER_ALONE}),
+        Variant("both", {**dual(True, "relu"), **ADAPTER_ALONE}, "both"),
+        Variant("both, full training", {**dual(True, "relu"), "vce.enabled": False}, "both, full training"),
+    ]
+
+
+def anchors(params: Params) -> list[Variant]:
+    printed = [-2, -8, -14, -20]
+    fixed: dict[str, Value] = {"adapter.kind": "dual_lora", "vce.enabled": True}
+    rows = [f"layer {level}" for level in printed]
+    return [
+        Variant(f"layer {level}", {**fixed, "vce.anchor": level}, rows[place] if place < len(rows) else None)
+        for place, level in enumerate(params.vce.levels)
+    ]
+
+
+def ranks(params: Params) -> list[Variant]:
+    printed = dict(zip((0.5, 1, 2), (32, 64, 128), strict=True))
+    return [
+        Variant(
+            f"{name} rank {int(params.adapter.rank * share)}",
+            {"adapter.kind": kind, "adapter.rank": max(1, int(params.adapter.rank * share)), **ADAPTER_ALONE},
+            f"{name} rank {rank}",
+        )
+        for kind, name in (("lora", "LoRA"), ("dual_lora", "Dual-LoRA"))
+        for share, rank in printed.items()
+    ]
+
+
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (
+        Study("table1", "The compared methods (Tables 1 and 2)", "unifood", methods, ("scienceqa", "flickr30k")),
+        Study("table3", "Which part helps (Table 3)", "parts", parts),
+        Study("table4", "Norm and activation of Dual-LoRA (Table 4)", "design", design),
+        Study("anchors", "Anchor layer of VCE (appendix Table 1)", "anchor", anchors),
+        Study("ranks", "Rank, only the adapter trained (appendix Table 2, Figure 7)", "rank", ranks),
+    )
+}
+
+
+def study(name: str) -> Study:
+    if name not in STUDIES:
+        raise UserError(f"there is no table {name!r}; known: {', '.join(STUDIES)}")
+    return STUDIES[name]

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from components.errors import UserError
+from components.params import Params
+from components.report.ledger import read_published
+from components.settings import setting
+from components.tables.variants import STUDIES, study
+
+
+def test_there_is_a_study_for_each_comparison_of_the_paper() -> None:
+    assert list(STUDIES) == ["table1", "table3", "table4", "anchors", "ranks"]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_variants_are_valid_settings_and_differ(name: str, params: Params) -> None:
+    variants = STUDIES[name].variants(params)
+    trees = [variant.params(params, 5) for variant in variants]
+    assert {tree.seed for tree in trees} == {5}
+    assert len({tree.model_dump_json() for tree in trees}) == len({variant.name for variant in variants}) == len(trees)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_variants_hold_the_settings_of_their_published_rows(name: str, params: Params) -> None:
+    """Ranks and layers are the profile's own: there the rows correspond by their place."""
+    own = {"adapter.rank", "vce.anchor"}
+    published = {table.id: {row.name: row.settings for row in table.rows} for table in read_published()}
+    for variant in STUDIES[name].variants(params):
+        if variant.row is None:
+            continue
+        tree = variant.params(params, 1).model_dump()
+        wanted = published[STUDIES[name].published][variant.row]
+        assert {key: setting(tree, key) for key in wanted if key not in own} == {
+            key: value for key, value in wanted.items() if key not in own
+        }
+
+
+def test_table1_has_the_paper_s_six_methods(params: Params) -> None:
+    printed = [row.name for row in read_published()[0].rows]
+    assert [variant.row for variant in STUDIES["table1"].variants(params)] == printed
+
+
+def test_ranks_are_half_once_and_twice_the_profile_s(params: Params) -> None:
+    ranks = [variant.params(params, 1).adapter.rank for variant in STUDIES["ranks"].variants(params)]
+    assert ranks == [4, 8, 16, 4, 8, 16]
+
+
+def test_unknown_table_is_told_with_the_known(params: Params) -> None:
+    with pytest.raises(UserError, match="no table 'table9'; known: table1, table3"):
+        study("table9")
