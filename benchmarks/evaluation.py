@@ -92,7 +92,7 @@ def build_assistant() -> Assistant:
         bos_token_id=START,
     )
     config = LlavaConfig(vision_config=vision, text_config=language, image_token_index=IMAGE, image_seq_length=PATCHES)
-    model = LlavaForConditionalGeneration(config).eval()
+    model: Any = LlavaForConditionalGeneration(config).eval()
     embedded = model.model.get_input_embeddings().weight.data.normal_()
     model.lm_head.weight.data.copy_(embedded[follows() - 1])  # a token is called by the one before it
     model.lm_head.weight.data[END] = 1.5 * embedded[chain_ends()].sum(dim=0)  # more than the next word of the chain
@@ -143,8 +143,8 @@ def generate(assistant: Assistant, asked: Sequence[Question], most: int, batch: 
         shown = [decode(question.image or b"", MAX_PIXELS) for question in part]
         pixels = pixel_values(shown, assistant.image_processor, assistant.image)
         with torch.inference_mode():
-            generating: Any = assistant.model.generate
-            tokens = generating(
+            model: Any = assistant.model
+            tokens = model.generate(
                 input_ids=ids, attention_mask=mask, pixel_values=pixels, do_sample=False, max_new_tokens=most
             )
         answers += assistant.tokenizer.batch_decode(tokens[:, width:], skip_special_tokens=True)

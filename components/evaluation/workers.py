@@ -64,7 +64,8 @@ def answers_by_workers(
             return _placed.remote(places, actor.answer.remote([asked[place] for place in places]))
 
         _placed: Any = ray.remote(num_cpus=0)(_at_places)
-        yield from pool.map_unordered(send, parts)
+        answered: Any = pool.map_unordered(send, parts)
+        yield from answered
     except RayActorError as error:
         raise UserError(f"a worker of the evaluation was lost ({error}); run the stage again to go on") from error
     finally:
