@@ -9,8 +9,8 @@ With F frozen and P trained parameters of e bytes (2 in bf16, 4 in fp32) and N G
     3       e (F + P) / N        e P / N     12 P / N
 
 Stage 3 also holds the whole weights that it has gathered, at most `stage3_max_live_parameters` of them. Stages 1 to 3
-have a buffer of `reduce_bucket_size` numbers, however few gradients there are. At the optimiser's step the activations
-are gone and 8 P / N bytes are needed (gradients in fp32, Adam's denominator): the larger of the two counts.
+have a buffer of `reduce_bucket_size` numbers, by default as many as there are gradients. At the optimiser's step the
+activations are gone and 8 P / N bytes are needed (gradients in fp32, Adam's denominator): the larger of the two counts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def gpu_memory(
     weights, gradients = size * (frozen + trained), size * trained
     if stage == 0:
         return GpuMemory(weights, gradients, (12 if size == 2 else 8) * trained, 0, max(activations, 4 * trained))
-    buffers = int(zero.get("reduce_bucket_size", REDUCE_BUCKET)) * size
+    buffers = int(zero.get("reduce_bucket_size", min(REDUCE_BUCKET, trained))) * size
     if stage == 3:
         gathered = int(zero.get("stage3_max_live_parameters", MAX_LIVE)) * size
         buffers += min(gathered, weights) if share > 1 else 0

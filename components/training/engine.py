@@ -19,6 +19,7 @@ from components.training.checkpoint import TrainState
 from components.training.loss import SupervisedLoss
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+REDUCE_BUCKET = 500_000_000  # DeepSpeed's own, in numbers
 
 
 def start_engine(
@@ -49,7 +50,7 @@ def start_engine(
         model=module,
         optimizer=optimizer,  # pyright: ignore[reportArgumentType]
         lr_scheduler=schedule,  # pyright: ignore[reportArgumentType]
-        config=engine_config(training, micro_batches, workers),
+        config=engine_config(training, micro_batches, workers, sum(p.numel() for g in groups for p in g["params"])),
     )
     return engine
 
@@ -66,15 +67,18 @@ def cosine(steps: int, warmup: float) -> Callable[[int], float]:
     return share
 
 
-def engine_config(training: Training, micro_batches: int, workers: int) -> dict[str, Any]:
-    """DeepSpeed's configuration; what `training.deepspeed` says goes over ours."""
+def engine_config(training: Training, micro_batches: int, workers: int, trained: int) -> dict[str, Any]:
+    """DeepSpeed's configuration; what `training.deepspeed` says goes over ours.
+
+    DeepSpeed makes room for `reduce_bucket_size` numbers whatever there is to reduce: an adapter needs a fraction.
+    """
     own = {
         "train_micro_batch_size_per_gpu": training.micro_batch,
         "gradient_accumulation_steps": micro_batches,
         "train_batch_size": training.micro_batch * micro_batches * workers,
         "gradient_clipping": training.grad_clip,
         "bf16": {"enabled": training.precision == "bf16"},
-        "zero_optimization": {"stage": training.zero_stage},
+        "zero_optimization": {"stage": training.zero_stage, "reduce_bucket_size": min(REDUCE_BUCKET, trained)},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 10**9,
