@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM, LlavaConfig, LlavaForConditionalGeneration
 
 from components.adapters import method
-from components.model.connector import EnhancedProjector
+from components.model.connector import Connector
 from components.model.visual_cue import VisualCueEnhancement
 
 RANK = 64
@@ -165,7 +165,7 @@ def whole_llava(width: int, names: list[str], rounds: int) -> dict[str, Any]:
         model.load_state_dict(weights, assign=True)
         with_vce = name.endswith("vce")
         vce = VisualCueEnhancement(1024, len(LEVELS)) if with_vce else None
-        model.model.multi_modal_projector = EnhancedProjector(model.model.multi_modal_projector, vce)  # type: ignore[assignment]
+        model.model.multi_modal_projector = Connector(model.model.multi_modal_projector, vce)  # type: ignore[assignment]
         model.config.vision_feature_layer = LEVELS if with_vce else LEVELS[0]
         kind, settings = METHODS[name.removesuffix(" + vce")]
         models[name] = adapt(model, kind, settings, r".*language_model.*(q_proj|v_proj)").eval()

@@ -158,8 +158,33 @@ class Vce(Section):
         return None
 
 
+class VLora(Section):
+    """Perceptual weights instead of visual tokens (Ma et al. 2024). Blocks every, 2 * every, ... (from 1) get them."""
+
+    width: Positive  # of the generator
+    types: Annotated[list[Literal["q", "k", "v", "o", "m"]], Field(min_length=1)]
+    every: Positive
+    rank: Positive
+    alpha_over_rank: Annotated[float, Field(gt=0)]
+    blocks: Positive  # of the generator, per type
+    heads: Positive
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> VLora:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads ({self.heads})")
+        if len(set(self.types)) < len(self.types):
+            raise ValueError(f"types {self.types} must name each type once")
+        return self
+
+
 class Connector(Section):
-    kind: Literal["projector"]
+    kind: Literal["projector", "vlora"]
+    vlora: VLora
+
+    @property
+    def chosen_vlora(self) -> VLora | None:
+        return self.vlora if self.kind == "vlora" else None
 
 
 class DualLora(Section):
@@ -208,14 +233,16 @@ class Adapter(Section):
 
 
 class PretrainRates(Section):
+    """Of the parts that a run trains; the others' rates are not used."""
+
     projector: LearningRate
+    vlora: LearningRate
     vce: LearningRate
 
 
-class FinetuneRates(Section):
-    projector: LearningRate
-    vce: LearningRate
+class FinetuneRates(PretrainRates):
     adapter: LearningRate
+    language_model: LearningRate
 
 
 class Recipe(Section):
@@ -237,6 +264,7 @@ class Pretrain(Recipe):
 
 
 class Finetune(Recipe):
+    language_model: Literal["frozen", "trained"]  # trained: all of it, in place of an adapter
     learning_rate: FinetuneRates
 
 

@@ -1,4 +1,4 @@
-"""Stage `finetune` (stage 2 of the recipe): projector + VCE + adapter learn the tasks."""
+"""Stage `finetune` (stage 2 of the recipe): connector + adapter, or the language model itself, learn the tasks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ OUT, START = Path("models/finetune"), Path("models/pretrain")
 def run(params: Params) -> None:
     from components.training.stage import run_training
 
-    run_training("finetune", params, params.finetune, adapter=params.adapter, start=START, out=OUT)
-    print(f"finetune: projector, VCE and adapter -> {OUT}")
+    frozen = params.finetune.language_model == "frozen"
+    run_training("finetune", params, params.finetune, params.adapter if frozen else None, start=START, out=OUT)
+    print(f"finetune: connector and {'adapter' if frozen else 'language model'} -> {OUT}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `pretrain` (stage 1 of the recipe): projector + VCE learn to speak the language model's language."""
+"""Stage `pretrain` (stage 1 of the recipe): the connector learns to speak the language model's language."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def run(params: Params) -> None:
     from components.training.stage import run_training
 
     run_training("pretrain", params, params.pretrain, adapter=None, start=None, out=OUT)
-    print(f"pretrain: projector and VCE -> {OUT}")
+    print(f"pretrain: connector -> {OUT}")
 
 
 if __name__ == "__main__":

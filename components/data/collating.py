@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from components.data.conversation import IGNORED, Encoded, Encoder
@@ -20,9 +21,9 @@ MAX_PIXELS = 2**31  # rows were checked against data.max_pixels when they were p
 
 @dataclass(frozen=True)
 class Batch:
-    """Token tensors are (sequences, tokens); see packing.py."""
+    """Token tensors are (sequences, tokens), see packing.py; `has_image` is (sequences,)."""
 
-    tokens: dict[str, Tensor]  # ids, labels (-100 where there is no loss), positions, segments, previous
+    tokens: dict[str, Tensor]  # ids, labels (-100 where there is no loss), positions, segments, previous, has_image
     pixel_values: Tensor | None  # (images, 3, height, width), in the order of the sequences that have one
     num_samples: int
 
@@ -47,19 +48,21 @@ class Collator:
         self.read, self.refused = 0, 0
 
     def __call__(self, units: Sequence[np.ndarray]) -> Batch:
-        packed, images, num_samples = [], [], 0
+        packed, images, has_image, num_samples = [], [], [], 0
         for unit in units:
             encoded, image = self._encoded(unit)
             if encoded:
                 packed.append(pack(encoded))
                 num_samples += len(encoded)
+                has_image.append(image is not None)
                 if image is not None:
                     images.append(decode(image, MAX_PIXELS))
         filler = self.encoder.tokenizer.eos_token_id
         if not packed:  # an empty share still takes part in the step, without weight
-            packed = [Packed([filler], [IGNORED], [0], [1], [0])]
+            packed, has_image = [Packed([filler], [IGNORED], [0], [1], [0])], [False]
         pixels = pixel_values(images, self.image_processor, self.mode) if images else None
-        return Batch(pad(packed, filler), pixels, num_samples)
+        tokens = {**pad(packed, filler), "has_image": torch.tensor(has_image)}
+        return Batch(tokens, pixels, num_samples)
 
     def _encoded(self, unit: np.ndarray) -> tuple[list[Encoded], bytes | None]:
         encoded, image = [], None

@@ -56,7 +56,7 @@ class Encoder:
     tokenizer: Any  # a fast Hugging Face tokenizer
     template: Template
     image_token: int  # id
-    num_image_tokens: int  # places that one image takes
+    num_image_tokens: int  # places that one image takes; none where it becomes weights (VLoRA)
 
     def __post_init__(self) -> None:
         if not self.tokenizer.is_fast:
@@ -76,7 +76,8 @@ class Encoder:
         see `is_trainable`.
         """
         whole = self._tokens(self._pieces(turns, has_image))
-        return Encoded(whole.ids[:max_length], whole.labels[:max_length])
+        labels = [IGNORED, *whole.labels[1:]]  # before the first token stands none that could predict it
+        return Encoded(whole.ids[:max_length], labels[:max_length])
 
     def is_trainable(self, encoded: Encoded, has_image: bool) -> bool:
         places = encoded.ids.count(self.image_token)

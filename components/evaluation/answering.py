@@ -17,7 +17,7 @@ answer, the others theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,9 @@ from torch import Tensor
 from components.data.images import decode
 from components.evaluation.journal import Answered, Failed
 from components.evaluation.question import Question
+from components.model.connector import picture
 from components.model.vision_input import pixel_values
+from components.model.vlora import ARGUMENT, PerceptualWeights
 
 if TYPE_CHECKING:
     from components.model.assemble import Assistant
@@ -121,17 +123,23 @@ def batches(asked: Sequence[Question], prompts: Sequence[Sized], size: int) -> I
 
 @dataclass
 class Prefilled:
-    """What the model has read. cache: keys and values; mask: (rows, seen), 0 at padding; logits: (rows, vocabulary)."""
+    """What the model has read.
+
+    cache: keys and values; mask: (rows, seen), 0 at padding; logits: (rows, vocabulary); weights: under VLoRA, what
+    the rows see for as long as they are read on.
+    """
 
     cache: Any
     mask: Tensor
     logits: Tensor
+    weights: PerceptualWeights | None
 
     def keep(self, rows: Sequence[int]) -> None:
         """Choose, reorder or repeat rows."""
         chosen = torch.tensor(rows, device=self.mask.device)
         self.cache.batch_select_indices(chosen)
         self.mask, self.logits = self.mask[chosen], self.logits[chosen]
+        self.weights = self.weights.choose(chosen) if self.weights else None
 
 
 def prefill(
@@ -142,16 +150,21 @@ def prefill(
     max_pixels: int,
 ) -> Prefilled:
     """Read each group's common start once, then the rest of each prompt. Rows: the groups' questions in order."""
+    model = assistant.model
     # One token at least is left for the second part: its logits begin the answer.
     starts = [_num_shared([prompts[place][:-1] for place in group]) for group in groups]
     images = [asked[group[0]].image for group in groups]
     shown = [decode(image, max_pixels) for image in images if image is not None]
-    pixels = pixel_values(shown, assistant.image_processor, assistant.image) if shown else None
+    seen = {}
+    if shown:
+        pixels = pixel_values(shown, assistant.image_processor, assistant.image)
+        has_image = torch.tensor([image is not None for image in images], device=model.device)
+        seen = picture(model, pixels.to(model.device, model.dtype), has_image)
     common = [prompts[group[0]][:start] for group, start in zip(groups, starts, strict=True)]
-    read = _read(assistant.model, common, None, pixels)
+    read = _read(model, common, None, seen)
     read.keep([row for row, group in enumerate(groups) for _ in group])
     rest = [prompts[place][start:] for group, start in zip(groups, starts, strict=True) for place in group]
-    return _read(assistant.model, rest, read)
+    return _read(model, rest, read)
 
 
 def _num_shared(prompts: Sequence[Sequence[int]]) -> int:
@@ -160,9 +173,9 @@ def _num_shared(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def _read(
-    model: Any, ids: Sequence[Sequence[int]], before: Prefilled | None, pixels: Tensor | None = None
+    model: Any, ids: Sequence[Sequence[int]], before: Prefilled | None, seen: Mapping[str, Any] | None = None
 ) -> Prefilled:
-    """Let the model read one more piece of each row."""
+    """Let the model read one more piece of each row; `seen`: the images, where `before` has not read them."""
     device = model.device
     length = max(map(len, ids))
     padding = 0 if model.config.image_token_id else 1  # any token but the image's, whose number is checked
@@ -170,7 +183,9 @@ def _read(
     fresh = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids], device=device)
     mask = fresh if before is None else torch.cat([before.mask, fresh], dim=1)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -length:]
-    picture = {} if pixels is None else {"pixel_values": pixels.to(device, model.dtype)}
+    if before is not None and before.weights is not None:
+        seen = {ARGUMENT: before.weights}
+    seen = seen or {}
     output = model(
         input_ids=tokens,
         attention_mask=mask,
@@ -178,9 +193,9 @@ def _read(
         past_key_values=before.cache if before else None,
         use_cache=True,
         logits_to_keep=1,
-        **picture,
+        **seen,
     )
-    return Prefilled(output.past_key_values, mask, output.logits[:, -1])
+    return Prefilled(output.past_key_values, mask, output.logits[:, -1], seen.get(ARGUMENT))
 
 
 def decode_greedily(model: Any, read: Prefilled, stops: frozenset[int], max_new_tokens: int) -> list[list[int]]:

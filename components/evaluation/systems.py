@@ -24,7 +24,10 @@ CODE_THAT_ANSWERS = (
     "data/conversation.py",
     "data/images.py",
     "evaluation/answering.py",
-    *(f"model/{name}.py" for name in ("assemble", "connector", "vision_input", "visual_cue")),
+    *(
+        f"model/{name}.py"
+        for name in ("assemble", "connector", "perceptual_weights", "vision_input", "visual_cue", "vlora")
+    ),
 )
 HELD = ("**/*.safetensors", "**/*.json")  # of a folder of parts; its log says nothing about its answers
 

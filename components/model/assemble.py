@@ -1,7 +1,7 @@
-"""The whole model from its parts: frozen base, connector (projector + VCE), adapter.
+"""The whole model from its parts: frozen base, connector (VCE, and the projector or VLoRA's generator), adapter.
 
-Parts are stored apart from the base, as safetensors: connector.safetensors, adapter/ (PEFT's own
-format) and model.json, which says how they belong together.
+Parts are stored apart from the base, as safetensors: connector.safetensors, adapter/ (PEFT's own format) or, where it
+was trained itself, language_model.safetensors, and model.json, which says how they belong together.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.save_and_load import get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -27,10 +28,11 @@ from components.data.conversation import Encoder, Template
 from components.errors import UserError
 from components.files import write_tensors
 from components.model.base import Base, load_base, read_config
-from components.model.connector import EnhancedProjector
-from components.model.stored import ADAPTER_FOLDER, CONNECTOR_FILE, SETTINGS_FILE, read_settings
+from components.model.connector import Connector
+from components.model.stored import ADAPTER_FOLDER, CONNECTOR_FILE, LANGUAGE_FILE, SETTINGS_FILE, read_settings
 from components.model.vision_input import ImageMode
 from components.model.visual_cue import VisualCueEnhancement
+from components.model.vlora import make_visual_weights
 
 CONNECTOR = "model.multi_modal_projector."  # where the connector's parameters lie in the model
 
@@ -58,9 +60,13 @@ class Assistant:
         return Encoder(self.tokenizer, self.template, self.image_token_id, self.num_image_tokens)
 
 
-def add_vce(model: LlavaForConditionalGeneration, vce: params.Vce | None) -> None:
-    """Put VCE before the projector and let LLaVA hand over all its levels. None: the projector alone."""
-    projector, vision = model.model.multi_modal_projector, cast(Any, model.config.vision_config)
+def add_connector(
+    model: LlavaForConditionalGeneration, vce: params.Vce | None, vlora: params.VLora | None = None
+) -> None:
+    """Put a fresh connector into a base model. Without `vlora` the base's own projector stays, with or without VCE."""
+    vision = cast(Any, model.config.vision_config)
+    like = model.model.multi_modal_projector.linear_1.weight  # device and precision
+    head: Any = model.model.multi_modal_projector if vlora is None else make_visual_weights(model, vlora).to(like)
     enhancement = None
     if vce is not None:
         misfit = vce.misfit(vision.hidden_size, vision.num_hidden_layers)
@@ -75,10 +81,10 @@ def add_vce(model: LlavaForConditionalGeneration, vce: params.Vce | None) -> Non
             anchor=vce.levels.index(vce.anchor),
             start=vce.start,
         )
-        enhancement.to(projector.linear_1.weight)  # same device and precision
+        enhancement.to(like)
         model.config.vision_feature_layer = list(vce.levels)
     registers = getattr(vision, "num_register_tokens", 0)
-    model.model.multi_modal_projector = EnhancedProjector(projector, enhancement, registers)  # pyright: ignore
+    model.model.multi_modal_projector = Connector(head, enhancement, registers)  # pyright: ignore
 
 
 def adapter_config(model: nn.Module, adapter: params.Adapter) -> PeftConfig:
@@ -132,66 +138,97 @@ def _own_settings(adapter: params.Adapter) -> dict[str, Any]:
 
 
 def build(
-    base: Base, vce: params.Vce | None, adapter: params.Adapter | None
+    base: Base,
+    vce: params.Vce | None,
+    adapter: params.Adapter | None,
+    vlora: params.VLora | None = None,
+    *,
+    train_language_model: bool = False,
 ) -> tuple[LlavaForConditionalGeneration, PeftModel | None]:
-    """Base + fresh VCE + fresh adapter; only these and the projector may be trained.
+    """Base + fresh connector + fresh adapter; only these may be trained, and the language model where it is said.
 
     The adapter is put into the model in place; the PeftModel around it saves and loads it.
     """
+    assert not (adapter and train_language_model), "an adapter is for a language model that stays as it is"
     model = base.model
     model.requires_grad_(False)
-    add_vce(model, vce)
+    add_connector(model, vce, vlora)
+    for part in language_parts(model) if train_language_model else ():
+        part.requires_grad_(True)
     wrapped = get_peft_model(model, adapter_config(model, adapter)) if adapter else None
     connector = model.model.multi_modal_projector
     connector.requires_grad_(True)
     return model, wrapped  # pyright: ignore[reportReturnType]
 
 
-def check_fit(base_folder: Path, vce: params.Vce | None, adapter: params.Adapter | None) -> None:
+def check_fit(
+    base_folder: Path, vce: params.Vce | None, adapter: params.Adapter | None, vlora: params.VLora | None = None
+) -> None:
     """Refuse parts that do not fit a base, without its weights: before workers are started for them."""
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(read_config(base_folder))
-        add_vce(model, vce)
+        add_connector(model, vce, vlora)
     if adapter:
         adapter_config(model, adapter)
 
 
 def trainable_groups(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter]]]:
-    """Trainable parameters by part: projector, vce, adapter. Every one belongs to exactly one part."""
-    groups: dict[str, list[tuple[str, nn.Parameter]]] = {"projector": [], "vce": [], "adapter": []}
+    """Trainable parameters by part. Every one belongs to exactly one part.
+
+    The parts: projector or vlora, vce, adapter or language_model; their names are those of the learning rates.
+    """
+    parts = ("projector", "vlora", "vce", "adapter", "language_model")
+    groups: dict[str, list[tuple[str, nn.Parameter]]] = {part: [] for part in parts}
+    adapted = any(isinstance(module, BaseTunerLayer) for module in model.modules())
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups[_part_of(name)].append((name, parameter))
+        if parameter.requires_grad and name.startswith(CONNECTOR):
+            groups[name.removeprefix(CONNECTOR).partition(".")[0]].append((name, parameter))
+        elif parameter.requires_grad:
+            groups["adapter" if adapted else "language_model"].append((name, parameter))
     return {part: members for part, members in groups.items() if members}
 
 
-def _part_of(name: str) -> str:
-    if name.startswith(CONNECTOR):
-        return name.removeprefix(CONNECTOR).partition(".")[0]
-    return "adapter"
+def language_parts(model: LlavaForConditionalGeneration) -> tuple[nn.Module, ...]:
+    return model.model.language_model, model.lm_head
 
 
 def save_parts(
     folder: Path, settings: Mapping[str, Any], weights: Mapping[str, Tensor], wrapped: PeftModel | None
 ) -> None:
-    """Write connector, adapter and model.json. `weights`: every trainable tensor by its name in the model."""
+    """Write connector, adapter or language model, and model.json.
+
+    weights: every trainable tensor by its name in the model.
+    """
     connector = {n.removeprefix(CONNECTOR): t.contiguous() for n, t in weights.items() if n.startswith(CONNECTOR)}
     write_tensors(folder / CONNECTOR_FILE, connector)
     if wrapped is not None:
         own = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
         wrapped.save_pretrained(str(folder / ADAPTER_FOLDER), state_dict=own)
+    elif len(weights) > len(connector):
+        language = {n: t.contiguous() for n, t in weights.items() if not n.startswith(CONNECTOR)}
+        write_tensors(folder / LANGUAGE_FILE, language)
     (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def load_connector(model: LlavaForConditionalGeneration, folder: Path) -> None:
-    """Load projector and VCE; a file that lacks one of their tensors, or holds another, is refused."""
+    """Load the connector; a file that lacks one of its tensors, or holds another, is refused."""
     connector = model.model.multi_modal_projector
-    stored = load_file(folder / CONNECTOR_FILE)
-    expected = connector.state_dict()
-    if stored.keys() != expected.keys():
-        odd = sorted(stored.keys() ^ expected.keys())
-        raise UserError(f"{folder / CONNECTOR_FILE} does not fit the settings: {odd[0]} (and {len(odd) - 1} more)")
-    connector.load_state_dict(stored)
+    connector.load_state_dict(_stored(folder / CONNECTOR_FILE, connector.state_dict().keys()))
+
+
+def load_language_model(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Load a language model that was trained; a file that lacks one of its tensors, or holds another, is refused."""
+    language = {id(parameter) for part in language_parts(model) for parameter in part.parameters()}
+    own = {name for name, parameter in model.named_parameters() if id(parameter) in language}
+    model.load_state_dict(_stored(folder / LANGUAGE_FILE, own), strict=False)
+
+
+def _stored(file: Path, expected: Set[str]) -> dict[str, Tensor]:
+    stored = load_file(file)
+    if stored.keys() != expected:
+        odd = sorted(stored.keys() ^ expected)
+        raise UserError(f"{file} does not fit the settings: {odd[0]} (and {len(odd) - 1} more)")
+    return stored
 
 
 def load_assistant(
@@ -201,7 +238,7 @@ def load_assistant(
     base = load_base(base_folder)
     if parts is None:
         model: Any = base.model
-        add_vce(model, None)
+        add_connector(model, None)
     else:
         settings = read_settings(parts)
         if settings["base"]["digest"] != base.reference["digest"]:
@@ -210,8 +247,11 @@ def load_assistant(
                 f"but {base_folder} is {base.reference['digest'][:12]}; run: dvc repro"
             )
         vce = params.Vce(**settings["vce"]) if settings["vce"] else None
-        model, _ = build(base, vce, None)
+        vlora = params.VLora(**settings["vlora"]) if settings.get("vlora") else None
+        model, _ = build(base, vce, None, vlora)
         load_connector(model, parts)
+        if settings.get("language_model") == "trained":
+            load_language_model(model, parts)
         if settings["adapter"]:
             PeftModel.from_pretrained(model, str(parts / ADAPTER_FOLDER))
     model.requires_grad_(False)

@@ -1,37 +1,47 @@
-"""What stands between the vision encoder and the language model: VCE and the projector, in one place."""
+"""What stands between the vision encoder and the language model: VCE, then the projector or VLoRA's generator."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import LlavaForConditionalGeneration
 
 from components.errors import UserError
 from components.model.visual_cue import Cue, Grid, VisualCueEnhancement
+from components.model.vlora import ARGUMENT, PerceptualWeights, VisualWeights
 
 
-class EnhancedProjector(nn.Module):
-    """Replaces LLaVA's `multi_modal_projector`: projector(VCE(levels)), or the projector alone.
+class Connector(nn.Module):
+    """Replaces LLaVA's `multi_modal_projector`: head(VCE(levels)), or the head alone.
 
     LLaVA hands over the chosen hidden states side by side, without a class token; VCE takes them apart again.
 
     Args:
+        head: the projector, or VisualWeights. Its name is that of `connector.kind`: `projector` or `vlora`.
+        vce: None leaves it out.
         num_registers: tokens before the patches that the encoder adds for itself (DINOv2 with registers); left out.
     """
 
-    def __init__(self, projector: nn.Module, vce: VisualCueEnhancement | None, num_registers: int = 0) -> None:
+    def __init__(self, head: nn.Module, vce: VisualCueEnhancement | None, num_registers: int = 0) -> None:
         super().__init__()
-        self.projector = projector
+        self.kind = "vlora" if isinstance(head, VisualWeights) else "projector"
+        self.add_module(self.kind, head)
         self.vce = vce
         self.num_registers = num_registers
 
+    @property
+    def head(self) -> nn.Module:
+        return self.get_submodule(self.kind)
+
     def forward(self, features: Tensor) -> Tensor:
-        """(images, registers + patches, levels * width) -> (images, patches, hidden size of the language model)."""
+        """(images, registers + patches, levels * width) -> (images, visual tokens, the language model's width)."""
         features = features[:, self.num_registers :]
         if self.vce is not None:
             features = self.vce(*self._levels(features))
-        return self.projector(features)
+        return self.head(features)
 
     def inspect(self, features: Tensor) -> tuple[Cue, Grid]:
         """What VCE reads from the same features as `forward`'s, and the grid of their patches."""
@@ -50,3 +60,31 @@ def grid_of(patches: int) -> Grid:
     if side * side != patches:
         raise UserError(f"vce: {patches} features of an image are no square grid of patches; use another encoder")
     return side, side
+
+
+def visual_weights(model: LlavaForConditionalGeneration) -> VisualWeights | None:
+    """What makes images into weights; None where a projector makes them into tokens."""
+    head = getattr(model.model.multi_modal_projector, "head", None)
+    return head if isinstance(head, VisualWeights) else None
+
+
+def perceive(model: LlavaForConditionalGeneration, pixels: Tensor) -> tuple[Tensor, PerceptualWeights | None]:
+    """Images (images, 3, height, width) through vision encoder and connector.
+
+    Returns their tokens (images * tokens, hidden size), and under VLoRA (which makes no token) their weights.
+    """
+    image: Any = model.model.get_image_features(pixel_values=pixels)
+    weights = visual_weights(model)
+    return torch.cat(list(image.pooler_output)), weights.current if weights else None
+
+
+def picture(model: LlavaForConditionalGeneration, pixels: Tensor, has_image: Tensor) -> dict[str, Any]:
+    """The arguments by which a call of the model sees images.
+
+    pixels: in the order of the rows that have an image. has_image: (rows,).
+    """
+    if visual_weights(model) is None:
+        return {"pixel_values": pixels}
+    weights = perceive(model, pixels)[1]
+    assert weights is not None
+    return {ARGUMENT: weights.of_rows(has_image)}

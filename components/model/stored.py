@@ -10,6 +10,7 @@ from components.errors import UserError
 
 REFERENCE_FILE = "base.json"  # which base a folder holds or refers to
 CONNECTOR_FILE, ADAPTER_FOLDER, SETTINGS_FILE = "connector.safetensors", "adapter", "model.json"
+LANGUAGE_FILE = "language_model.safetensors"
 
 
 def read_reference(folder: Path) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def key_settings(params: Params) -> list[tuple[str, str]]:
         ("seed", params.seed),
         ("base.kind", params.base.kind),
         ("connector.kind", params.connector.kind),
+        *([("connector.vlora", vlora.model_dump())] if (vlora := params.connector.chosen_vlora) else []),
+        ("finetune.language_model", params.finetune.language_model),
         ("vce", params.vce.model_dump() if params.vce.enabled else "off"),
         ("adapter.kind", adapter.kind),
         ("adapter.rank", adapter.rank),

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 MODEL_TAG, DATA_TAG, METRICS_TAG = "lea.model", "lea.data", "lea.metrics"
-PARTS = ("model.json", "connector.safetensors", "adapter")  # what a version takes from models/finetune
+# What a version takes from models/finetune, as far as it is there.
+PARTS = ("model.json", "connector.safetensors", "adapter", "language_model.safetensors")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
 CODE = Path(__file__).parents[1]  # the `components` package
 # What `components` imports to answer. Versions are those installed where the model is registered.
@@ -129,6 +130,8 @@ def _settings(parts: Path, base: Path) -> dict[str, Any]:
     settings = json.loads((parts / "model.json").read_text(encoding="utf-8"))
     if settings["adapter"] and not (parts / "adapter" / "adapter_config.json").is_file():
         raise UserError(f"{parts / 'adapter'} is missing; run: dvc repro {parts.name}")
+    if settings.get("language_model") == "trained" and not (parts / "language_model.safetensors").is_file():
+        raise UserError(f"{parts / 'language_model.safetensors'} is missing; run: dvc repro {parts.name}")
     reference = json.loads((base / bases.REFERENCE_FILE).read_text(encoding="utf-8"))
     if settings["base"]["digest"] != reference["digest"]:
         raise UserError(f"{parts} was trained on another base than {base} holds; run: dvc repro {parts.name}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import components
 from components.home import digest, folder_digest
-from components.params import Adapter, Finetune, Pretrain, Training, Vce
+from components.params import Adapter, Finetune, Pretrain, Training, Vce, VLora
 
 CODE = Path(components.__file__).parent
 CODE_THAT_TRAINS = (
@@ -37,6 +37,7 @@ class Job:
     seed: int
     recipe: Pretrain | Finetune
     vce: Vce | None
+    vlora: VLora | None  # None: the connector is a projector
     adapter: Adapter | None
     training: Training
     base: Path
@@ -46,6 +47,10 @@ class Job:
     inputs: dict[str, str]  # digests of base, start and splits
     sources: dict[str, str]  # digests of the sources' manifests
     folder: Path  # run state: checkpoints and metrics.jsonl
+
+    @property
+    def trains_language_model(self) -> bool:
+        return isinstance(self.recipe, Finetune) and self.recipe.language_model == "trained"
 
     def settings(self) -> dict[str, Any]:
         """The settings that determine the result, as a plain tree."""
@@ -58,6 +63,7 @@ class Job:
             "seed": self.seed,
             "recipe": self.recipe.model_dump(),
             "vce": self.vce.model_dump() if self.vce else None,
+            "vlora": self.vlora.model_dump() if self.vlora else None,
             "adapter": self.adapter.model_dump() if self.adapter else None,
             "training": carried_out,
         }
@@ -92,6 +98,7 @@ def from_message(message: dict[str, Any]) -> Job:
         seed=message["seed"],
         recipe=recipe(**message["recipe"]),
         vce=Vce(**message["vce"]) if message["vce"] else None,
+        vlora=VLora(**message["vlora"]) if message["vlora"] else None,
         adapter=Adapter(**message["adapter"]) if message["adapter"] else None,
         training=Training(**message["training"]),
         base=Path(message["base"]),

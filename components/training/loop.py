@@ -51,10 +51,10 @@ def train(job: Job) -> None:
     if state is not None and state.step == plan.steps and parts_of(job):
         return
 
-    check_fit(job.base, job.vce, job.adapter)
+    check_fit(job.base, job.vce, job.adapter, job.vlora)
     torch.manual_seed(job.seed)  # fresh VCE and adapter: the same on every rank
     base = load_base(job.base)
-    model, wrapped = build(base, job.vce, job.adapter)
+    model, wrapped = build(base, job.vce, job.adapter, job.vlora, train_language_model=job.trains_language_model)
     if job.start:
         load_connector(model, job.start)
     stop_after_last_level(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,13 +12,15 @@ from transformers import LlavaForConditionalGeneration
 
 from components.data.conversation import IGNORED
 from components.data.packing import tree_block_mask, tree_mask
+from components.model.connector import perceive, visual_weights
+from components.model.vlora import ARGUMENT
 
 
 class SupervisedLoss(nn.Module):
     """LLaVA with the sum of cross entropies over supervised tokens as its output.
 
     Hidden states are selected before the vocabulary projection, so that no logits are made where there is
-    no label. Vision encoder, VCE and projector run in every call, if need be on a blank image without weight:
+    no label. Vision encoder and connector run in every call, if need be on a blank image without weight:
     under ZeRO-3 all ranks must go through the same modules.
     """
 
@@ -26,11 +29,11 @@ class SupervisedLoss(nn.Module):
         self.llava = llava
 
     def forward(self, tokens: dict[str, Tensor], pixel_values: Tensor | None) -> Tensor:
-        """A Batch's (sequences, tokens) tensors and (images, 3, height, width) pixels -> scalar, in nats."""
+        """A Batch's tokens and (images, 3, height, width) pixels -> scalar, in nats."""
         flex = self.llava.config.text_config._attn_implementation == "flex_attention"  # pyright: ignore
         mask = tree_block_mask if flex else tree_mask
         hidden = self.llava.model(
-            inputs_embeds=self._embedded(tokens["ids"], pixel_values),
+            **self._seen(tokens, pixel_values),
             attention_mask=mask(tokens["segments"]),
             position_ids=tokens["positions"],
             use_cache=False,
@@ -39,23 +42,27 @@ class SupervisedLoss(nn.Module):
         logits = self.llava.lm_head(hidden[rows, tokens["previous"][rows, places]]).float()
         return cross_entropy(logits, tokens["labels"][rows, places], reduction="sum")
 
-    def _embedded(self, input_ids: Tensor, pixel_values: Tensor | None) -> Tensor:
-        """Token embeddings with image features in their places.
+    def _seen(self, tokens: dict[str, Tensor], pixel_values: Tensor | None) -> dict[str, Any]:
+        """Token embeddings with image features in their places, or beside them the weights that images become.
 
         A blank image's features are added with weight zero instead, at the same point: gradients must reach the
-        parts in the same order on all ranks, for that is the order of their collectives.
+        parts in the same order on all ranks, for that is the order of their collectives. Its weights reach no row.
         """
-        model = self.llava.model
-        embedded = model.get_input_embeddings()(input_ids)
+        input_ids = tokens["ids"]
+        embedded = self.llava.model.get_input_embeddings()(input_ids)
         pixels = self._blank_image(input_ids) if pixel_values is None else pixel_values
-        image: Any = model.get_image_features(pixel_values=pixels.to(embedded.dtype))
-        features = torch.cat(list(image.pooler_output)).to(embedded.dtype)  # (images * patches, hidden)
+        features, weights = perceive(self.llava, pixels.to(embedded.dtype))
+        if weights is not None:
+            return {"inputs_embeds": embedded, ARGUMENT: weights.of_rows(tokens["has_image"])}
+        features = features.to(embedded.dtype)
         if pixel_values is None:
-            return embedded + 0.0 * features.sum()
+            return {"inputs_embeds": embedded + 0.0 * features.sum()}
         places = (input_ids == self.llava.config.image_token_id).unsqueeze(-1)
-        return embedded.masked_scatter(places, features)
+        return {"inputs_embeds": embedded.masked_scatter(places, features)}
 
     def _blank_image(self, like: Tensor) -> Tensor:
         vision: Any = self.llava.config.vision_config
-        side = vision.image_size
+        side, weights = vision.image_size, visual_weights(self.llava)
+        if weights is not None:  # the generator takes as many patches as the image processor makes, and no others
+            side = math.isqrt(weights.generator.patches) * vision.patch_size
         return like.new_zeros((1, 3, side, side))

@@ -1,4 +1,4 @@
-"""What a finished run leaves: connector, adapter and model.json, in its folder."""
+"""What a finished run leaves: connector, adapter or language model, and model.json, in its folder."""
 
 from __future__ import annotations
 
@@ -37,9 +37,11 @@ def write_parts(
 
     settings: dict[str, Any] = {
         "base": reference,
-        "connector": "projector",
+        "connector": "vlora" if job.vlora else "projector",
+        "vlora": job.vlora.model_dump() if job.vlora else None,
         "vce": job.vce.model_dump() if job.vce else None,
         "adapter": job.adapter.model_dump() if job.adapter else None,
+        "language_model": "trained" if job.trains_language_model else "frozen",
         "template": job.recipe.template,
         "image": job.recipe.image,
         "run": job.folder.name,

@@ -79,6 +79,7 @@ def make_job(
         seed=params.seed,
         recipe=recipe,
         vce=params.vce if params.vce.enabled else None,
+        vlora=params.connector.chosen_vlora,
         adapter=adapter,
         training=params.training,
         base=BASE.resolve(),

@@ -106,6 +106,16 @@ def test_plain_keeps_the_caption_alone() -> None:
     assert own.tokenizer.decode(labels_of(encoded)) == "A plate.\n"
 
 
+def test_first_token_is_never_predicted() -> None:
+    # without an image's places and a beginning mark a caption stands at the very start
+    tokenizer = tiny_tokenizer()
+    tokenizer.bos_token = None
+    made = Encoder(tokenizer, "plain", tokenizer.convert_tokens_to_ids("<image>"), 0)
+    encoded = made.encode([Turn("human", "<image>"), Turn("assistant", "rice and beans")], True, 50)
+    assert encoded.labels == [IGNORED, *encoded.ids[1:]]
+    assert made.is_trainable(encoded, True)
+
+
 def test_prompt_is_the_beginning_of_the_trained_conversation() -> None:
     own = encoder("bytes")
     whole = own.encode([Turn("human", "What is on the plate?"), Turn("assistant", "Rice")], True, 1000)

@@ -1,5 +1,6 @@
 """Batched answers equal one-at-a-time `generate` in fp32, on a tiny LLaVA with random weights."""
 
+import copy
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +15,9 @@ from components.data.images import ImageError
 from components.evaluation import answering
 from components.evaluation.journal import Answered, Failed
 from components.evaluation.question import Question
-from components.model.assemble import Assistant
+from components.model.assemble import Assistant, add_connector
 from components.model.vision_input import pixel_values
+from components.params import Params
 
 SETTINGS = {"max_new_tokens": 24, "max_pixels": 10_000}
 NUM_IMAGES = 4
@@ -64,6 +66,24 @@ def test_batched_answers_equal_generate_alone(
     assistant: Assistant, asked: list[Question], expected: list[str], batch: int
 ) -> None:
     assert answering.answer(assistant, asked, batch=batch, **SETTINGS) == expected
+
+
+@pytest.mark.parametrize("batch", [5, 64])
+def test_images_as_weights_give_the_answers_of_generate_alone(
+    assistant: Assistant, asked: list[Question], expected: list[str], params: Params, batch: int
+) -> None:
+    model = copy.deepcopy(assistant.model)
+    torch.manual_seed(2)
+    add_connector(model, None, params.connector.vlora)
+    for name, parameter in model.model.multi_modal_projector.named_parameters():
+        if ".up." in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    seeing = replace(assistant, model=model.eval())
+    answers = answering.answer(seeing, asked, batch=batch, **SETTINGS)
+    assert answers == [alone(seeing, question) for question in asked]
+    blind = [place for place, question in enumerate(asked) if question.image is None]
+    assert [answers[place] for place in blind] == [expected[place] for place in blind]
+    assert len({answers[place] for place in range(NUM_IMAGES)}) > 1
 
 
 def test_image_changes_the_answer(assistant: Assistant, picture: Draw) -> None:

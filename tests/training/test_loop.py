@@ -14,6 +14,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from components.errors import UserError
+from components.model.assemble import load_assistant
 from components.params import Params
 from components.training import loop, stage
 from components.training.checkpoint import checkpoints, newest_intact
@@ -237,3 +238,32 @@ def poison(patch: pytest.MonkeyPatch, at: int) -> None:
 
     patch.setattr(loop.Plan, "batch", watched)
     patch.setattr(SupervisedLoss, "forward", poisoned)
+
+
+@pytest.mark.parametrize("language_model", ["frozen", "trained"])
+def test_images_as_weights_go_through_both_stages(workspace: tuple[Path, Params], language_model: str) -> None:
+    folder, params = workspace
+    connector = params.connector.model_copy(update={"kind": "vlora"})
+    params = params.model_copy(update={"connector": connector})
+    first, second = folder / "vlora-1", folder / f"vlora-2-{language_model}"
+    one = stage.make_job("pretrain", params, params.pretrain, None, None)
+    train(one)
+    stage.export(one, first)
+    recipe = params.finetune.model_copy(update={"language_model": language_model})
+    adapter = params.adapter if language_model == "frozen" else None
+    two = stage.make_job("finetune", params, recipe, adapter, first)
+    train(two)
+    stage.export(two, second)
+
+    lines = read_journal(one.folder / METRICS_FILE)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    held = {path.name for path in second.iterdir()}
+    learnt = "adapter" if adapter else "language_model.safetensors"
+    assert held == {"connector.safetensors", "model.json", "log.csv", learnt}
+    assistant = load_assistant(folder / "models" / "base", second)
+    trained = read(two)["weights"]
+    own = dict(assistant.model.named_parameters())
+    assert len(trained) > 20
+    for name, tensor in trained.items():
+        assert torch.equal(own[name], tensor), name
+    assert assistant.num_image_tokens == 0
