@@ -75,13 +75,13 @@ def _work(rank: int, port: int, out: str) -> None:
 
         engine = make()
         losses = _train(engine, rank, 0, STEPS // 2)
-        state = capture(engine, STEPS // 2)
+        state = capture(engine, STEPS // 2, STEPS // 2)
         losses += _train(engine, rank, STEPS // 2, STEPS)
-        end = capture(engine, STEPS)
+        end = capture(engine, STEPS, STEPS)
         fresh = make()
         restore(fresh, state)
         _train(fresh, rank, STEPS // 2, STEPS)
-        again = capture(fresh, STEPS)
+        again = capture(fresh, STEPS, STEPS)
         results[f"{trained} {stage}"] = {
             "losses": losses,
             "resumed": all(torch.equal(tensor, again.weights[name]) for name, tensor in end.weights.items()),
