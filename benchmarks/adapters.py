@@ -20,6 +20,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def whole_llava(width: int, names: list[str], rounds: int) -> dict[str, Any]:
     weights = LlavaForConditionalGeneration(config).state_dict()
     models = {}
     for name in [*names, "dual_lora + vce"]:
-        model = LlavaForConditionalGeneration(config)
+        model = LlavaForConditionalGeneration(deepcopy(config))  # each model changes its own
         model.load_state_dict(weights, assign=True)
         with_vce = name.endswith("vce")
         vce = VisualCueEnhancement(1024, len(LEVELS)) if with_vce else None
