@@ -9,6 +9,8 @@ TABLES := table1 table3 table4 anchors ranks
 
 .PHONY: $(TABLES) tables repro test test-slow test-peer chaos lint format lock clean
 
+.PHONY: repro test test-slow test-peer test-service chaos lint format lock clean
+
 repro: $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
 
@@ -29,6 +31,9 @@ test-slow: $(READY)  ## whole pipelines, killed workers
 test-peer: $(READY)  ## the adapters inside other trainers
 	pip install -q -c constraints.txt trl datasets
 	pytest -q -m peer
+
+test-service: $(READY)  ## against servers of their own: S3
+	pytest -q -m service
 
 chaos: $(READY)  ## both training stages under 20 random kills: do they end as if nothing had happened?
 	python -m benchmarks.chaos

@@ -7,10 +7,11 @@ import sys
 from typing import NoReturn
 
 from pipelines import stage
-from pipelines.verbs import clean, plan, predict, profile, promote, score
+from pipelines.verbs import check, clean, plan, predict, profile, promote, score
 
 VERBS = {
     "profile": profile,
+    "check": check,
     "plan": plan,
     "predict": predict,
     "promote": promote,

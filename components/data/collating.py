@@ -26,6 +26,7 @@ class Batch:
     tokens: dict[str, Tensor]  # ids, labels (-100 where there is no loss), positions, segments, previous, has_image
     pixel_values: Tensor | None  # (images, 3, height, width), in the order of the sequences that have one
     num_samples: int
+    num_refused: int  # samples left out: no supervised token, or an image that was cut
 
     @property
     def num_supervised(self) -> int:
@@ -37,7 +38,7 @@ class Batch:
 
 
 class Collator:
-    """Reads, encodes, packs and pads samples; counts those that cannot be trained on and leaves them out."""
+    """Reads, encodes, packs and pads samples; leaves out those that cannot be trained on. One thread at a time."""
 
     def __init__(
         self, samples: Samples, encoder: Encoder, image_processor: Any, mode: ImageMode, max_length: int
@@ -45,7 +46,6 @@ class Collator:
         self.samples, self.encoder = samples, encoder
         self.image_processor, self.max_length = image_processor, max_length
         self.mode: ImageMode = mode
-        self.read, self.refused = 0, 0
 
     def __call__(self, units: Sequence[np.ndarray]) -> Batch:
         packed, images, has_image, num_samples = [], [], [], 0
@@ -62,7 +62,7 @@ class Collator:
             packed, has_image = [Packed([filler], [IGNORED], [0], [1], [0])], [False]
         pixels = pixel_values(images, self.image_processor, self.mode) if images else None
         tokens = {**pad(packed, filler), "has_image": torch.tensor(has_image)}
-        return Batch(tokens, pixels, num_samples)
+        return Batch(tokens, pixels, num_samples, sum(map(len, units)) - num_samples)
 
     def _encoded(self, unit: np.ndarray) -> tuple[list[Encoded], bytes | None]:
         encoded, image = [], None
@@ -70,9 +70,6 @@ class Collator:
             row, sample = self.samples[int(number)]
             image = row.image
             tokens = self.encoder.encode(sample.turns, image is not None, self.max_length)
-            self.read += 1
             if self.encoder.is_trainable(tokens, image is not None):
                 encoded.append(tokens)
-            else:
-                self.refused += 1
         return encoded, image

@@ -57,6 +57,7 @@ class Encoder:
     template: Template
     image_token: int  # id
     num_image_tokens: int  # places that one image takes; none where it becomes weights (VLoRA)
+    system: str = SYSTEM  # of v1; may be empty
 
     def __post_init__(self) -> None:
         if not self.tokenizer.is_fast:
@@ -99,7 +100,7 @@ class Encoder:
         return image + captions[:1]
 
     def _v1(self, turns: Sequence[Turn], has_image: bool) -> list[Piece]:
-        pieces = [Piece(SYSTEM + " ")]
+        pieces = [Piece(self.system + " ")] if self.system else []
         for number, turn in enumerate(turns):
             if turn.role == "human":
                 pieces.append(Piece("USER: "))

@@ -59,7 +59,9 @@ def prepare_source(
         parts = [PortionFiles(folder, number) for number in range(made)]
         with fresh_folder(out) as ready:
             _join((part.rejects for part in parts), REJECTS_SCHEMA, ready / "rejects.parquet")
-            refuse_too_many_rejects(name, tally, data.max_rejected, ready / "rejects.parquet")
+            problem = too_many_rejects(f"data.sources.{name}", tally, data.max_rejected)
+            if problem:
+                raise UserError(f"{problem}; see {_kept(ready / 'rejects.parquet', name)}")
             _join((part.index for part in parts), INDEX_SCHEMA, ready / "index.parquet")
             content, shards = hashlib.sha256(), []
             for part in parts:
@@ -112,6 +114,14 @@ def _join(paths: Iterable[Path], schema: pa.Schema, out: Path) -> None:
             joined.write_table(pq.read_table(path))
 
 
+def _kept(rejects: Path, name: str) -> Path:
+    """The list of rejects, where it outlasts the refused source."""
+    out = home() / "rejects" / f"{name}.parquet"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(rejects, out)
+    return out
+
+
 def _place(made: Path, out: Path) -> None:
     """Without a copy where both lie on one file system."""
     try:
@@ -120,21 +130,18 @@ def _place(made: Path, out: Path) -> None:
         shutil.copyfile(made, out)
 
 
-def refuse_too_many_rejects(name: str, tally: Tally, allowed: float, rejects: Path) -> None:
-    """UserError where more than the allowed share fails, or nothing is left; the list is kept under home()."""
+def too_many_rejects(name: str, tally: Tally, allowed: float) -> str | None:
+    """Why a source is refused: more than the allowed share fails, or nothing is left."""
     held_against = tally.held_against
     bad = held_against.total()
     share = bad / (bad + tally.kept) if bad else 0.0
     if share <= allowed and tally.kept:
-        return
-    kept_list = home() / "rejects" / f"{name}.parquet"
-    kept_list.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(rejects, kept_list)
+        return None
     if not tally.reasons:
-        raise UserError(f"data.sources.{name}: its files hold no record")
+        return f"{name}: its files hold no record"
     reason, count = (held_against if bad else tally.reasons).most_common(1)[0]
-    most = f"mostly {reason} ({count}: {REASONS[reason]}); see {kept_list}"
+    most = f"mostly {reason} ({count}: {REASONS[reason]})"
     if bad:
         limit = f"{share:.1%}, above data.max_rejected {allowed:.1%}" if tally.kept else "all"
-        raise UserError(f"data.sources.{name}: {bad} of {bad + tally.kept} records rejected ({limit}), {most}")
-    raise UserError(f"data.sources.{name}: no record can be used, {most}")
+        return f"{name}: {bad} of {bad + tally.kept} records rejected ({limit}), {most}"
+    return f"{name}: no record can be used, {most}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.data import storage
 from components.data.schema import SCHEMA, Row, Sample, Turn
 from components.errors import UserError
 from components.home import file_digest
@@ -141,16 +143,17 @@ class _Shard:
 
 
 class PreparedRows:
-    """The rows of a prepared source: len(rows), rows[i] -> Row, and `index` for all light columns.
+    """The rows of a prepared source: len(rows), rows[i] -> Row, `columns` and `index` for the light columns.
 
-    Files are opened when first needed, and again in a forked or unpickled copy. Keeps the `cached_groups`
-    row groups used last (each a few hundred kB).
+    The source lies in a folder or under a URL that fsspec knows (s3://bucket/prepared/unifood). Files are opened
+    when first needed, and again in a forked or unpickled copy; several threads may read. Keeps the
+    `cached_groups` row groups used last (each a few hundred kB).
     """
 
-    def __init__(self, folder: Path, cached_groups: int = 64):
-        self.folder = folder
-        self.source = folder.name
-        self.manifest = read_manifest(folder)
+    def __init__(self, folder: Path | str, cached_groups: int = 64):
+        self.folder = str(folder).rstrip("/")
+        self.source = self.folder.rpartition("/")[2]
+        self.manifest = read_manifest(self.folder)
         self._cached_groups = cached_groups
         self._starts = [0, *accumulate(shard["rows"] for shard in self.manifest["shards"])]
         self._forget()
@@ -159,9 +162,11 @@ class PreparedRows:
         self._shards = dict[int, _Shard]()
         self._groups = OrderedDict[tuple[int, int], pa.Table]()
         self._process = os.getpid()
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shards": {}, "_groups": OrderedDict(), "_process": -1}
+        kept = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return {**kept, "_shards": {}, "_groups": OrderedDict(), "_process": -1}
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -176,21 +181,28 @@ class PreparedRows:
             self._forget()  # a file position shared with the parent process would mix up reads
         shard = bisect_right(self._starts, number) - 1
         inside = number - self._starts[shard]
-        group = bisect_right(self._open(shard).starts, inside) - 1
-        table = self._read(shard, group)
-        value = table.slice(inside - self._open(shard).starts[group], 1).to_pylist()[0]
+        with self._lock:
+            starts = self._open(shard).starts
+            group = bisect_right(starts, inside) - 1
+            table = self._read(shard, group)
+        value = table.slice(inside - starts[group], 1).to_pylist()[0]
         return _row(value, self.source)
+
+    def columns(self, *names: str) -> pa.Table:
+        """Light columns (names in INDEX_SCHEMA) of every row in order."""
+        with storage.opened(f"{self.folder}/index.parquet") as file:
+            return pq.read_table(file, columns=list(names))
 
     @property
     def index(self) -> pa.Table:
         """What INDEX_SCHEMA lists, for every row in order: no images, no texts."""
-        return pq.read_table(self.folder / "index.parquet")
+        return self.columns(*INDEX_SCHEMA.names)
 
     def _open(self, shard: int) -> _Shard:
         if shard not in self._shards:
-            path = self.folder / self.manifest["shards"][shard]["name"]
+            path = f"{self.folder}/{self.manifest['shards'][shard]['name']}"
             try:
-                file = pq.ParquetFile(path, memory_map=True)
+                file = storage.open_parquet(path)
             except (OSError, pa.ArrowInvalid) as error:
                 raise UserError(f"{path} is damaged ({error}); run: dvc repro prepare") from None
             sizes = (file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
@@ -208,11 +220,13 @@ class PreparedRows:
         return table
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise UserError(f"{path} is missing; run: dvc repro prepare")
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_manifest(folder: Path | str) -> dict[str, Any]:
+    path = f"{folder}/manifest.json"
+    try:
+        with storage.opened(path) as file:
+            return json.loads(file.read())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run: dvc repro prepare") from None
 
 
 def _row(value: dict[str, Any], source: str) -> Row:

@@ -16,6 +16,7 @@ CODE_THAT_TRAINS = (
     "data/collating.py",
     "data/loading.py",
     "data/packing.py",
+    "data/prefetch.py",
     "model/*.py",
     "adapters/*.py",
     "training/*.py",
@@ -42,7 +43,7 @@ class Job:
     training: Training
     base: Path
     start: Path | None  # parts to go on from (stage 1's), or none
-    prepared: Path
+    prepared: str  # a folder, or a URL that fsspec knows
     assignments: Path
     inputs: dict[str, str]  # digests of base, start and splits
     sources: dict[str, str]  # digests of the sources' manifests
@@ -103,7 +104,7 @@ def from_message(message: dict[str, Any]) -> Job:
         training=Training(**message["training"]),
         base=Path(message["base"]),
         start=Path(message["start"]) if message["start"] else None,
-        prepared=Path(message["prepared"]),
+        prepared=message["prepared"],
         assignments=Path(message["assignments"]),
         inputs=message["inputs"],
         sources=message["sources"],

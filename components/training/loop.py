@@ -11,9 +11,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from components.data.collating import Collator
+from components.data.collating import Batch, Collator
 from components.data.conversation import Encoder
 from components.data.loading import Plan, Samples, alone, deal
+from components.data.prefetch import ahead
 from components.errors import UserError
 from components.model.assemble import build, check_fit, load_connector, precision_of, trainable_groups
 from components.model.base import load_base
@@ -34,6 +35,7 @@ from components.training.loss import SupervisedLoss
 from components.training.parts import parts_of, write_parts
 from components.training.step import Figures, train_step
 
+READERS = 1  # threads that read and decode ahead of the step
 SAMPLES_TOLD = 16  # of those that a bad step may be due to
 
 
@@ -89,12 +91,16 @@ def train(job: Job) -> None:
             save_checkpoint(job.folder / CHECKPOINTS, state, keep=1 if done == plan.steps else 2)
         dist.barrier()
 
-    while done < plan.steps:
-        started = time.monotonic()
+    def prepared(step: int) -> tuple[list[np.ndarray], list[Batch]]:
+        units = plan.batch(step) if training.shared_prefix else alone(plan.batch(step))
+        parts = deal(units, samples.lengths, samples.has_image, rank, workers, micro_batches)
+        return units, [collate(part) for part in parts]
+
+    refused = read = 0
+    started = time.monotonic()
+    for units, batches in ahead(prepared, range(done, plan.steps), READERS):
         torch.manual_seed(hash_of(job.seed, done, rank))  # dropout depends on seed, step and rank alone
-        units = plan.batch(done) if training.shared_prefix else alone(plan.batch(done))
-        parts = deal(units, samples.lengths, rank, workers, micro_batches)
-        figures = train_step(engine, [collate(part) for part in parts], guard, balance)
+        figures = train_step(engine, batches, guard, balance)
         told = None
         if figures.complaint:
             told = _suspects(figures, samples, units, workers, micro_batches)
@@ -107,8 +113,13 @@ def train(job: Job) -> None:
                 )
         done += 1
         updates += not figures.complaint
-        if collate.read >= 200 or done % plan.steps_per_epoch == 0:
-            _stop_when_too_many_are_refused(collate, training.max_refused)
+        refused += sum(batch.num_refused for batch in batches)
+        read += sum(batch.num_refused + batch.num_samples for batch in batches)
+        if (read >= 200 or done % plan.steps_per_epoch == 0) and refused > training.max_refused * read:
+            raise UserError(
+                f"{refused} of {read} samples have no token to learn from within max_length {recipe.max_length}: "
+                f"raise max_length of the stage, or training.max_refused ({training.max_refused})"
+            )
         if journal:
             skipped = {"step": done, "why": figures.complaint, "samples": told} if figures.complaint else None
             learnt = _learnt(figures, done, plan, engine.get_lr()[-1])
@@ -117,6 +128,7 @@ def train(job: Job) -> None:
             journal.write(learnt, _took(figures, done, time.monotonic() - started), skipped)
         if done % training.checkpoint_every_steps == 0 or done == plan.steps:
             save()
+        started = time.monotonic()
     if rank == 0:
         assert state is not None, "a run has at least one step"
         write_parts(job, base.reference, state.weights, wrapped)
@@ -171,7 +183,7 @@ def _suspects(figures: Figures, samples: Samples, units: Sequence[np.ndarray], w
     chosen = list(units)
     if figures.worst:
         worker, number = figures.worst
-        chosen = deal(units, samples.lengths, worker, workers, micro_batches)[number]
+        chosen = deal(units, samples.lengths, samples.has_image, worker, workers, micro_batches)[number]
     numbers = [int(number) for unit in chosen for number in unit]
     found = [samples[number] for number in numbers[:SAMPLES_TOLD]]
     more = f" and {len(numbers) - SAMPLES_TOLD} more" if len(numbers) > SAMPLES_TOLD else ""
@@ -181,11 +193,3 @@ def _suspects(figures: Figures, samples: Samples, units: Sequence[np.ndarray], w
 def hash_of(*numbers: int) -> int:
     """A well-mixed 63-bit seed from small numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _stop_when_too_many_are_refused(collate: Collator, allowed: float) -> None:
-    if collate.refused > allowed * collate.read:
-        raise UserError(
-            f"{collate.refused} of {collate.read} samples have no token to learn from within max_length "
-            f"{collate.max_length}: raise max_length of the stage, or training.max_refused ({allowed})"
-        )

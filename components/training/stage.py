@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -74,6 +75,7 @@ def make_job(
         "start": _parts_digest(start) if start else "",
         "splits": digest({name: split_places(ASSIGNMENTS, name, "train") for name in recipe.sources}),
     }
+    sources = {name: read_manifest(PREPARED / name)["digest"] for name in recipe.sources}
     job = Job(
         stage=stage,
         seed=params.seed,
@@ -84,14 +86,25 @@ def make_job(
         training=params.training,
         base=BASE.resolve(),
         start=start.resolve() if start else None,
-        prepared=PREPARED.resolve(),
+        prepared=_prepared_place(sources),
         assignments=ASSIGNMENTS.resolve(),
         inputs=inputs,
-        sources={name: read_manifest(PREPARED / name)["digest"] for name in recipe.sources},
+        sources=sources,
         folder=Path(),
     )
     name = run_digest(job)
     return Job(**{**vars(job), "folder": home() / "runs" / f"{stage}-{name[:16]}"})
+
+
+def _prepared_place(sources: dict[str, str]) -> str:
+    """Where workers read prepared data: the folder here, or the copy of it that LEA_PREPARED names."""
+    place = os.environ.get("LEA_PREPARED", "").rstrip("/")
+    if not place:
+        return str(PREPARED.resolve())
+    for name, records in sources.items():
+        if read_manifest(f"{place}/{name}")["digest"] != records:
+            raise UserError(f"LEA_PREPARED: {place}/{name} holds other data than {PREPARED / name}; copy it again")
+    return place
 
 
 def export(job: Job, out: Path) -> None:

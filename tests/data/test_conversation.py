@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -75,6 +76,53 @@ def test_supervised_are_the_answers_and_their_end_marks(
             assert text.endswith(told)
             assert text.removesuffix(told) in ("", " ")  # a token may hold the space before its word
             start = end + 1
+
+
+def in_context(name: str, dialogue: list[tuple[str, str]]) -> tuple[list[int], list[int]]:
+    """What v1 must give, from the text as a whole: a token is supervised if a character of it is the answer's."""
+    tokenizer = TOKENIZERS[name]
+    ids, labels = [tokenizer.bos_token_id], [IGNORED]
+    for number, (asked, told) in enumerate(dialogue):
+        text = f"{SYSTEM} USER: {asked} ASSISTANT: {told}" if number == 0 else f"USER: {asked} ASSISTANT: {told}"
+        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        for token, (start, end) in zip(found["input_ids"], found["offset_mapping"], strict=True):
+            inside = any(place >= len(text) - len(told) for place in range(start, end))
+            ids.append(token)
+            labels.append(token if inside else IGNORED)
+        ids.append(tokenizer.eos_token_id)
+        labels.append(tokenizer.eos_token_id)
+    return ids, labels
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@settings(max_examples=100, deadline=None)
+@given(dialogue=st.lists(st.tuples(WORDS, ANSWERS), min_size=1, max_size=3))
+def test_supervised_are_exactly_the_tokens_with_characters_of_an_answer(
+    name: str, dialogue: list[tuple[str, str]]
+) -> None:
+    assume(not any(mark in text for pair in dialogue for text in pair for mark in [*SPECIALS, "<unk>"]))
+    own = encoder(name)
+    turns = [turn for asked, told in dialogue for turn in (Turn("human", asked), Turn("assistant", told))]
+    encoded = own.encode(turns, False, 100_000)
+    assert (encoded.ids, encoded.labels) == in_context(name, dialogue)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@settings(max_examples=100, deadline=None)
+@given(asked=WORDS, told=st.one_of(ANSWERS, st.sampled_from(["rice", "rice and beans", "what beans", "beans  rice"])))
+def test_labels_spell_the_answer_wherever_the_tokenizer_can(name: str, asked: str, told: str) -> None:
+    own = encoder(name)
+    back = own.tokenizer.decode(own.tokenizer(told, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    assume(back == told)
+    encoded = own.encode([Turn("human", asked), Turn("assistant", told)], False, 100_000)
+    spelt = own.tokenizer.decode(labels_of(encoded)[:-1])
+    assert spelt in (told, f" {told}")  # a token may hold the space before its word
+
+
+def test_system_prompt_may_be_empty() -> None:
+    own = dataclasses.replace(encoder("bytes"), system="")
+    encoded = own.encode([Turn("human", "what"), Turn("assistant", "rice")], False, 1000)
+    assert own.tokenizer.decode(encoded.ids) == "<s>USER: what ASSISTANT: rice</s>"
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

@@ -55,7 +55,7 @@ def test_shares_of_all_workers_make_up_the_batch(rows: list[int], workers: int, 
     own = plan(rows, 16)
     units = own.batch(0) if shared else alone(own.batch(0))
     lengths = np.arange(sum(rows))
-    shares = [deal(units, lengths, rank, workers, micro) for rank in range(workers)]
+    shares = [deal(units, lengths, lengths % 2 == 0, rank, workers, micro) for rank in range(workers)]
     assert {len(share) for share in shares} == {micro}
     dealt = [int(sample) for share in shares for part in share for unit in part for sample in unit]
     assert sorted(dealt) == sorted(int(sample) for unit in units for sample in unit)
@@ -63,7 +63,7 @@ def test_shares_of_all_workers_make_up_the_batch(rows: list[int], workers: int, 
 
 def test_parts_hold_about_equally_many_samples() -> None:
     own = plan([1, 3, 5] * 20, 64)
-    shares = [deal(own.batch(0), np.full(180, 9), rank, 2, 4) for rank in range(2)]
+    shares = [deal(own.batch(0), np.full(180, 9), np.full(180, True), rank, 2, 4) for rank in range(2)]
     sizes = [sum(len(unit) for unit in part) for share in shares for part in share]
     assert sum(sizes) == 64
     assert max(sizes) <= 64 / 8 + 5
@@ -73,9 +73,18 @@ def test_parts_hold_about_equally_many_samples() -> None:
 def test_workers_hold_like_lengths_at_the_same_time(workers: int) -> None:
     own = plan([1] * 64, 64)
     lengths = np.random.default_rng(0).integers(10, 1000, 64)
-    shares = [deal(own.batch(0), lengths, rank, workers, 4) for rank in range(workers)]
+    shares = [deal(own.batch(0), lengths, lengths > 0, rank, workers, 4) for rank in range(workers)]
     spread = max(
         abs(np.mean(lengths[np.concatenate(a)]) - np.mean(lengths[np.concatenate(b)]))
         for a, b in zip(shares[0], shares[-1], strict=True)
     )
     assert spread < 250
+
+
+def test_text_and_images_are_apart_in_the_parts() -> None:
+    own = plan([1] * 64, 64)
+    has_image = np.arange(64) < 32
+    lengths = np.random.default_rng(0).integers(10, 1000, 64)
+    shares = [deal(own.batch(0), lengths, has_image, rank, 2, 4) for rank in range(2)]
+    kinds = [{bool(has_image[unit[0]]) for unit in part} for share in shares for part in share]
+    assert all(len(kind) == 1 for kind in kinds)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from components.data.images import decode
+from components.data.checking import check_source
+from components.data.images import decode, verify
 from components.data.shards import PreparedRows
 from components.params import Source
 from tests.data.raw import data_settings, prepared
@@ -86,3 +87,43 @@ def test_parts_layouts_are_read(tmp_path):
         )
         manifest = prepared("chat", spec, SETTINGS, tmp_path / name)
         assert manifest["records"]["kept"] == {"example_data": 22, "example_data_new": 22}[name]
+
+
+FILES: dict[str, tuple[int, dict[str, int]]] = {  # kept and rejected records
+    "buaadreamer_dataset_info.json": (0, {"record_malformed": 1}),  # no records: what a toolkit calls its files
+    "buaadreamer_mllm_demo.json": (3, {}),
+    "buaadreamer_mllm_pt_demo.json": (6, {}),
+    "mllm_demo.json": (4, {"image_many": 2}),
+    "mllm_pretrain_image_example_data.jsonl": (0, {"record_malformed": 12}),  # a role "pretrain", no question
+    "mllm_pretrain_image_example_data_new.jsonl": (0, {"record_malformed": 12}),
+    "mllm_sft_multi_image_example_data.jsonl": (0, {"image_many": 11}),
+    "mllm_sft_multi_image_example_data2.jsonl": (2, {"image_many": 8}),
+    "mllm_sft_multi_image_example_data_new.jsonl": (0, {"image_many": 11}),
+    "mllm_sft_single_image_example_data.jsonl": (22, {}),
+    "mllm_sft_single_image_example_data_new.jsonl": (22, {}),
+    "mllm_sft_text_example_data.jsonl": (200, {}),
+}
+
+
+def test_every_instruction_file_is_accounted_for():
+    """Photos lie elsewhere than the records say: named part by part, not moved."""
+    images = {
+        "llamafactory_mllm": {"data/mllm_demo_data": "mllm_demo_data", "mllm_demo_data": "mllm_demo_data"},
+        "xtuner": {"resource": "."},
+    }
+    found = {}
+    for path in sorted((Path(os.environ["LEA_REALDATA"]) / "llava_format").rglob("*.json*")):
+        folder = path.parent.name
+        spec = Source(kind="llava_json", path=str(path.parent), annotations=path.name, images=images[folder])
+        tally = check_source(path.name, spec, SETTINGS, None).tally
+        found[path.name] = (tally.kept, dict(tally.reasons))
+    assert found == FILES
+
+
+def test_every_photo_decodes():
+    photos = [
+        path for path in Path(os.environ["LEA_REALDATA"]).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")
+    ]
+    assert len(photos) == 91
+    for path in photos:
+        verify(path.read_bytes(), SETTINGS.max_pixels)

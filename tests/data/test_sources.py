@@ -109,6 +109,15 @@ def test_llava_captions_are_told_from_instructions(tmp_path):
     assert [entry.samples[0].task for entry in entries] == ["caption", "chat", "chat"]
 
 
+def test_empty_system_turn_falls_out_and_another_is_rejected(tmp_path):
+    def record(system: str) -> dict[str, Any]:
+        return llava_record(1, conversations=[{"from": "system", "value": system}, *llava_record(1)["conversations"]])
+
+    entries, rejects = read_json(tmp_path, "llava_json", [record(""), record("Be brief.")])
+    assert [turn.role for turn in entries[0].samples[0].turns] == ["human", "assistant"]
+    assert [reject.reason for reject in rejects] == ["record_malformed"]
+
+
 def test_messages_with_parts_are_read(tmp_path):
     def record(*parts: dict[str, Any]) -> dict[str, Any]:
         return {"messages": [{"role": "user", "content": list(parts)}, {"role": "assistant", "content": "a dog"}]}

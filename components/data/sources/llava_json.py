@@ -4,7 +4,7 @@
     {"messages": [{"role": "user", "content": ..}, {"role": "assistant", ..}], "images": ["1.jpg"]}
 
 Known warts: no image key (text only), an id that is a number or missing, the marker at the end of its turn,
-an image field that is a list, content that is a list of parts.
+an image field that is a list, content that is a list of parts, an empty system turn at the start.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ def _turns(record: dict[str, Any]) -> tuple[list[Turn], list[str]]:
         if not isinstance(turn, dict):
             raise Malformed(f"{key}[{number}] must be an object, found {type(turn).__name__}")
         name = text_of(turn, role)
+        if name == "system" and number == 0 and turn.get(text) in ("", None):
+            continue
         if name not in _ROLES:
             raise Malformed(f"{key}[{number}].{role} must be one of {', '.join(_ROLES)}, found {name[:40]!r}")
         if isinstance(turn.get(text), list):

@@ -1,0 +1,56 @@
+"""`lea check`: run the checks of a source, or of any LLaVA-format JSON, without writing shards."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+SUMMARY = "check a source of data, or any LLaVA-format JSON"
+SHOWN = 20  # rejects that are named on the screen
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="SOURCE|FILE", help="a source of params.yaml, or a LLaVA-format JSON file")
+    parser.add_argument("--images", help="folder, zip or tar of its images (default: the source's, the file's folder)")
+    parser.add_argument("--json", action="store_true", help="print JSON, with every rejected record")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from components.data.checking import check_source, named_source
+    from components.errors import UserError
+    from components.params import load_params
+    from components.progress import Bar, tell
+    from pipelines.prepare import TOKENIZER, records_table
+
+    data = load_params().data
+    spec = named_source(arguments.target, arguments.images, data.sources)
+    tokenizer = TOKENIZER.resolve() if TOKENIZER.is_file() else None
+    with Bar("check", None) as bar:
+        report = check_source(arguments.target, spec, data, tokenizer, bar.at)
+    if arguments.json:
+        print(json.dumps(report.plain()))
+    else:
+        summary = report.tally.summary()
+        tell(records_table(summary), f"{report.name}: {summary['rows']} rows, {summary['images']} images")
+        _tell_rejects(report.rejects)
+    if report.problem:
+        raise UserError(report.problem)
+
+
+def _tell_rejects(rejects: list) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from components.progress import tell
+
+    if not rejects:
+        return
+    table = Table("id", "reason", "detail")
+    for one in rejects[:SHOWN]:
+        table.add_row(*(escape(_printable(text)) for text in (one.id, one.reason, one.detail)))
+    more = f", the first {SHOWN} (--json names all)" if len(rejects) > SHOWN else ""
+    tell(table, f"{len(rejects)} rejected{more}")
+
+
+def _printable(text: str) -> str:
+    return text[:120].encode(errors="backslashreplace").decode()

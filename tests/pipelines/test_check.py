@@ -1,0 +1,71 @@
+"""`lea check`: the checks alone, on a source of params.yaml or on a file that someone has."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from components.errors import UserError
+from pipelines import cli
+from pipelines.verbs import check
+from tests.data.raw import llava_record, picture, write_tar, write_zip
+
+ROOT = Path(__file__).parents[2]
+
+
+def lea(*arguments: str) -> None:
+    parsed = cli.parser().parse_args(["check", *arguments])
+    check.run(parsed)
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """30 records, one without an image, beside params.yaml; images in a zip."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "mine.json").write_text(json.dumps([llava_record(number) for number in range(30)]))
+    write_zip(tmp_path / "images.zip", {f"{number}.png": picture(number) for number in range(29)})
+    return tmp_path
+
+
+def test_file_with_its_images_is_checked_and_nothing_written(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(mine.rglob("*"))
+    lea("mine.json", "--images", "images.zip", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["records"] == {
+        "read": 30,
+        "kept": 29,
+        "rejected": 1,
+        "rejected_as_expected": 0,
+        "reasons": {"image_missing": 1},
+    }
+    assert found["rejects"] == [{"id": "00029", "reason": "image_missing", "detail": "29.png"}]
+    assert found["problem"] is None
+    assert sorted(mine.rglob("*")) == before
+
+
+def test_too_many_rejects_are_named_and_refused(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tar(mine / "few.tar", {f"{number}.png": picture(number) for number in range(5)})
+    with pytest.raises(UserError, match=r"mine\.json: 25 of 30 records rejected \(83\.3%, above data\.max_rejected"):
+        lea("mine.json", "--images", "few.tar")
+    out = capsys.readouterr().out
+    assert "image_missing" in out
+    assert "00010" in out
+    assert "the first 20" in out
+
+
+def test_source_of_params_is_checked_by_name(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = mine / "data/raw/plates_captions"
+    raw.mkdir(parents=True)
+    (mine / "mine.json").rename(raw / "captions.json")
+    write_tar(raw / "images.tar", {f"{number}.png": picture(number) for number in range(30)})
+    lea("captions")
+    assert "captions: 30 rows, 30 images" in capsys.readouterr().out
+
+
+def test_what_is_neither_file_nor_source_is_one_line(mine: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing\.json is no file and no source of params\.yaml"):
+        lea("nothing.json")
