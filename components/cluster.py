@@ -13,12 +13,18 @@ from components.errors import UserError
 PACKAGE_ROOT = Path(components.__file__).parent.parent  # workers start elsewhere and import from here
 
 
-def start_ray(cpus: int, environment: dict[str, str]) -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine with at least `cpus` logical CPUs."""
+def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -> None:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine with at least `cpus` logical CPUs.
+
+    `dashboard` (for this machine alone): runs inside Tune's trials need it, for Ray finds out through it which
+    worker groups have lost their trial; without it the next trial waits for their CPUs for ever.
+    """
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
+    local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": dashboard}
+    if dashboard:
+        local["dashboard_host"] = "127.0.0.1"
     try:
         ray.init(
             address=address,

@@ -15,7 +15,12 @@ from components.files import write_text
 from components.params import PARAMS_FILE, Params, validate_params
 
 FOLDER = Path(__file__).parent.parent / "pipelines" / "profiles"
-REPLACED = {"plates.sets", "data.sources", "registry.gate"}  # tables of named entries: a profile brings its own
+REPLACED = {
+    "plates.sets",
+    "data.sources",
+    "registry.gate",
+    "tune.space",
+}  # tables of named entries: a profile brings its own
 
 
 def names() -> list[str]:

@@ -20,6 +20,7 @@ class Inputs:
     splits: dict[str, Any] | None = None
     registration: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
+    search: dict[str, Any] | None = None
     samples: list[dict[str, Any]] = field(default_factory=list)
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)  # by source
     logs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # by stage: pretrain, finetune
@@ -46,6 +47,7 @@ def read_inputs(root: Path) -> Inputs:
         splits=_json(root / "data" / "splits" / "summary.json"),
         registration=_json(root / "registration.json"),
         model=_json(root / "models" / "finetune" / "model.json"),
+        search=_json(root / "tune" / "search.json"),
         samples=_json(root / "evaluation" / "insight" / "samples.json") or [],
         manifests=manifests,
         logs={stage: log for stage in ("pretrain", "finetune") if (log := _log(root / "models" / stage / "log.csv"))},

@@ -22,6 +22,7 @@ from components.report.inputs import Inputs
 from components.report.ledger import Here, LedgerTable, PublishedTable, ledger, read_published
 from components.report.pictures import is_wide, picture, write_enlarged
 from components.report.results import differences, headline, metrics_table
+from components.report.search import search_shown
 from components.report.size_and_time import measured_sizes, published_sizes, size_chart, time_chart, times
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -65,6 +66,7 @@ SECTIONS = {
     "samples": "Test images",
     "skill-space": "Skill space",
     "experts": "Experts",
+    "search": "Search",
     "data": "Data",
     "published": "Published results",
     "registry": "Registry",
@@ -112,6 +114,8 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
     drawn |= size_and_time(inputs, printed, known)
     compared_methods = comparisons(inputs.tables, here.data_digest)
     registration = records.registration_of(inputs.registration)
+    search = search_shown(inputs.search)
+    drawn |= {f"search_{name}": svg for name, svg in search.charts.items()} if search else {}
     context = {
         "params": params,
         "headline": headline(inputs.metrics),
@@ -127,6 +131,7 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
         "entropy_table": skill_space.entropy_table(inputs.entropy) if entropies else None,
         "experts_sentence": experts.sentence(inputs.experts) if inputs.experts else None,
         "expert_tables": experts.expert_tables(inputs.experts) if inputs.experts else [],
+        "search": search,
         "data": records.data_rows(inputs.manifests, inputs.splits),
         "splits": records.SPLITS,
         "registration": registration,
@@ -143,6 +148,7 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
         "samples": not context["samples"],
         "skill-space": not entropies,
         "experts": not inputs.experts,
+        "search": search is None,
         "data": not context["data"],
         "registry": registration is None,
     }

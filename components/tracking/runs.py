@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-METRICS_FILE, TIMINGS_FILE, WAITING_FILE = "metrics.jsonl", "timings.jsonl", "waiting.json"
-STEP = "step"
+METRICS_FILE, TIMINGS_FILE, VALIDATION_FILE = "metrics.jsonl", "timings.jsonl", "validation.jsonl"
+WAITING_FILE = "waiting.json"
+STEP, VALIDATION_LOSS = "step", "validation_loss"
 RUN_TAG, DESCRIBED_TAG = "lea.run", "lea.described"
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "mlflow", "dvc")
 BATCH = 900  # MLflow takes 1000 entities a call
@@ -34,7 +35,8 @@ BATCH = 900  # MLflow takes 1000 entities a call
 class RunRecord:
     """A training run as tracking sees it.
 
-    `folder` holds metrics.jsonl: {"step": 40, "loss": 1.2, ...}, and timings.jsonl (if any) with the same steps.
+    `folder` holds metrics.jsonl: {"step": 40, "loss": 1.2, ...}, timings.jsonl (if any) with the same steps, and
+    validation.jsonl (if any) with some of them.
     """
 
     digest: str
@@ -43,6 +45,9 @@ class RunRecord:
     data: Mapping[str, str]  # source -> digest of its manifest
     folder: Path
     tags: Mapping[str, str] = field(default_factory=dict)
+    parent: str | None = None  # digest of the run that this one is a part of
+    status: str = "FINISHED"  # of a finished run: FINISHED, KILLED or FAILED
+    costs: Mapping[str, float] = field(default_factory=dict)  # of a finished run
 
 
 def flat_params(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -104,8 +109,12 @@ def _send(record: RunRecord, through: int | None, finished: bool) -> None:
     had = int(run.data.metrics.get(STEP, -1))
     for batch in _batches(record.folder, had, through, run.info.start_time):
         client.log_batch(run_id, metrics=batch)
-    if finished and run.info.status != "FINISHED":
-        client.set_terminated(run_id)
+    if finished and run.info.status != record.status:
+        for key, value in record.costs.items():
+            client.log_metric(run_id, key, value)
+        for key, value in record.tags.items():
+            client.set_tag(run_id, key, value)
+        client.set_terminated(run_id, record.status)
     elif not finished and run.info.status != "RUNNING":
         client.update_run(run_id, status="RUNNING")
 
@@ -156,6 +165,8 @@ def _describe(client: MlflowClient, run_id: str, record: RunRecord) -> None:
     for start in range(0, len(params), 100):
         client.log_batch(run_id, params=params[start : start + 100])
     tags = dict(record.tags) | {f"lea.data.{source}": value for source, value in record.data.items()}
+    if record.parent:
+        tags["mlflow.parentRunId"] = find_or_create_run(client, record.parent, "tune").info.run_id
     log_datasets(client, run_id, record.data, "training")
     tags[DESCRIBED_TAG] = "yes"  # last, so that a description that broke off is made again
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -180,12 +191,15 @@ def _batches(folder: Path, after: int, through: int | None, start_ms: int) -> It
     from mlflow.entities import Metric
 
     took = {line[STEP]: line for line in _lines(folder / TIMINGS_FILE)}
+    held_out = {line[STEP]: line[VALIDATION_LOSS] for line in _lines(folder / VALIDATION_FILE)}
     batch: list[Metric] = []
     for line in _lines(folder / METRICS_FILE):
         step = int(line[STEP])
         if step <= after or (through is not None and step > through):
             continue
         values = {**took.get(step, {}), **line}
+        if step in held_out:
+            values[VALIDATION_LOSS] = held_out[step]
         when = int(values.pop("time") * 1000) if "time" in values else start_ms + step
         metrics = [Metric(key, float(value), when, step) for key, value in values.items() if _is_number(value)]
         if batch and len(batch) + len(metrics) > BATCH:

@@ -31,6 +31,14 @@ CARRIED_OUT = (
 
 
 @dataclass(frozen=True)
+class Validation:
+    """How a run is watched. It changes nothing that the run learns and is no part of its name."""
+
+    every_steps: int
+    max_samples: int  # about; 0: the whole validation split
+
+
+@dataclass(frozen=True)
 class Job:
     """A training run. Paths are absolute: workers run elsewhere."""
 
@@ -48,6 +56,7 @@ class Job:
     inputs: dict[str, str]  # digests of base, start and splits
     sources: dict[str, str]  # digests of the sources' manifests
     folder: Path  # run state: checkpoints and metrics.jsonl
+    validation: Validation | None = None
 
     @property
     def trains_language_model(self) -> bool:
@@ -109,4 +118,5 @@ def from_message(message: dict[str, Any]) -> Job:
         inputs=message["inputs"],
         sources=message["sources"],
         folder=Path(message["folder"]),
+        validation=Validation(**message["validation"]) if message["validation"] else None,
     )

@@ -11,29 +11,34 @@ from components.files import write_text
 
 METRICS_FILE = "metrics.jsonl"  # what each step learnt
 TIMINGS_FILE = "timings.jsonl"  # what it took
+VALIDATION_FILE = "validation.jsonl"  # what validation found after some of them
 SKIPPED_FILE = "skipped.jsonl"  # the steps that nothing was learnt from: why, and of which samples
 
 
 class Journal:
-    """The three files of a run's folder. At a resume they are cut back to what the checkpoint covers."""
+    """The files of a run's folder. At a resume they are cut back to what the checkpoint covers."""
 
     def __init__(self, folder: Path, covered: int) -> None:
         self._folder = folder
-        for name in (METRICS_FILE, TIMINGS_FILE, SKIPPED_FILE):
+        for name in (METRICS_FILE, TIMINGS_FILE, SKIPPED_FILE, VALIDATION_FILE):
             kept = [line for line in read_journal(folder / name) if line["step"] <= covered]
             write_text(folder / name, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, learnt: dict[str, Any], took: dict[str, Any], skipped: dict[str, Any] | None = None) -> None:
         for name, line in ((SKIPPED_FILE, skipped), (TIMINGS_FILE, took), (METRICS_FILE, learnt)):
             if line is not None:
-                with (self._folder / name).open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(line) + "\n")
+                append(self._folder / name, line)
 
     def settle(self) -> None:
         """Put all lines on the disk, before a checkpoint says that it covers them."""
         for name in (METRICS_FILE, TIMINGS_FILE, SKIPPED_FILE):
             with (self._folder / name).open("a", encoding="utf-8") as stream:
                 os.fsync(stream.fileno())
+
+
+def append(path: Path, line: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from components.params import Training
 from components.progress import Bar
 from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import Job, from_message, to_message
-from components.training.journal import METRICS_FILE, SKIPPED_FILE, read_journal
+from components.training.journal import METRICS_FILE, SKIPPED_FILE, VALIDATION_FILE, read_journal
 
 # Ray Train's background services that one run on a few workers does not need; each can be set otherwise outside.
 QUICK_START = {
@@ -43,7 +43,7 @@ def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None)
 @contextmanager
 def ray_session(training: Training) -> Iterator[None]:
     """Ray for one run after the other: a local cluster, or the one that RAY_ADDRESS names."""
-    _before_ray(training)
+    before_ray(training)
     import ray
 
     start_ray(training.workers, worker_environment(training.use_gpu, training.threads_per_worker))
@@ -56,22 +56,28 @@ def ray_session(training: Training) -> Iterator[None]:
         ray.shutdown()
 
 
-def _before_ray(training: Training) -> None:
+def before_ray(training: Training) -> None:
     """Environment variables that Ray Train reads when it is imported."""
     elastic = training.worker_counts[0] < training.workers
     for name, value in (QUICK_START | ELASTIC if elastic else QUICK_START).items():
         os.environ.setdefault(name, value)
 
 
-def fit(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) -> None:
-    """Run a job to its end on Ray Train workers, in the Ray that is up.
+def fit(
+    job: Job,
+    on_checkpoint: Callable[[int], object] = lambda step: None,
+    on_validation: Callable[[dict[str, Any]], object] = lambda line: None,
+    per_worker: dict[str, float] | None = None,
+) -> None:
+    """Run a job to its end on Ray Train workers, in the Ray that is up: a stage's own, or a search's in a trial.
 
     A worker group that is lost starts again from the newest checkpoint, `max_failures` times. What cannot be
     mended by starting again (a UserError in a worker) ends the run with that line: the worker leaves it in the
-    run's folder, where a group that Ray starts again finds it and goes home at once. `on_checkpoint` is called here,
-    not in a worker, with the steps that the newest checkpoint covers.
+    run's folder, where a group that Ray starts again finds it and goes home at once. Called here, not in a worker:
+    `on_checkpoint` with the steps that the newest checkpoint covers, `on_validation` with each line of
+    validation.jsonl, from the first. `per_worker`: resources, if not a CPU (or a GPU) each.
     """
-    _before_ray(job.training)
+    before_ray(job.training)
     from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -92,6 +98,7 @@ def fit(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) ->
         scaling_config=ScalingConfig(
             num_workers=(fewest, training.workers) if elastic else training.workers,
             use_gpu=training.use_gpu,
+            resources_per_worker=per_worker,
             elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
         ),
         run_config=RunConfig(
@@ -100,7 +107,7 @@ def fit(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) ->
             failure_config=FailureConfig(max_failures=training.max_failures),
         ),
     )
-    watcher = Watcher(job, on_checkpoint)
+    watcher = Watcher(job, on_checkpoint, on_validation)
     try:
         with watcher:
             trainer.fit()
@@ -136,10 +143,14 @@ def _work(message: dict[str, Any]) -> None:
 
 
 class Watcher:
-    """Follows a run's folder while workers write it: shows step, loss and time left, tells of new checkpoints."""
+    """Follows a run's folder while workers write it: shows step, loss and time left, tells of new checkpoints
+    and validations."""
 
-    def __init__(self, job: Job, on_checkpoint: Callable[[int], object]) -> None:
+    def __init__(
+        self, job: Job, on_checkpoint: Callable[[int], object], on_validation: Callable[[dict[str, Any]], object]
+    ) -> None:
         self._folder, self._stage, self._on_checkpoint = job.folder, job.stage, on_checkpoint
+        self._on_validation, self._told = on_validation, 0  # the last step whose validation was told
         self._covered = latest_step(job.folder / CHECKPOINTS)
         self._skipped = len(read_journal(job.folder / SKIPPED_FILE))
         self._over = threading.Event()
@@ -173,6 +184,10 @@ class Watcher:
         if covered > self._covered:
             self._covered = covered
             self._on_checkpoint(covered)
+        for line in read_journal(self._folder / VALIDATION_FILE):
+            if line["step"] > self._told:
+                self._told = line["step"]
+                self._on_validation(line)
 
 
 def _explained(error: Exception, job: Job) -> Exception:

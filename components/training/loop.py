@@ -16,7 +16,14 @@ from components.data.conversation import Encoder
 from components.data.loading import Plan, Samples, alone, deal
 from components.data.prefetch import ahead
 from components.errors import UserError
-from components.model.assemble import build, check_fit, load_connector, precision_of, trainable_groups
+from components.model.assemble import (
+    build,
+    check_fit,
+    load_connector,
+    num_parameters,
+    precision_of,
+    trainable_groups,
+)
 from components.model.base import load_base
 from components.model.vision_tower import stop_after_last_level
 from components.training.checkpoint import (
@@ -34,6 +41,7 @@ from components.training.journal import METRICS_FILE, Journal, read_journal
 from components.training.loss import SupervisedLoss
 from components.training.parts import parts_of, write_parts
 from components.training.step import Figures, train_step
+from components.training.validation import Validator, lacks_validation
 
 READERS = 1  # threads that read and decode ahead of the step
 SAMPLES_TOLD = 16  # of those that a bad step may be due to
@@ -50,7 +58,7 @@ def train(job: Job) -> None:
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
     plan = Plan(samples.starts, recipe.global_batch, recipe.epochs, job.seed)
     state = _agreed_checkpoint(job)
-    if state is not None and state.step == plan.steps and parts_of(job):
+    if state is not None and state.step == plan.steps and parts_of(job) and not lacks_validation(job, plan.steps):
         return
 
     check_fit(job.base, job.vce, job.adapter, job.vlora)
@@ -62,6 +70,7 @@ def train(job: Job) -> None:
     stop_after_last_level(model)
     model.to(precision_of(training.precision))  # pyright: ignore[reportArgumentType]
     model.train()
+    sizes = num_parameters(model)
     names = {name for members in trainable_groups(model).values() for name, _ in members}
     encoder = Encoder(base.tokenizer, recipe.template, model.config.image_token_id, model.config.image_seq_length)
     collate = Collator(samples, encoder, base.image_processor, recipe.image, recipe.max_length)
@@ -90,6 +99,10 @@ def train(job: Job) -> None:
             journal.settle()
             save_checkpoint(job.folder / CHECKPOINTS, state, keep=1 if done == plan.steps else 2)
         dist.barrier()
+
+    validator = Validator(job, plan, encoder, base.image_processor, sizes) if job.validation else None
+    if validator and done and validator.is_due(done) and lacks_validation(job, done):  # trained unwatched so far
+        validator.measure(engine, done)
 
     def prepared(step: int) -> tuple[list[np.ndarray], list[Batch]]:
         units = plan.batch(step) if training.shared_prefix else alone(plan.batch(step))
@@ -126,6 +139,8 @@ def train(job: Job) -> None:
             if balance:
                 learnt["balance_loss"] = figures.balance_loss
             journal.write(learnt, _took(figures, done, time.monotonic() - started), skipped)
+        if validator and validator.is_due(done):
+            validator.measure(engine, done)
         if done % training.checkpoint_every_steps == 0 or done == plan.steps:
             save()
         started = time.monotonic()

@@ -18,8 +18,8 @@ from components.model.assemble import load_assistant
 from components.params import Params
 from components.training import loop, stage
 from components.training.checkpoint import checkpoints, newest_intact
-from components.training.job import Job, from_message, to_message
-from components.training.journal import METRICS_FILE, SKIPPED_FILE, Journal, read_journal
+from components.training.job import Job, Validation, from_message, run_digest, to_message
+from components.training.journal import METRICS_FILE, SKIPPED_FILE, VALIDATION_FILE, Journal, read_journal
 from components.training.loop import train
 from components.training.loss import SupervisedLoss
 from tests.workspace import prepare_workspace
@@ -137,6 +137,9 @@ def test_job_survives_the_way_to_a_worker(workspace: tuple[Path, Params]) -> Non
     for recipe, adapter in ((params.pretrain, None), (params.finetune, params.adapter)):
         one = stage.make_job("x", params, recipe, adapter, None)
         assert from_message(to_message(one)) == one
+        watched = Job(**{**vars(one), "validation": Validation(every_steps=3, max_samples=5)})
+        assert from_message(to_message(watched)) == watched
+        assert run_digest(watched) == run_digest(one)
 
 
 def test_bad_step_stops_the_run_and_names_the_samples(
@@ -208,6 +211,45 @@ def test_damaged_checkpoint_costs_its_steps_and_nothing_else(job: Job) -> None:
     assert (job.folder / METRICS_FILE).read_bytes() == calm_metrics
     stormy = read(job)
     assert all(torch.equal(stormy[kind][name], tensor) for kind in calm for name, tensor in calm[kind].items())
+
+
+def test_watched_run_learns_what_the_unwatched_one_does(job: Job, tmp_path: Path) -> None:
+    runs = {watched: Job(**{**vars(job), "folder": tmp_path / str(watched)}) for watched in (False, True)}
+    train(runs[False])
+    train(Job(**{**vars(runs[True]), "validation": Validation(every_steps=2, max_samples=0)}))
+    for kind, tensors in read(runs[False]).items():
+        for name, tensor in tensors.items():
+            assert torch.equal(read(runs[True])[kind][name], tensor), f"{kind} {name}"
+    one, two = ((run.folder / METRICS_FILE).read_bytes() for run in runs.values())
+    assert one == two
+    lines = read_journal(runs[True].folder / VALIDATION_FILE)
+    steps = lines[-1]["of"]
+    assert [line["step"] for line in lines] == sorted({*range(2, steps + 1, 2), steps})
+    assert lines[-1]["epoch"] == job.recipe.epochs
+    assert lines[-1]["validation_loss"] < lines[0]["validation_loss"]
+
+
+def test_run_that_was_finished_unwatched_is_measured_once(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(job)
+    watched = Job(**{**vars(job), "validation": Validation(every_steps=2, max_samples=0)})
+    train(watched)
+    (line,) = read_journal(job.folder / VALIDATION_FILE)
+    assert line["step"] == line["of"]
+    monkeypatch.setattr(loop, "start_engine", lambda *_: pytest.fail("measured again"))
+    train(watched)
+
+
+def test_validation_loss_does_not_depend_on_micro_batches(job: Job, tmp_path: Path) -> None:
+    train(job)
+    losses = []
+    for micro_batch in (1, 7):
+        again = tmp_path / str(micro_batch)
+        shutil.copytree(job.folder, again)
+        (again / VALIDATION_FILE).unlink(missing_ok=True)
+        training = job.training.model_copy(update={"micro_batch": micro_batch})
+        train(Job(**{**vars(job), "folder": again, "training": training, "validation": Validation(2, 0)}))
+        losses += [line["validation_loss"] for line in read_journal(again / VALIDATION_FILE)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def train_until(job: Job, at: int) -> None:

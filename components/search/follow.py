@@ -1,0 +1,122 @@
+"""Looks after a search while it runs: a line per report, MLflow, and run folders that are not needed any more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback, Stopper
+
+from components.files import write_json
+from components.home import home
+from components.search.result import BYTES_PER_PARAMETER, FAILED, FINISHED, STOPPED, state_of
+from components.search.space import decode
+from components.search.trial import METRIC, Setting
+from components.search.upkeep import num_bytes, prune
+from components.tracking.runs import RunRecord, sync_training
+from components.training.checkpoint import CHECKPOINTS, latest_step
+
+ENDED = ("TERMINATED", "ERROR")  # Ray Tune's words
+STATUS = {FINISHED: "FINISHED", STOPPED: "KILLED", FAILED: "FAILED"}  # MLflow's
+UNFINISHED_FILE = "unfinished.json"
+
+
+class Follow(Callback):
+    """Called in the driver's process, in order. Ray stores it with the search's state: it holds plain values."""
+
+    def __init__(self, setting: Setting, data: Mapping[str, str], default_run: str, state: Path) -> None:
+        self._setting, self._data, self._state = setting, dict(data), state
+        self._default_run = default_run
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **_: Any) -> None:
+        number, of = trials.index(trial) + 1, self._setting.tree["tune"]["budget"]["trials"]
+        if "failed" in result:
+            _say(f"trial {number}/{of} failed: {result['failed']}")
+            return
+        _say(f"trial {number}/{of} epoch {result['epoch']:.2f}: loss {result[METRIC]:.4f}{_best(trials)}")
+        folder = home() / "runs" / result["run"]
+        sync_training(self._record(number, trial, result), through=latest_step(folder / CHECKPOINTS))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._end(trials, trial, lost=False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._end(trials, trial, lost=True)
+
+    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        write_json(self._state / UNFINISHED_FILE, sum(trial.status not in ENDED for trial in trials))
+
+    def _end(self, trials: list[Any], trial: Any, lost: bool) -> None:
+        number, last = trials.index(trial) + 1, trial.last_result or {}
+        state, why = state_of(last, lost)
+        if state == STOPPED:
+            _say(f"trial {number} stopped early at epoch {last.get('epoch', 0):.2f}")
+        sync_training(self._record(number, trial, last, state, why), finished=True)
+        ended = [t for t in trials if t.status in ENDED or t is trial]
+        best = [end["run"] for end in _finished(ended)[:1]]
+        # This one's workers may still be writing: it goes when the next trial ends, or the search.
+        in_use = [(t.last_result or {}).get("run", "") for t in trials if t.status not in ENDED or t is trial]
+        prune(self._setting.search, {self._default_run, *best, *in_use})
+
+    def _record(
+        self, number: int, trial: Any, last: Mapping[str, Any], state: str | None = None, why: str = ""
+    ) -> RunRecord:
+        """A trial as MLflow sees it; `state` once it has ended."""
+        search = self._setting.search
+        ended = {"lea.state": state, **({"lea.why": why[:5000]} if why else {})} if state else {}
+        return RunRecord(
+            digest=f"{search}-{trial.trial_id}",
+            name=f"trial {number}",
+            params={"trial": number, **decode(trial.config, self._setting.space), "run": last.get("run", "")},
+            data=self._data,
+            folder=home() / "runs" / (last.get("run") or f"{search}-{trial.trial_id}"),
+            tags={"lea.search": search, **ended},
+            parent=search,
+            status=STATUS[state] if state else "RUNNING",
+            costs={
+                "cost.seconds": float(last.get("time_total_s", 0)),
+                "cost.step_seconds": float(last.get("step_seconds", 0)),
+                "cost.adapter_bytes": float(BYTES_PER_PARAMETER * last.get("adapter_parameters", 0)),
+                "cost.trainable_bytes": float(BYTES_PER_PARAMETER * last.get("trainable_parameters", 0)),
+            },
+        )
+
+
+class Budget(Stopper):
+    """Ends a search whose trials hold more disk than it may."""
+
+    def __init__(self, search: str, most_bytes: float) -> None:
+        self._search, self._most_bytes, self._is_spent = search, most_bytes, False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        held = num_bytes(self._search)
+        if held > self._most_bytes and not self._is_spent:
+            self._is_spent = True
+            _say(f"the trials hold {held / 1e9:.2f} GB, more than tune.budget.disk_gb: the search ends here")
+        return False
+
+    def stop_all(self) -> bool:
+        return self._is_spent
+
+
+def unfinished(state: Path) -> int:
+    """Trials that Ray had to leave, as after Ctrl-C."""
+    return int(json.loads((state / UNFINISHED_FILE).read_text(encoding="utf-8")))
+
+
+def _finished(ended: list[Any]) -> list[Mapping[str, Any]]:
+    """Last reports of the trials that came to their end, the best first."""
+    last = [trial.last_result or {} for trial in ended]
+    return sorted((end for end in last if state_of(end, lost=False)[0] == FINISHED), key=lambda end: end[METRIC])
+
+
+def _best(trials: list[Any]) -> str:
+    ended = [trial for trial in trials if trial.status in ENDED]
+    finished = _finished(ended)
+    return f"; {len(ended)} ended" + (f", best {finished[0][METRIC]:.4f}" if finished else "")
+
+
+def _say(line: str) -> None:
+    print(f"tune: {line}", flush=True)

@@ -1,0 +1,209 @@
+"""A search from settings to its result: Ray Tune over Ray Train, gone on with where it was killed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from components.cluster import start_ray
+from components.errors import UserError
+from components.files import write_json
+from components.home import digest, home
+from components.model.assemble import check_fit
+from components.params import Params
+from components.search import trial as one
+from components.search.capacity import TRIAL_CPUS, check_capacity
+from components.search.result import Trial, best_of, make_trial
+from components.search.space import Dimension, apply, decode, domains, encode, present, read_space
+from components.search.trial import METRIC, RUNG, START, Setting, run_trial, stage_1
+from components.search.upkeep import num_bytes, prune
+from components.training.job import Job, Validation, run_digest
+from components.training.launcher import before_ray, worker_environment
+from components.training.stage import BASE, make_job
+
+DONE_FILE = "done.json"
+FEWEST_AT_RANDOM = 4  # trials before TPE draws by what it has seen
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that can start: everything about it has been checked but the cluster."""
+
+    setting: Setting
+    default: Job  # stage 2 with the present settings, watched as trials are
+    state: Path  # Ray Tune's own state: what it needs to go on
+
+    @property
+    def params(self) -> Params:
+        return self.setting.default
+
+    @property
+    def is_begun(self) -> bool:
+        return (self.state / "tune").exists() and not (self.state / DONE_FILE).exists()
+
+
+def plan(params: Params) -> Search:
+    """Check space, budget and inputs, and name the search by all that determines it."""
+    space = read_space(params)
+    if not params_fit(params, ["finetune"]):
+        raise UserError("params.yaml: tune.workers_per_trial must divide finetune.global_batch")
+    setting = Setting("", str(Path.cwd()), params.model_dump(), space)
+    default = setting.default
+    for dimension in space:
+        if dimension.key.startswith("vce.") or dimension.key == "adapter.targets":
+            for value in dimension.values:
+                changed = apply(default, {dimension.key: value})
+                check_fit(BASE, changed.vce if changed.vce.enabled else None, changed.adapter)
+    job = make_job("finetune", default, default.finetune, default.adapter, START)
+    job = replace(job, validation=Validation(params.tune.report_every_steps, params.tune.validation_samples))
+    tree = params.model_dump()
+    name = digest([tree["tune"], stage_1(default), run_digest(job)])[:12]
+    setting = replace(setting, search=f"search-{name}")
+    return Search(setting, job, home() / "searches" / name)
+
+
+def params_fit(params: Params, recipes: list[str]) -> bool:
+    return all(getattr(params, name).global_batch % params.tune.workers_per_trial == 0 for name in recipes)
+
+
+@contextmanager
+def ray_for(params: Params) -> Iterator[None]:
+    """Ray with room for the trials. UserError where the machine, or the cluster of RAY_ADDRESS, has too little."""
+    import os
+
+    environment = worker_environment(params.training.use_gpu, params.training.threads_per_worker)
+    environment |= {"LEA_HOME": str(home()), "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    remote = bool(os.environ.get("RAY_ADDRESS"))
+    cpus = os.cpu_count() or 1
+    if not remote and not params.training.use_gpu:
+        check_capacity(params, [{"CPU": cpus + 1 - 1e-6}], f"this machine ({cpus} CPUs)")
+    before_ray(params.training)
+    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    start_ray(cpus + 1, environment, dashboard=True)  # one more than there are, for the trials' own processes
+    import ray
+
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        check_capacity(params, nodes, "the cluster")
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run(search: Search, go_on: bool) -> list[Trial]:
+    """All trials of the search, in the Ray that is up. KeyboardInterrupt where it was stopped by hand."""
+    from ray import tune
+    from ray.tune import FailureConfig, RunConfig, TuneConfig
+
+    from components.search.follow import Budget, Follow, unfinished
+
+    params, setting = search.params, search.setting
+    budget = params.tune.budget
+
+    def trainable(config: dict[str, Any]) -> None:
+        run_trial(config, setting, tune.report)
+
+    work = tune.with_resources(trainable, {"cpu": TRIAL_CPUS})
+    if go_on:
+        tuner = tune.Tuner.restore(str(search.state / "tune"), trainable=work)
+    else:
+        shutil.rmtree(search.state, ignore_errors=True)
+        search.state.mkdir(parents=True)
+        grid = params.tune.search == "grid"
+        tuner = tune.Tuner(
+            work,
+            param_space=domains(setting.space, grid),
+            tune_config=TuneConfig(
+                metric=METRIC,
+                mode="min",
+                search_alg=_searcher(params, setting),
+                scheduler=_scheduler(params, setting.space),
+                num_samples=1 if grid else budget.trials,
+                max_concurrent_trials=params.tune.concurrent_trials,
+                time_budget_s=budget.hours * 3600,
+            ),
+            run_config=RunConfig(
+                name="tune",
+                storage_path=str(search.state),
+                failure_config=FailureConfig(max_failures=params.tune.max_failures),
+                stop=Budget(setting.search, budget.disk_gb * 1e9),
+                callbacks=[Follow(setting, search.default.sources, search.default.folder.name, search.state)],
+                verbose=0,
+            ),
+        )
+    since = time.monotonic()
+    results = tuner.fit()
+    spent = time.monotonic() - since >= budget.hours * 3600 or num_bytes(setting.search) > budget.disk_gb * 1e9
+    if unfinished(search.state) and not spent:
+        raise KeyboardInterrupt
+    return collect(results, setting.space)
+
+
+def finish(search: Search, trials: list[Trial]) -> tuple[Trial, Job]:
+    """The best trial and its job. The default is trained to its end, to be compared with; other runs are removed."""
+    setting, best = search.setting, best_of(trials)
+    one.train(search.default, setting, lambda result: None)
+    job = one.job_of(apply(setting.default, best.values), setting)
+    if not one.is_done(job):  # another trial's later start may have taken it away with a full disk
+        one.train(job, setting, lambda result: None)
+    prune(setting.search, {search.default.folder.name, job.folder.name})
+    prune(setting.search, {best.start}, stage="pretrain")
+    write_json(search.state / DONE_FILE, True)
+    return best, job
+
+
+def collect(results: Any, space: list[Dimension] | Any) -> list[Trial]:
+    """Trials from Ray Tune's results, in the order in which they were drawn."""
+    frames = [result.metrics_dataframe for result in results]
+    kept = [frame for frame in frames if frame is not None and METRIC in frame]
+    begun = min((float((frame["timestamp"] - frame["time_total_s"]).min()) for frame in kept), default=0.0)
+    trials = []
+    for number, (result, frame) in enumerate(zip(results, frames, strict=True), start=1):
+        last = result.metrics or {}
+        curve: dict[float, list[float]] = {}
+        for row in frame.to_dict("records") if frame is not None and METRIC in frame else []:
+            if math.isfinite(row[METRIC]):
+                point = [float(row["epoch"]), float(row[METRIC]), float(row["timestamp"]) - begun]
+                curve.setdefault(point[0], point)  # a trial that was started again tells its first epochs twice
+        lost = result.error is not None and last.get("step") != last.get("of")
+        trials.append(make_trial(number, decode(result.config, space), last, lost, list(curve.values())))
+    return trials
+
+
+def _searcher(params: Params, setting: Setting) -> Any:
+    """How points are drawn. The present settings come first, where they lie in the space."""
+    point = present(setting.default, setting.space)
+    first = [{key: encode(value) for key, value in point.items()}] if point else None
+    if params.tune.search != "tpe":
+        from ray.tune.search.basic_variant import BasicVariantGenerator
+
+        grid = params.tune.search == "grid"
+        return BasicVariantGenerator(points_to_evaluate=None if grid else first, random_state=params.seed)
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    at_random = max(FEWEST_AT_RANDOM, params.tune.budget.trials // 4)
+    sampler = optuna.samplers.TPESampler(seed=params.seed, n_startup_trials=at_random)
+    return OptunaSearch(sampler=sampler, points_to_evaluate=first)
+
+
+def _scheduler(params: Params, space: Any) -> Any:
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    if params.tune.scheduler == "none":
+        return FIFOScheduler()
+    epochs = [max(d.values) for d in space if d.key == "finetune.epochs"] or [params.finetune.epochs]
+    return ASHAScheduler(
+        time_attr=RUNG,
+        max_t=max(*epochs, params.tune.asha.grace_epochs),
+        grace_period=params.tune.asha.grace_epochs,  # pyright: ignore[reportArgumentType]
+        reduction_factor=params.tune.asha.reduction,
+        stop_last_trials=False,  # a trial at its end must still write its checkpoint
+    )

@@ -1,0 +1,145 @@
+"""One trial of a search: a point of the space, trained by the launcher that trains every run.
+
+It runs inside Ray Tune, as a process that holds almost no CPU; the work is done by Ray Train workers beside it.
+The run lies under its own digest as every run does: a trial that is started again goes on from its checkpoint, and
+the best trial, applied as params, finds its training done.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from components.errors import UserError
+from components.params import Params, validate_params
+from components.search.space import Dimension, apply, decode
+from components.search.upkeep import claim
+from components.tracking.store import lock
+from components.training.checkpoint import CHECKPOINTS, latest_step
+from components.training.job import CARRIED_OUT, Job, Validation
+from components.training.journal import TIMINGS_FILE, VALIDATION_FILE, read_journal
+from components.training.launcher import fit
+from components.training.parts import parts_of
+from components.training.stage import make_job
+
+METRIC, RUNG = "validation_loss", "rung"
+START = Path("models/pretrain")
+Report = Callable[[dict[str, Any]], object]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trials share, in a form that reaches any node."""
+
+    search: str  # its name
+    root: str  # the repository, where every node sees it
+    tree: dict[str, Any]  # params.yaml, validated
+    space: Sequence[Dimension]
+
+    @property
+    def default(self) -> Params:
+        """The present settings, carried out as a trial is."""
+        params = validate_params(self.tree)
+        return apply(params, {"training.workers": params.tune.workers_per_trial})
+
+
+def run_trial(config: Mapping[str, Any], setting: Setting, report: Report) -> None:
+    """Train a point of the space and report each validation; what ends it early is reported, not raised.
+
+    A failed trial is a result like any other: Ray starts a trial again only where its process was lost.
+    """
+    os.chdir(setting.root)
+    try:
+        params = apply(setting.default, decode(config, setting.space))
+        job = job_of(params, setting)
+        with lock(job.folder.name):  # the same point may be drawn twice
+            train(job, setting, report)
+    except UserError as mistake:
+        report({METRIC: math.inf, "failed": str(mistake)})
+
+
+def job_of(params: Params, setting: Setting) -> Job:
+    """Stage 2 of a trial. All start from models/pretrain, but those that change stage 1: they need their own."""
+    start = START if stage_1(params) == stage_1(setting.default) else own_start(params, setting)
+    job = make_job("finetune", params, params.finetune, params.adapter, start)
+    return replace(job, validation=Validation(params.tune.report_every_steps, params.tune.validation_samples))
+
+
+def stage_1(params: Params) -> list[Any]:
+    """The settings that stage 1 depends on."""
+    return [params.pretrain, params.vce, params.connector, [getattr(params.training, name) for name in CARRIED_OUT]]
+
+
+def own_start(params: Params, setting: Setting) -> Path:
+    """Parts of stage 1 with these settings, trained here unless another trial has done so."""
+    job = make_job("pretrain", params, params.pretrain, None, None)
+    with lock(job.folder.name):
+        claim(job.folder, setting.search)
+        if parts_of(job) is None:
+            fit(job, per_worker=per_worker(params))
+    parts = parts_of(job)
+    assert parts is not None, "a finished run has parts"
+    return parts
+
+
+def train(job: Job, setting: Setting, report: Report) -> None:
+    """Train a run unless that is done, and report its validations; the last one when its checkpoint is there."""
+    claim(job.folder, setting.search)
+    told = 0
+
+    def tell(line: dict[str, Any]) -> None:
+        nonlocal told
+        told = line["step"]
+        report(result(job, line))
+
+    def tell_unless_last(line: dict[str, Any]) -> None:
+        if line["step"] < line["of"]:
+            tell(line)
+
+    if not is_done(job):
+        fit(job, on_validation=tell_unless_last, per_worker=per_worker(setting.default))
+    for line in read_journal(job.folder / VALIDATION_FILE):
+        if line["step"] > told:
+            tell(line)
+
+
+def is_done(job: Job) -> bool:
+    """Trained to the end, checkpointed and measured there."""
+    lines = read_journal(job.folder / VALIDATION_FILE)
+    last = lines[-1] if lines else {"step": 0, "of": -1}
+    return last["step"] == last["of"] == latest_step(job.folder / CHECKPOINTS) and parts_of(job) is not None
+
+
+def result(job: Job, line: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial tells Ray Tune: the loss, how far it is, what it costs, and where it lies.
+
+    RUNG, by which trials are compared on the way, is left out where the run was not measured from the first: it
+    was trained before, unwatched, and would be compared further on than the others.
+    """
+    lines, took = read_journal(job.folder / VALIDATION_FILE), read_journal(job.folder / TIMINGS_FILE)
+    parameters = {key: value for key, value in line.items() if key.endswith("_parameters")}
+    assert job.validation
+    whole = lines[0]["step"] == min(job.validation.every_steps, line["of"])
+    return {
+        METRIC: line[METRIC],
+        "step": line["step"],
+        "of": line["of"],
+        "epoch": line["epoch"],
+        **({RUNG: line["epoch"]} if whole else {}),
+        **parameters,
+        "trainable_parameters": sum(parameters.values()),
+        "step_seconds": statistics.median(entry["seconds"] for entry in took) if took else 0.0,
+        "train_seconds": sum(entry["seconds"] for entry in took),
+        "run": job.folder.name,
+        "start": job.start.parent.name if job.start and job.start.name == "parts" else "",
+    }
+
+
+def per_worker(params: Params) -> dict[str, float] | None:
+    """Resources of a worker, where it is not a CPU or a GPU."""
+    return {"CPU": 1, "GPU": params.tune.gpu_per_worker} if params.training.use_gpu else None

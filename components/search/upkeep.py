@@ -1,0 +1,47 @@
+"""Which run folders a search made, how much they hold, and which it may remove."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from components.files import write_text
+from components.home import home
+from components.tracking.runs import WAITING_FILE
+
+OWNER_FILE = "search.txt"  # in the folder of a run that a search began
+
+
+def claim(run: Path, search: str) -> None:
+    """Mark a run that does not exist yet as begun by `search`; a run that others began stays theirs."""
+    if not run.exists():
+        write_text(run / OWNER_FILE, search)
+
+
+def owned(search: str) -> list[Path]:
+    """Folders of the runs that `search` began."""
+    marks = sorted((home() / "runs").glob(f"*/{OWNER_FILE}"))
+    return [mark.parent for mark in marks if mark.read_text(encoding="utf-8") == search]
+
+
+def num_bytes(search: str) -> int:
+    """Bytes on disk of the runs that `search` began. A file that goes meanwhile counts nothing."""
+    total = 0
+    for run in owned(search):
+        for file in run.rglob("*"):
+            try:
+                total += file.stat().st_size if file.is_file() else 0
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def prune(search: str, keep: Collection[str], stage: str = "finetune") -> list[str]:
+    """Remove the runs of `stage` that `search` began and `keep` does not name; what tracking missed stays."""
+    removed = []
+    for run in owned(search):
+        if run.name.startswith(f"{stage}-") and run.name not in keep and not (run / WAITING_FILE).exists():
+            shutil.rmtree(run, ignore_errors=True)  # a worker that is being stopped may still write there
+            removed.append(run.name)
+    return removed

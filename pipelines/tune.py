@@ -1,0 +1,128 @@
+"""Stage `tune`, off the default path: a search over settings of stage 2 by the validation loss.
+
+tune/best_params.yaml   the best trial as an overlay of params.yaml    tune/search.json   everything, for programs
+tune/trials.csv         one row per trial                              tune/plots/        four pictures
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import UserError
+from components.files import fresh_folder, write_json, write_text
+from components.params import Params
+from pipelines import stage
+
+if TYPE_CHECKING:
+    from components.search.result import Trial
+    from components.search.search import Search
+
+OUT = Path("tune")
+
+
+def run(params: Params) -> None:
+    """Begin the search, or go on with it where it was killed."""
+    from components.search.search import plan
+
+    search = plan(params)
+    tell(carry_out(search, go_on=search.is_begun))
+
+
+def resume(params: Params) -> dict[str, Any]:
+    """Go on with the search of these settings. UserError where there is none, or it is finished."""
+    from components.search.search import DONE_FILE, plan
+
+    search = plan(params)
+    if not search.is_begun:
+        found = "is finished: see tune/" if (search.state / DONE_FILE).exists() else "was never begun"
+        raise UserError(f"nothing to resume: a search with these settings {found}; begin one with: lea tune")
+    return carry_out(search, go_on=True)
+
+
+def carry_out(search: Search, go_on: bool) -> dict[str, Any]:
+    """Run the trials, compare the best with the present settings, and write the result."""
+    from components.search import search as searching
+    from components.search.gain import gains
+
+    params, tune = search.params, search.params.tune
+    how = "going on with" if go_on else "starting"
+    print(f"tune: {how} {search.setting.search}: {tune.budget.trials} trials at most, {tune.search}, {tune.scheduler}")
+    with searching.ray_for(params):
+        trials = searching.run(search, go_on)
+        best, job = searching.finish(search, trials)
+    found = gains(search.default, job, resamples=params.evaluate.bootstrap, seed=params.seed)
+    return write(search, trials, best, found)
+
+
+def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any]) -> dict[str, Any]:
+    """The files of the result; search.json, which says that the rest is whole, comes last."""
+    from components.report.drawing import alone
+    from components.search.importance import importances
+    from components.search.plots import plots
+    from components.search.result import (
+        BEST_FILE,
+        RESULT_FILE,
+        TRIALS_FILE,
+        apply_line,
+        front,
+        read_best,
+        to_json,
+        write_best,
+        write_table,
+    )
+    from components.search.space import apply, leaves
+    from components.tracking.searches import sync_search
+
+    OUT.mkdir(exist_ok=True)
+    space = search.setting.space
+    write_best(OUT / BEST_FILE, best.values)
+    apply(search.params, read_best(OUT / BEST_FILE))  # what was written is a valid overlay
+    write_table(OUT / TRIALS_FILE, trials)
+    strengths = importances(trials, space)
+    with fresh_folder(OUT / "plots") as folder:
+        for name, svg in plots(trials, space, strengths).items():
+            write_text(folder / f"{name}.svg", alone(svg))
+    result = {
+        "search": search.setting.search,
+        "best": best.number,
+        "values": best.values,
+        "apply": apply_line(best.values),
+        "gain": found,
+        "front": [trial.number for trial in front(trials)],
+        "space": [asdict(dimension) for dimension in space],
+        "importance": [asdict(strength) for strength in strengths],
+        "trials": [to_json(trial) for trial in trials],
+    }
+    write_json(OUT / RESULT_FILE, result)
+    figures = {f"{split}.{name}": value for split, row in found.items() for name, value in row.items()}
+    tags = {"lea.apply": result["apply"], "lea.best": str(best.number)}
+    sync_search(search.setting.search, leaves({"tune": search.setting.tree["tune"]}), figures, tags, OUT)
+    return result
+
+
+def tell(result: dict[str, Any]) -> None:
+    """The trials as a table, the gain, and the line that applies the best."""
+    from rich.table import Table
+
+    from components import progress
+    from components.search.result import from_json, table
+
+    rows = table([from_json(entry) for entry in result["trials"]])
+    shown = Table(*[name.replace("_", " ") for name in rows[0]])
+    for row in rows:
+        cells = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in row.items()}
+        cells["trial"] += " *" if row["trial"] == result["best"] else ""
+        shown.add_row(*cells.values())
+    progress.tell(shown, f"{result['search']} (* best; sizes in bf16)")
+    for split, row in result["gain"].items():
+        print(
+            f"{split} loss: {row['default']:.4f} with the present settings, {row['best']:.4f} with the best; "
+            f"gain {row['gain']:.4f} ({row['low']:.4f} to {row['high']:.4f}, 95 %)"
+        )
+    print(f"tune: result -> {OUT}; the best trial's training is kept. Apply it:\n  {result['apply']}")
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,43 @@
+"""A search removes what it made and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.home import home
+from components.search.upkeep import claim, num_bytes, owned, prune
+from components.tracking.runs import WAITING_FILE
+
+
+def make(name: str, search: str | None, size: int = 10) -> Path:
+    run = home() / "runs" / name
+    if search:
+        claim(run, search)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "weights").write_bytes(b"0" * size)
+    return run
+
+
+def test_runs_of_others_are_never_claimed_or_removed() -> None:
+    theirs = make("finetune-a", None)
+    claim(theirs, "one")
+    other = make("finetune-b", "two")
+    mine = make("finetune-c", "one")
+    assert owned("one") == [mine]
+    assert prune("one", keep=[]) == ["finetune-c"]
+    assert theirs.exists()
+    assert other.exists()
+
+
+def test_what_is_kept_and_what_tracking_missed_stay() -> None:
+    best, waiting, loser = (make(f"finetune-{name}", "one") for name in "abc")
+    stage_1 = make("pretrain-a", "one")
+    (waiting / WAITING_FILE).write_text("{}")
+    assert prune("one", keep=["finetune-a"]) == ["finetune-c"]
+    assert [run.exists() for run in (best, waiting, loser, stage_1)] == [True, True, False, True]
+
+
+def test_disk_counts_the_runs_of_the_search() -> None:
+    make("finetune-a", "one", size=1000)
+    make("finetune-b", None, size=1000)
+    assert num_bytes("one") == 1000 + len("one")
