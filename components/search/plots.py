@@ -84,7 +84,7 @@ def best_so_far(trials: Sequence[Trial]) -> str | None:
             best = loss
     steps.append((reports[-1][0], best))
     body, place = _frame([m for m, _ in reports], [loss for _, loss in reports], "minutes", from_zero=True)
-    body += [dot(*place(*report), "hollow", 2) for report in reports]
+    body += [dot(x, y, "hollow", 2) for x, y in (place(*report) for report in reports)]
     body.append(path([place(*point) for point in steps], "main"))
     return chart(body, 200, f"Best validation loss so far over {reports[-1][0]:.0f} minutes, down to {best:.3f}")
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from components.cluster import start_ray
-from components.errors import UserError
 from components.files import write_json
 from components.home import digest, home
 from components.model.assemble import check_fit
@@ -51,8 +51,6 @@ class Search:
 def plan(params: Params) -> Search:
     """Check space, budget and inputs, and name the search by all that determines it."""
     space = read_space(params)
-    if not params_fit(params, ["finetune"]):
-        raise UserError("params.yaml: tune.workers_per_trial must divide finetune.global_batch")
     setting = Setting("", str(Path.cwd()), params.model_dump(), space)
     default = setting.default
     for dimension in space:
@@ -68,23 +66,17 @@ def plan(params: Params) -> Search:
     return Search(setting, job, home() / "searches" / name)
 
 
-def params_fit(params: Params, recipes: list[str]) -> bool:
-    return all(getattr(params, name).global_batch % params.tune.workers_per_trial == 0 for name in recipes)
-
-
 @contextmanager
 def ray_for(params: Params) -> Iterator[None]:
     """Ray with room for the trials. UserError where the machine, or the cluster of RAY_ADDRESS, has too little."""
-    import os
-
     environment = worker_environment(params.training.use_gpu, params.training.threads_per_worker)
     environment |= {"LEA_HOME": str(home()), "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     remote = bool(os.environ.get("RAY_ADDRESS"))
     cpus = os.cpu_count() or 1
     if not remote and not params.training.use_gpu:
-        check_capacity(params, [{"CPU": cpus + 1 - 1e-6}], f"this machine ({cpus} CPUs)")
+        check_capacity(params, [{"CPU": cpus + 1}], f"this machine ({cpus} CPUs)")
     before_ray(params.training)
-    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
     start_ray(cpus + 1, environment, dashboard=True)  # one more than there are, for the trials' own processes
     import ray
 
@@ -158,7 +150,7 @@ def finish(search: Search, trials: list[Trial]) -> tuple[Trial, Job]:
     return best, job
 
 
-def collect(results: Any, space: list[Dimension] | Any) -> list[Trial]:
+def collect(results: Any, space: Sequence[Dimension]) -> list[Trial]:
     """Trials from Ray Tune's results, in the order in which they were drawn."""
     frames = [result.metrics_dataframe for result in results]
     kept = [frame for frame in frames if frame is not None and METRIC in frame]

@@ -12,20 +12,10 @@ from typing import Any
 
 from components.errors import UserError
 from components.params import Params, validate_params
+from components.training.job import CARRIED_OUT
 
 SECTIONS = ("connector", "vce", "adapter", "pretrain", "finetune", "training")  # what a trial may change
-FIXED = {  # settings in these sections that it may not
-    "finetune.sources": "trials are compared on its samples",
-    "finetune.tasks": "trials are compared on its samples",
-    "finetune.max_length": "trials are compared on its samples",
-    "training.workers": "tune.workers_per_trial says it",
-    "training.threads_per_worker": "it does not change what is learnt",
-    "training.use_gpu": "it does not change what is learnt",
-    "training.micro_batch": "it does not change what is learnt",
-    "training.zero_stage": "it does not change what is learnt",
-    "training.checkpoint_every_steps": "it does not change what is learnt",
-    "training.max_failures": "it does not change what is learnt",
-}
+COMPARED = ("finetune.sources", "finetune.tasks", "finetune.max_length")  # they decide what validation measures
 MOST_COMBINATIONS = 1000  # that are checked together; of a larger space each value is checked by itself
 
 
@@ -131,12 +121,14 @@ def domains(space: Sequence[Dimension], grid: bool) -> dict[str, Any]:
     return {dimension.key: domain(dimension) for dimension in space}
 
 
-def _dimension(key: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> Dimension:
+def _dimension(key: str, entry: Mapping[Any, list[Any]], settings: Mapping[str, Any]) -> Dimension:
     where = f"params.yaml: tune.space.{key}"
     if key not in settings:
         raise UserError(_unknown(key, where, settings))
-    if key in FIXED:
-        raise UserError(f"{where} cannot be searched: {FIXED[key]}")
+    if key in COMPARED:
+        raise UserError(f"{where} cannot be searched: it decides what trials are compared on")
+    if key.startswith("training.") and key.split(".")[1] not in CARRIED_OUT:
+        raise UserError(f"{where} cannot be searched: it does not change what is learnt")
     if len(entry) != 1:
         raise UserError(f"{where} takes one of choice, uniform, log_uniform, int; found {', '.join(entry) or 'none'}")
     ((kind, values),) = entry.items()

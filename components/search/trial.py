@@ -45,7 +45,7 @@ class Setting:
     def default(self) -> Params:
         """The present settings, carried out as a trial is."""
         params = validate_params(self.tree)
-        return apply(params, {"training.workers": params.tune.workers_per_trial})
+        return apply(params, {"training.min_workers": None, "training.workers": params.tune.workers_per_trial})
 
 
 def run_trial(config: Mapping[str, Any], setting: Setting, report: Report) -> None:
