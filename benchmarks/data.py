@@ -37,8 +37,9 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from components.cluster import PACKAGE_ROOT, start_ray
+from components.data.collating import MAX_PIXELS
 from components.data.images import decode
-from components.data.loading import MAX_PIXELS, Plan
+from components.data.loading import Plan
 from components.data.prefetch import ahead
 from components.data.prepare import prepare_source
 from components.data.shards import PreparedRows

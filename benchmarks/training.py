@@ -114,7 +114,9 @@ class Ours:
         self.parameters = list(module.parameters())
 
     def step(self, units: list[Unit], pixels: torch.Tensor, memory: PeakMemory | None = None) -> float:
-        batch = Batch(pad([pack(unit) for unit in units], PADDING), pixels, sum(map(len, units)))
+        has_image = torch.ones(len(units), dtype=torch.bool)
+        tokens = {**pad([pack(unit) for unit in units], PADDING), "has_image": has_image}
+        batch = Batch(tokens, pixels, sum(map(len, units)), num_refused=0)
         started = time.process_time()
         if memory:
             with memory:

@@ -30,7 +30,7 @@ def _remote(url: str) -> Any:
     import fsspec
 
     try:
-        return fsspec.open(url, "rb", cache_type="none").open()
+        return fsspec.open(url, "rb", cache_type="none").open()  # pyright: ignore
     except FileNotFoundError:
         raise
     except Exception as error:  # each store has errors of its own: no credentials, no bucket, no answer, no such store

@@ -37,7 +37,7 @@ class Validator:
         units = units if job.training.shared_prefix else alone(units)
         self._rank, workers = dist.get_rank(), dist.get_world_size()
         micro_batches = -(-sum(map(len, units)) // (workers * job.training.micro_batch))
-        self._parts = deal(units, samples.lengths, self._rank, workers, micro_batches)
+        self._parts = deal(units, samples.lengths, samples.has_image, self._rank, workers, micro_batches)
 
     def is_due(self, step: int) -> bool:
         return step % self._every == 0 or step == self._plan.steps

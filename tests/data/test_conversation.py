@@ -111,6 +111,7 @@ def test_supervised_are_exactly_the_tokens_with_characters_of_an_answer(
 @settings(max_examples=100, deadline=None)
 @given(asked=WORDS, told=st.one_of(ANSWERS, st.sampled_from(["rice", "rice and beans", "what beans", "beans  rice"])))
 def test_labels_spell_the_answer_wherever_the_tokenizer_can(name: str, asked: str, told: str) -> None:
+    assume(not any(mark in told for mark in SPECIALS))  # alone the tokenizer would take it for the token
     own = encoder(name)
     back = own.tokenizer.decode(own.tokenizer(told, add_special_tokens=False, split_special_tokens=True)["input_ids"])
     assume(back == told)

@@ -269,16 +269,16 @@ def train_until(job: Job, at: int) -> None:
 
 def poison(patch: pytest.MonkeyPatch, at: int) -> None:
     """Make the loss of a step (counted from 1) no number."""
-    forward, batch, now = SupervisedLoss.forward, loop.Plan.batch, {"step": 0}
+    forward, seed_of, now = SupervisedLoss.forward, loop.hash_of, {"step": 0}
 
-    def watched(self: Any, step: int) -> Any:
-        now["step"] = step + 1
-        return batch(self, step)
+    def watched(seed: int, done: int, rank: int) -> int:
+        now["step"] = done + 1
+        return seed_of(seed, done, rank)
 
     def poisoned(self: Any, *inputs: Any) -> Any:
         return forward(self, *inputs) * (float("nan") if now["step"] == at else 1.0)
 
-    patch.setattr(loop.Plan, "batch", watched)
+    patch.setattr(loop, "hash_of", watched)
     patch.setattr(SupervisedLoss, "forward", poisoned)
 
 
