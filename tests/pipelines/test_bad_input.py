@@ -105,13 +105,3 @@ def test_check_of_settings_tells_what_does_not_go_together(workspace: Path, old:
     code, lines = run(workspace, "-m", "pipelines.cli", "profile", "--check")
     assert (code, len(lines)) == (2, 1), lines
     assert lines[0].startswith(f"error: params.yaml: {line}")
-
-
-def test_parts_that_do_not_fit_the_base_are_told_before_workers_start(workspace: Path) -> None:
-    write_tiny_base(workspace / "models" / "base")
-    (workspace / "data" / "splits").mkdir(parents=True)
-    (workspace / "data" / "splits" / "assignments.parquet").touch()
-    edit(workspace, "targets: [q_proj, v_proj]", "targets: [q_porj]")
-    code, lines = run(workspace, "-m", "pipelines.finetune")
-    assert (code, len(lines)) == (2, 1), lines
-    assert lines[0].startswith("error: params.yaml: adapter.targets: 'q_porj' matches no layer of the language model")

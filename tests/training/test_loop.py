@@ -142,6 +142,16 @@ def test_job_survives_the_way_to_a_worker(workspace: tuple[Path, Params]) -> Non
         assert run_digest(watched) == run_digest(one)
 
 
+def test_target_that_matches_nothing_is_told_before_a_step_is_done(
+    workspace: tuple[Path, Params], tmp_path: Path
+) -> None:
+    _, params = workspace
+    adapter = params.adapter.model_copy(update={"targets": ["q_porj"]})
+    one = stage.make_job("pretrain", params, params.pretrain, adapter, None)
+    with pytest.raises(UserError, match="'q_porj' matches no layer of the language model; near names: q_proj"):
+        train(Job(**{**vars(one), "folder": tmp_path / "run"}))
+
+
 def test_bad_step_stops_the_run_and_names_the_samples(
     workspace: tuple[Path, Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
