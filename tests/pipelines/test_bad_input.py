@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import write_tiny_base
-
 ROOT = Path(__file__).parent.parent.parent
 
 
