@@ -70,9 +70,11 @@ def job_of(params: Params, setting: Setting) -> Job:
     return replace(job, validation=Validation(params.tune.report_every_steps, params.tune.validation_samples))
 
 
-def stage_1(params: Params) -> list[Any]:
+def stage_1(params: Params) -> dict[str, Any]:
     """The settings that stage 1 depends on."""
-    return [params.pretrain, params.vce, params.connector, [getattr(params.training, name) for name in CARRIED_OUT]]
+    tree = params.model_dump()
+    carried_out = {name: tree["training"][name] for name in CARRIED_OUT}
+    return {**{name: tree[name] for name in ("pretrain", "vce", "connector")}, "training": carried_out}
 
 
 def own_start(params: Params, setting: Setting) -> Path:
