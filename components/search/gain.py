@@ -51,7 +51,7 @@ def image_losses(job: Job, what: str) -> dict[str, np.ndarray]:
     state = load_checkpoint(checkpoints, newest_intact(checkpoints))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base = load_base(job.base)
-    model, _ = build(base, job.vce, job.adapter)
+    model, _ = build(base, job.vce, job.adapter, job.vlora, train_language_model=job.trains_language_model)
     odd = model.load_state_dict(dict(state.weights), strict=False).unexpected_keys
     assert not odd, f"the checkpoint is of another model: {odd}"
     model.to(device, precision_of(job.training.precision))  # pyright: ignore

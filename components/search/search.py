@@ -23,9 +23,9 @@ from components.search.result import Trial, best_of, make_trial
 from components.search.space import Dimension, apply, decode, domains, encode, present, read_space
 from components.search.trial import METRIC, RUNG, START, Setting, run_trial, stage_1
 from components.search.upkeep import num_bytes, prune
-from components.training.job import Job, Validation, run_digest
+from components.training.job import Job, run_digest
 from components.training.launcher import before_ray, worker_environment
-from components.training.stage import BASE, make_job
+from components.training.stage import BASE
 
 DONE_FILE = "done.json"
 FEWEST_AT_RANDOM = 4  # trials before TPE draws by what it has seen
@@ -57,9 +57,10 @@ def plan(params: Params) -> Search:
         if dimension.key.startswith("vce.") or dimension.key == "adapter.targets":
             for value in dimension.values:
                 changed = apply(default, {dimension.key: value})
-                check_fit(BASE, changed.vce if changed.vce.enabled else None, changed.adapter)
-    job = make_job("finetune", default, default.finetune, default.adapter, START)
-    job = replace(job, validation=Validation(params.tune.report_every_steps, params.tune.validation_samples))
+                check_fit(
+                    BASE, changed.vce if changed.vce.enabled else None, changed.adapter, changed.connector.chosen_vlora
+                )
+    job = one.stage_2(default, START)
     tree = params.model_dump()
     name = digest([tree["tune"], stage_1(default), run_digest(job)])[:12]
     setting = replace(setting, search=f"search-{name}")

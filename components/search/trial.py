@@ -66,7 +66,13 @@ def run_trial(config: Mapping[str, Any], setting: Setting, report: Report) -> No
 def job_of(params: Params, setting: Setting) -> Job:
     """Stage 2 of a trial. All start from models/pretrain, but those that change stage 1: they need their own."""
     start = START if stage_1(params) == stage_1(setting.default) else own_start(params, setting)
-    job = make_job("finetune", params, params.finetune, params.adapter, start)
+    return stage_2(params, start)
+
+
+def stage_2(params: Params, start: Path) -> Job:
+    """The run of stage `finetune` with these settings, watched."""
+    adapter = params.adapter if params.finetune.language_model == "frozen" else None
+    job = make_job("finetune", params, params.finetune, adapter, start)
     return replace(job, validation=Validation(params.tune.report_every_steps, params.tune.validation_samples))
 
 
