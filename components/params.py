@@ -380,6 +380,7 @@ class Tune(Section):
 
     space: dict[str, dict[Literal["choice", "uniform", "log_uniform", "int"], list[Any]]]
     search: Literal["random", "grid", "tpe"]
+    seed: NotNegative  # of what is drawn; the trials themselves train with the seed of all runs
     scheduler: Literal["none", "asha"]
     asha: Asha
     budget: Budget

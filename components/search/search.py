@@ -177,13 +177,13 @@ def _searcher(params: Params, setting: Setting) -> Any:
         from ray.tune.search.basic_variant import BasicVariantGenerator
 
         grid = params.tune.search == "grid"
-        return BasicVariantGenerator(points_to_evaluate=None if grid else first, random_state=params.seed)
+        return BasicVariantGenerator(points_to_evaluate=None if grid else first, random_state=params.tune.seed)
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     at_random = max(FEWEST_AT_RANDOM, params.tune.budget.trials // 4)
-    sampler = optuna.samplers.TPESampler(seed=params.seed, n_startup_trials=at_random)
+    sampler = optuna.samplers.TPESampler(seed=params.tune.seed, n_startup_trials=at_random)
     return OptunaSearch(sampler=sampler, points_to_evaluate=first)
 
 

@@ -1,0 +1,144 @@
+"""Whole searches with real Ray Tune trials and DeepSpeed workers, on a few drawn dishes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.errors import UserError
+from components.home import home
+from components.params import Params, load_params
+from components.search.result import FAILED, FINISHED, STOPPED, from_json
+from components.search.search import plan
+from components.tracking import store
+from components.training.stage import make_job
+from pipelines import pretrain, tune
+from tests.workspace import prepare_workspace
+
+ROOT = Path(__file__).parents[2]
+SPACE = {
+    "adapter.rank": {"choice": [1, 2, 4]},
+    "finetune.learning_rate.adapter": {"log_uniform": [1e-3, 1e-1]},
+}
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
+    """A workspace in which stage 1 has run; it is the current folder, with a home of its own."""
+    folder = tmp_path_factory.mktemp("search")
+    before = Path.cwd()
+    os.chdir(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEA_HOME", str(folder / "home"))
+        params = prepare_workspace(
+            folder,
+            finetune__epochs=2,
+            tune__space=SPACE,
+            tune__asha={"grace_epochs": 0.3, "reduction": 2},
+            tune__budget={"trials": 4, "hours": 1, "disk_gb": 1},
+            tune__report_every_steps=2,
+        )
+        pretrain.run(params)
+        yield params
+    os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def same_home(searched: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEA_HOME", str(Path.cwd() / "home"))
+
+
+def with_tune(params: Params, **changes: object) -> Params:
+    return params.model_copy(update={"tune": params.tune.model_copy(update=changes)})
+
+
+def test_search_finds_tracks_prunes_and_tells_how_to_apply(searched: Params) -> None:
+    tune.run(searched)
+    result = json.loads(Path("tune/search.json").read_text(encoding="utf-8"))
+    trials = [from_json(entry) for entry in result["trials"]]
+    assert len(trials) == 4
+    assert {trial.state for trial in trials} <= {FINISHED, STOPPED}
+    best = next(trial for trial in trials if trial.number == result["best"])
+    assert best.loss == min(trial.loss for trial in trials if trial.state == FINISHED)
+    assert trials[0].values["adapter.rank"] == searched.adapter.rank  # the present settings come first
+    assert {"validation", "test"} == result["gain"].keys()
+    assert {"parallel.svg", "best_so_far.svg", "front.svg"} <= {path.name for path in Path("tune/plots").iterdir()}
+
+    # applied, the best trial's training is found done
+    changed = searched.model_copy(
+        update={
+            "adapter": searched.adapter.model_copy(update={"rank": best.values["adapter.rank"]}),
+            "finetune": searched.finetune.model_copy(
+                update={
+                    "learning_rate": searched.finetune.learning_rate.model_copy(
+                        update={"adapter": best.values["finetune.learning_rate.adapter"]}
+                    )
+                }
+            ),
+        }
+    )
+    job = make_job("finetune", changed, changed.finetune, changed.adapter, Path("models/pretrain"))
+    assert (job.folder / "parts" / "model.json").exists()
+    default = make_job("finetune", searched, searched.finetune, searched.adapter, Path("models/pretrain"))
+    assert {run.name for run in (home() / "runs").glob("finetune-*")} == {job.folder.name, default.folder.name}
+
+    client = store.connect()
+    runs = client.search_runs([store.experiment_id(client)])
+    (parent,) = [run for run in runs if run.info.run_name == "tune"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == 4
+    states = sorted(run.data.tags["lea.state"] for run in children)
+    assert states == sorted(trial.state for trial in trials)
+    assert all(client.get_metric_history(run.info.run_id, "validation_loss") for run in children)
+    assert all(run.data.metrics["cost.adapter_bytes"] > 0 for run in children)
+
+    with pytest.raises(UserError, match="nothing to resume: a search with these settings is finished"):
+        tune.resume(searched)
+
+
+def test_failing_trial_is_recorded_and_does_not_end_the_search(searched: Params) -> None:
+    space = {"finetune.learning_rate.adapter": {"choice": [1e-3, 1.0]}, "training.max_refused": {"choice": [0.0, 1.0]}}
+    limits = searched.tune.budget.model_copy(update={"trials": 4})
+    grid = with_tune(searched, space=space, search="grid", scheduler="none", budget=limits)
+    short = grid.model_copy(update={"finetune": grid.finetune.model_copy(update={"max_length": 260, "epochs": 1})})
+    tune.run(short)
+    trials = [from_json(e) for e in json.loads(Path("tune/search.json").read_text(encoding="utf-8"))["trials"]]
+    failed = [trial for trial in trials if trial.state == FAILED]
+    assert {trial.values["training.max_refused"] for trial in failed} == {0.0}
+    assert all("no token to learn from" in trial.why for trial in failed)
+    assert any(trial.state == FINISHED for trial in trials)
+
+
+def test_killed_search_goes_on_without_redoing_what_is_finished(searched: Params) -> None:
+    """Killed after its first finished trial, a search has the same trials in the end, the first with the same dates."""
+    four = with_tune(searched, search="random", scheduler="none", concurrent_trials=1)
+    tree = four.model_dump(mode="json")
+    import yaml
+
+    Path("params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pipelines.cli", "tune"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if "trial 2/4" in line:  # the first has ended: there is one at a time
+            break
+    time.sleep(12)  # Ray Tune writes its state every ten seconds
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    search = plan(load_params())
+    assert search.is_begun
+    done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    assert "trial 1/4" not in done.stdout  # it is not reported again
+    trials = json.loads(Path("tune/search.json").read_text(encoding="utf-8"))["trials"]
+    assert [trial["state"] for trial in trials] == [FINISHED] * 4
