@@ -7,9 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors ranks
 
-.PHONY: $(TABLES) tables repro test test-slow test-peer chaos lint format lock clean
-
-.PHONY: repro test test-slow test-peer test-service chaos lint format lock clean
+.PHONY: $(TABLES) tables repro test test-slow test-peer test-service chaos lint format lock clean
 
 repro: $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
