@@ -56,13 +56,12 @@ def dry_run(model: Any, shape: Shape) -> Cost:
 
 
 def language_flops(model: Any, tokens: int) -> int:
-    """Forward FLOPs of the language model and its vocabulary projection, for one sequence."""
+    """Forward FLOPs of the language model and its vocabulary projection, for one sequence without image."""
     width = model.config.text_config.hidden_size
     embedded = torch.empty(1, tokens, width, device="meta", dtype=model.lm_head.weight.dtype)
     mask = torch.empty(1, 1, tokens, tokens, device="meta", dtype=torch.bool)
-    language = model.model.language_model
     with torch.no_grad(), _Shapes(0) as run, whole_kernels():
-        model.lm_head(language(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state)
+        model.lm_head(model.model(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state)
     return run.flops
 
 
@@ -86,6 +85,7 @@ def inputs(model: Any, shape: Shape, device: torch.device) -> tuple[dict[str, Te
         "positions": places.clone(),
         "segments": torch.ones_like(ids),
         "previous": (places - 1).clamp(min=0),
+        "has_image": torch.arange(shape.sequences, device=device) < shape.images,
     }
     return tokens, pixels
 

@@ -95,7 +95,7 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
 def _stage(params: Params, recipe: Recipe, adapter: Adapter | None, assumed: Assumed) -> dict[str, Any]:
     """Steps, FLOPs, hours and price of a training stage, of samples with an image and the assumed text."""
     training = params.training
-    visual = base_config(params).image_seq_length
+    visual = 0 if params.connector.chosen_vlora else base_config(params).image_seq_length
     text = min(assumed.text_tokens, recipe.max_length - visual)
     if text < 1:
         raise UserError(f"params.yaml: max_length {recipe.max_length} leaves no text beside {visual} image tokens")

@@ -44,12 +44,13 @@ Count = Callable[[LlavaForConditionalGeneration], Sequence[int]]
 
 def skeleton(params: Params, adapter: Adapter | None, blocks: int | None = None) -> LlavaForConditionalGeneration:
     """The base with connector and adapter, in the precision of training; `blocks`: of a shallower language model."""
+    vlora = params.connector.chosen_vlora
     config = base_config(params)
     if blocks:
         config.text_config.num_hidden_layers = blocks  # pyright: ignore
     with torch.device("meta"):
         base = Base(bare(config), None, None, {})
-        model, _ = build(base, params.vce if params.vce.enabled else None, adapter)
+        model, _ = build(base, params.vce if params.vce.enabled else None, adapter, vlora)
     return model.to(precision_of(params.training.precision))  # pyright: ignore[reportArgumentType]
 
 
@@ -58,10 +59,14 @@ def at_full_depth(params: Params, adapter: Adapter | None, count: Count) -> list
     numbers lie on a line over its depth. A dry run of 32 blocks takes ten times as long.
     """
     depth: int = base_config(params).text_config.num_hidden_layers  # pyright: ignore
-    if depth <= max(SHALLOW):
+    vlora = params.connector.chosen_vlora
+    every = vlora.every if vlora else 1  # a depth holds whole rounds of the blocks that images change
+    shallow = [-(-blocks // every) * every for blocks in SHALLOW]
+    shallow[1] = max(shallow[1], 2 * shallow[0])
+    if depth <= max(shallow):
         return list(count(skeleton(params, adapter)))
-    first, second = (count(skeleton(params, adapter, blocks)) for blocks in SHALLOW)
-    more = (depth - SHALLOW[0]) / (SHALLOW[1] - SHALLOW[0])
+    first, second = (count(skeleton(params, adapter, blocks)) for blocks in shallow)
+    more = (depth - shallow[0]) / (shallow[1] - shallow[0])
     return [round(a + more * (b - a)) for a, b in zip(first, second, strict=True)]
 
 
