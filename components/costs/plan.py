@@ -15,9 +15,9 @@ from components.costs.dry_run import Shape, dry_run, language_flops
 from components.costs.memory import STAGES, gpu_memory
 from components.costs.published import comparisons
 from components.costs.samples import num_samples
-from components.costs.skeleton import LLAVA, at_full_depth, bare, base_config, llava_config, parts, skeleton
+from components.costs.skeleton import LLAVA, Learnt, at_full_depth, bare, base_config, llava_config, parts, skeleton
 from components.errors import UserError
-from components.params import Adapter, Params, Recipe
+from components.params import Params, Recipe
 
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 GPU_FLOPS = 125e12  # per second: 40 % of the 312e12 that an A100 can do in bf16
@@ -40,19 +40,20 @@ class Assumed:
 def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], object] = lambda step: None) -> Any:
     """The whole plan: bytes, FLOPs and hours as plain numbers. `done` is told how many of STEPS are done."""
     training, recipe = params.training, params.finetune
+    learnt: Learnt = "language_model" if recipe.language_model == "trained" else params.adapter
     assumed = assumed or Assumed()
     if assumed.flops is None:
         assumed = replace(assumed, flops=GPU_FLOPS if training.use_gpu else CORE_FLOPS * training.threads_per_worker)
     stages = {"pretrain": _stage(params, params.pretrain, None, assumed)}
     done(1)
-    stages["finetune"] = _stage(params, recipe, params.adapter, assumed)
+    stages["finetune"] = _stage(params, recipe, learnt, assumed)
     done(2)
     tokens = recipe.max_length
     one, two = at_full_depth(
-        params, params.adapter, lambda m: [dry_run(m, _shape(m, n, tokens, tokens)).activations for n in (1, 2)]
+        params, learnt, lambda m: [dry_run(m, _shape(m, n, tokens, tokens)).activations for n in (1, 2)]
     )
     done(3)
-    counted = parts(skeleton(params, params.adapter))
+    counted = parts(skeleton(params, learnt))
     total = sum(number for number, _ in counted.values())
     trained = sum(number for number, is_trained in counted.values() if is_trained)
 
@@ -92,7 +93,7 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
     }
 
 
-def _stage(params: Params, recipe: Recipe, adapter: Adapter | None, assumed: Assumed) -> dict[str, Any]:
+def _stage(params: Params, recipe: Recipe, learnt: Learnt, assumed: Assumed) -> dict[str, Any]:
     """Steps, FLOPs, hours and price of a training stage, of samples with an image and the assumed text."""
     training = params.training
     visual = 0 if params.connector.chosen_vlora else base_config(params).image_seq_length
@@ -105,7 +106,7 @@ def _stage(params: Params, recipe: Recipe, adapter: Adapter | None, assumed: Ass
         language = [language_flops(model, tokens) for tokens in (text, visual + text)]
         return [cost.activations, cost.forward_flops, cost.backward_flops, *language]
 
-    activations, forward, backward, text_only, language = at_full_depth(params, adapter, count)
+    activations, forward, backward, text_only, language = at_full_depth(params, learnt, count)
     each = (forward + backward) / training.micro_batch
     samples = assumed.samples or num_samples(params, recipe)
     hours = price = None

@@ -23,6 +23,8 @@ def tell_plan(plan: Any, params: Params) -> None:
         model.add_row(name, f"{part['number']:,}", mib, "yes" if part["trained"] else "")
     model.add_row("all", f"{plan['total']:,}", "", f"{plan['trained']:,}")
     adapter = f"{params.adapter.kind} rank {params.adapter.rank} on {', '.join(params.adapter.targets)}"
+    if params.finetune.language_model == "trained":
+        adapter = "the language model is trained, without adapter"
     tell(model, f"{params.profile}: {adapter}; {workers} {unit}s")
 
     own, card = plan["memory"]["own"], assumed["gpu_bytes"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
@@ -39,22 +39,30 @@ LLAVA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # vision, language;
 
 
 SHALLOW = (2, 4)  # blocks
+Learnt = Adapter | Literal["language_model"] | None  # beside the connector
 Count = Callable[[LlavaForConditionalGeneration], Sequence[int]]
 
 
-def skeleton(params: Params, adapter: Adapter | None, blocks: int | None = None) -> LlavaForConditionalGeneration:
-    """The base with connector and adapter, in the precision of training; `blocks`: of a shallower language model."""
+def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> LlavaForConditionalGeneration:
+    """The base with connector and what is learnt beside it, in the precision of training.
+
+    blocks: of a shallower language model.
+    """
     vlora = params.connector.chosen_vlora
     config = base_config(params)
     if blocks:
         config.text_config.num_hidden_layers = blocks  # pyright: ignore
     with torch.device("meta"):
         base = Base(bare(config), None, None, {})
-        model, _ = build(base, params.vce if params.vce.enabled else None, adapter, vlora)
+        vce = params.vce if params.vce.enabled else None
+        if learnt == "language_model":
+            model, _ = build(base, vce, None, vlora, train_language_model=True)
+        else:
+            model, _ = build(base, vce, learnt, vlora)
     return model.to(precision_of(params.training.precision))  # pyright: ignore[reportArgumentType]
 
 
-def at_full_depth(params: Params, adapter: Adapter | None, count: Count) -> list[int]:
+def at_full_depth(params: Params, learnt: Learnt, count: Count) -> list[int]:
     """What `count` says of the whole model, from two shallow ones: all blocks of the language model cost the same, so
     numbers lie on a line over its depth. A dry run of 32 blocks takes ten times as long.
     """
@@ -64,8 +72,8 @@ def at_full_depth(params: Params, adapter: Adapter | None, count: Count) -> list
     shallow = [-(-blocks // every) * every for blocks in SHALLOW]
     shallow[1] = max(shallow[1], 2 * shallow[0])
     if depth <= max(shallow):
-        return list(count(skeleton(params, adapter)))
-    first, second = (count(skeleton(params, adapter, blocks)) for blocks in shallow)
+        return list(count(skeleton(params, learnt)))
+    first, second = (count(skeleton(params, learnt, blocks)) for blocks in shallow)
     more = (depth - shallow[0]) / (shallow[1] - shallow[0])
     return [round(a + more * (b - a)) for a, b in zip(first, second, strict=True)]
 

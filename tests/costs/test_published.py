@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+from components import profiles
 from components.costs.published import adapter_bytes, comparisons, llava_flops, vce_bytes, vlora_flops
-from components.costs.skeleton import LLAVA, bare, llava_config
+from components.costs.skeleton import LLAVA, bare, llava_config, parts, skeleton
+from components.params import load_params
 
 MIB = 2**20
 
@@ -57,3 +62,13 @@ def test_every_published_number_is_met() -> None:
     for row in comparisons(7_063_427_072):
         if row.published is not None:
             assert abs(row.ours - row.published) < (1 if row.unit == "GFLOPs" else 0.005), row.what
+
+
+def test_vlora_profile_trains_the_published_generator_and_the_language_model(tmp_path: Path) -> None:
+    # VLoRA, section 4.1: d 512, 8 blocks, rank 64, 8 queries; Vicuna-7B, its vocabulary with the added tokens
+    settings = Path(shutil.copy(profiles.FOLDER.parent.parent / "params.yaml", tmp_path / "params.yaml"))
+    profiles.apply("vlora", settings)
+    counted = parts(skeleton(load_params(settings), "language_model"))
+    assert counted["vlora"] == (851_891_712, True)
+    assert counted["language model"][1]
+    assert not counted["vision tower"][1]
