@@ -292,7 +292,7 @@ def poison(patch: pytest.MonkeyPatch, at: int) -> None:
     patch.setattr(SupervisedLoss, "forward", poisoned)
 
 
-@pytest.mark.parametrize("language_model", ["frozen", "trained"])
+@pytest.mark.parametrize("language_model", [pytest.param("frozen", marks=pytest.mark.slow), "trained"])
 def test_images_as_weights_go_through_both_stages(workspace: tuple[Path, Params], language_model: str) -> None:
     folder, params = workspace
     connector = params.connector.model_copy(update={"kind": "vlora"})
