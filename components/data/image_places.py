@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import zipfile
 from array import array
 from bisect import bisect_right
@@ -68,7 +69,7 @@ class Zip:
     def __init__(self, path: Path):
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, OverflowError, struct.error) as error:
             raise UserError(f"{path} is cut off or damaged ({error}); get the file again") from None
         self._path, self._changed = str(path.resolve()), path.stat().st_mtime_ns
         self._prefix = _common_folder(self._zip.namelist())

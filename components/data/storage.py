@@ -30,7 +30,8 @@ def _remote(url: str) -> Any:
     import fsspec
 
     try:
-        return fsspec.open(url, "rb", cache_type="none").open()  # pyright: ignore
+        store, path = fsspec.url_to_fs(url)
+        return store.open(path, "rb", cache_type="none")  # rows are asked for once: reading ahead would be waste
     except FileNotFoundError:
         raise
     except Exception as error:  # each store has errors of its own: no credentials, no bucket, no answer, no such store
