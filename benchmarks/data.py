@@ -143,7 +143,7 @@ def prepare(folder: Path, records: int, rounds: int) -> dict[str, Any]:
 
 def plain(folder: Path, tokenizer: Path) -> int:
     """What one would write by hand that checks as much: decode each image, tokenise, write with `datasets`."""
-    import datasets
+    import datasets  # pyright: ignore[reportMissingImports]
 
     datasets.disable_progress_bars()
     core = Tokenizer.from_file(str(tokenizer))

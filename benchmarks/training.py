@@ -170,7 +170,7 @@ class Peer:
                 callbacks=[Clock()],
             )
         else:
-            from datasets import Dataset
+            from datasets import Dataset  # pyright: ignore[reportMissingImports]
             from trl import SFTConfig, SFTTrainer  # pyright: ignore
 
             self._make = lambda: SFTTrainer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -
     """Join the cluster of RAY_ADDRESS, or start one on this machine with at least `cpus` logical CPUs.
 
     `dashboard` (for this machine alone): runs inside Tune's trials need it, for Ray finds out through it which
-    worker groups have lost their trial; without it the next trial waits for their CPUs for ever.
+    worker groups have lost their trial; without it the next trial waits for their CPUs for ever. So it does where
+    another Ray runs on the machine, unless processes are told which one is theirs.
     """
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
+    if dashboard:
+        environment = environment | {"RAY_ADDRESS": address or _settled_address()}
     local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": dashboard}
     if dashboard:
         local["dashboard_host"] = "127.0.0.1"
@@ -35,3 +39,14 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -
         )
     except ConnectionError as error:
         raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}; unset it to run locally") from None
+
+
+def _settled_address() -> str:
+    """Settle where the Ray that is about to start will answer, while its processes can still be told."""
+    import ray
+
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    os.environ["RAY_GCS_SERVER_PORT"] = str(port)
+    return f"{ray.util.get_node_ip_address()}:{port}"

@@ -18,9 +18,19 @@ from components.search.upkeep import num_bytes, prune
 from components.tracking.runs import RunRecord, sync_training
 from components.training.checkpoint import CHECKPOINTS, latest_step
 
+NUMBERS_FILE = "numbers.json"
 ENDED = ("TERMINATED", "ERROR")  # Ray Tune's words
 STATUS = {FINISHED: "FINISHED", STOPPED: "KILLED", FAILED: "FAILED"}  # MLflow's
-UNFINISHED_FILE = "unfinished.json"
+
+
+def number_of(state: Path, trial_id: str) -> int:
+    """The trial's number, from 1 as trials begin; kept on disk, for Ray orders them anew when a search goes on."""
+    file = state / NUMBERS_FILE
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if trial_id not in known:
+        known[trial_id] = len(known) + 1
+        write_json(file, known)
+    return known[trial_id]
 
 
 class Follow(Callback):
@@ -30,8 +40,11 @@ class Follow(Callback):
         self._setting, self._data, self._state = setting, dict(data), state
         self._default_run = default_run
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number_of(self._state, trial.trial_id)
+
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **_: Any) -> None:
-        number, of = trials.index(trial) + 1, self._setting.tree["tune"]["budget"]["trials"]
+        number, of = number_of(self._state, trial.trial_id), self._setting.tree["tune"]["budget"]["trials"]
         if "failed" in result:
             _say(f"trial {number}/{of} failed: {result['failed']}")
             return
@@ -45,20 +58,21 @@ class Follow(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._end(trials, trial, lost=True)
 
-    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
-        write_json(self._state / UNFINISHED_FILE, sum(trial.status not in ENDED for trial in trials))
-
     def _end(self, trials: list[Any], trial: Any, lost: bool) -> None:
-        number, last = trials.index(trial) + 1, trial.last_result or {}
+        number, last = number_of(self._state, trial.trial_id), trial.last_result or {}
         state, why = state_of(last, lost)
         if state == STOPPED:
             _say(f"trial {number} stopped early at epoch {last.get('epoch', 0):.2f}")
         sync_training(self._record(number, trial, last, state, why), finished=True)
-        ended = [t for t in trials if t.status in ENDED or t is trial]
+        self._prune([t for t in trials if t.status in ENDED or t is trial], trials, trial)
+
+    def _prune(self, ended: list[Any], trials: list[Any], latest: Any) -> None:
+        """Remove the runs of trials that have lost. The latest one's workers may still be writing: it goes later."""
         best = [end["run"] for end in _finished(ended)[:1]]
-        # This one's workers may still be writing: it goes when the next trial ends, or the search.
-        in_use = [(t.last_result or {}).get("run", "") for t in trials if t.status not in ENDED or t is trial]
-        prune(self._setting.search, {self._default_run, *best, *in_use})
+        going_on = [t.config for t in trials if t not in ended]  # the same point may be drawn twice
+        lost = [t for t in ended if t is not latest and t.config not in going_on]
+        names = {(t.last_result or {}).get("run", "") for t in lost}
+        prune(self._setting.search, names - {self._default_run, *best, (latest.last_result or {}).get("run")})
 
     def _record(
         self, number: int, trial: Any, last: Mapping[str, Any], state: str | None = None, why: str = ""
@@ -99,11 +113,6 @@ class Budget(Stopper):
 
     def stop_all(self) -> bool:
         return self._is_spent
-
-
-def unfinished(state: Path) -> int:
-    """Trials that Ray had to leave, as after Ctrl-C."""
-    return int(json.loads((state / UNFINISHED_FILE).read_text(encoding="utf-8")))
 
 
 def _finished(ended: list[Any]) -> list[Mapping[str, Any]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import time
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +21,9 @@ from components.params import Params
 from components.search import trial as one
 from components.search.capacity import TRIAL_CPUS, check_capacity
 from components.search.result import Trial, best_of, make_trial
-from components.search.space import Dimension, apply, decode, domains, encode, present, read_space
+from components.search.space import apply, decode, domains, encode, present, read_space
 from components.search.trial import METRIC, RUNG, START, Setting, run_trial, stage_1
-from components.search.upkeep import num_bytes, prune
+from components.search.upkeep import owned, prune
 from components.training.job import Job, run_digest
 from components.training.launcher import before_ray, worker_environment
 from components.training.stage import BASE
@@ -72,7 +73,8 @@ def ray_for(params: Params) -> Iterator[None]:
     """Ray with room for the trials. UserError where the machine, or the cluster of RAY_ADDRESS, has too little."""
     environment = worker_environment(params.training.use_gpu, params.training.threads_per_worker)
     environment |= {"LEA_HOME": str(home()), "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    # Read by Ray Tune in this process: trials stay in the repository, Ctrl-C is ours, no report but our lines.
+    os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1", "RAY_AIR_NEW_OUTPUT": "0"}
     remote = bool(os.environ.get("RAY_ADDRESS"))
     cpus = os.cpu_count() or 1
     if not remote and not params.training.use_gpu:
@@ -94,7 +96,7 @@ def run(search: Search, go_on: bool) -> list[Trial]:
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig
 
-    from components.search.follow import Budget, Follow, unfinished
+    from components.search.follow import Budget, Follow
 
     params, setting = search.params, search.setting
     budget = params.tune.budget
@@ -120,6 +122,7 @@ def run(search: Search, go_on: bool) -> list[Trial]:
                 num_samples=1 if grid else budget.trials,
                 max_concurrent_trials=params.tune.concurrent_trials,
                 time_budget_s=budget.hours * 3600,
+                trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=RunConfig(
                 name="tune",
@@ -130,12 +133,28 @@ def run(search: Search, go_on: bool) -> list[Trial]:
                 verbose=0,
             ),
         )
-    since = time.monotonic()
-    results = tuner.fit()
-    spent = time.monotonic() - since >= budget.hours * 3600 or num_bytes(setting.search) > budget.disk_gb * 1e9
-    if unfinished(search.state) and not spent:
+    with ending_in_order() as interrupted:
+        results = tuner.fit()
+    if interrupted.is_set():
         raise KeyboardInterrupt
-    return collect(results, setting.space)
+    return collect(results, search)
+
+
+@contextmanager
+def ending_in_order() -> Iterator[threading.Event]:
+    """Ctrl-C lets Ray Tune store its state and end; the event says that it came. Tune alone would not tell."""
+    interrupted = threading.Event()
+
+    def pass_on(number: int, frame: Any) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one does not wait
+        signal.raise_signal(signal.SIGUSR1)  # by which Tune is told to end
+
+    before = signal.signal(signal.SIGINT, pass_on)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def finish(search: Search, trials: list[Trial]) -> tuple[Trial, Job]:
@@ -145,19 +164,21 @@ def finish(search: Search, trials: list[Trial]) -> tuple[Trial, Job]:
     job = one.job_of(apply(setting.default, best.values), setting)
     if not one.is_done(job):  # another trial's later start may have taken it away with a full disk
         one.train(job, setting, lambda result: None)
-    prune(setting.search, {search.default.folder.name, job.folder.name})
-    prune(setting.search, {best.start}, stage="pretrain")
+    kept = {search.default.folder.name, job.folder.name, best.start}
+    prune(setting.search, {run.name for run in owned(setting.search)} - kept)
     write_json(search.state / DONE_FILE, True)
     return best, job
 
 
-def collect(results: Any, space: Sequence[Dimension]) -> list[Trial]:
-    """Trials from Ray Tune's results, in the order in which they were drawn."""
+def collect(results: Any, search: Search) -> list[Trial]:
+    """Trials from Ray Tune's results, in the order in which they began."""
+    from components.search.follow import number_of
+
     frames = [result.metrics_dataframe for result in results]
     kept = [frame for frame in frames if frame is not None and METRIC in frame]
     begun = min((float((frame["timestamp"] - frame["time_total_s"]).min()) for frame in kept), default=0.0)
     trials = []
-    for number, (result, frame) in enumerate(zip(results, frames, strict=True), start=1):
+    for result, frame in zip(results, frames, strict=True):
         last = result.metrics or {}
         curve: dict[float, list[float]] = {}
         for row in frame.to_dict("records") if frame is not None and METRIC in frame else []:
@@ -165,8 +186,9 @@ def collect(results: Any, space: Sequence[Dimension]) -> list[Trial]:
                 point = [float(row["epoch"]), float(row[METRIC]), float(row["timestamp"]) - begun]
                 curve.setdefault(point[0], point)  # a trial that was started again tells its first epochs twice
         lost = result.error is not None and last.get("step") != last.get("of")
-        trials.append(make_trial(number, decode(result.config, space), last, lost, list(curve.values())))
-    return trials
+        number = number_of(search.state, Path(result.path).name)
+        trials.append(make_trial(number, decode(result.config, search.setting.space), last, lost, list(curve.values())))
+    return sorted(trials, key=lambda trial: trial.number)
 
 
 def _searcher(params: Params, setting: Setting) -> Any:

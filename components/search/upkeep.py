@@ -37,11 +37,9 @@ def num_bytes(search: str) -> int:
     return total
 
 
-def prune(search: str, keep: Collection[str], stage: str = "finetune") -> list[str]:
-    """Remove the runs of `stage` that `search` began and `keep` does not name; what tracking missed stays."""
-    removed = []
-    for run in owned(search):
-        if run.name.startswith(f"{stage}-") and run.name not in keep and not (run / WAITING_FILE).exists():
-            shutil.rmtree(run, ignore_errors=True)  # a worker that is being stopped may still write there
-            removed.append(run.name)
-    return removed
+def prune(search: str, names: Collection[str]) -> list[str]:
+    """Remove the named runs, of those that `search` began; what tracking missed stays. Returns what is gone."""
+    gone = [run for run in owned(search) if run.name in names and not (run / WAITING_FILE).exists()]
+    for run in gone:
+        shutil.rmtree(run, ignore_errors=True)  # a worker that is being stopped may still write there
+    return [run.name for run in gone]

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from components.params import Params, load_params
 from components.search.result import FAILED, FINISHED, STOPPED, from_json
 from components.search.search import plan
 from components.tracking import store
+from components.training.journal import VALIDATION_FILE
 from components.training.stage import make_job
 from pipelines import pretrain, tune
 from tests.workspace import prepare_workspace
@@ -106,16 +108,17 @@ def test_search_finds_tracks_prunes_and_tells_how_to_apply(searched: Params) -> 
 
 
 def test_failing_trial_is_recorded_and_does_not_end_the_search(searched: Params) -> None:
-    space = {"finetune.learning_rate.adapter": {"choice": [1e-3, 1.0]}, "training.max_refused": {"choice": [0.0, 1.0]}}
-    limits = searched.tune.budget.model_copy(update={"trials": 4})
-    grid = with_tune(searched, space=space, search="grid", scheduler="none", budget=limits)
-    short = grid.model_copy(update={"finetune": grid.finetune.model_copy(update={"max_length": 260, "epochs": 1})})
-    tune.run(short)
+    broken = {"zero_optimization": {"stage": 9}}  # DeepSpeed itself refuses it
+    space = {"training.deepspeed": {"choice": [{}, broken]}}
+    tune.run(with_tune(searched, space=space, search="grid", scheduler="none"))
     trials = [from_json(e) for e in json.loads(Path("tune/search.json").read_text(encoding="utf-8"))["trials"]]
-    failed = [trial for trial in trials if trial.state == FAILED]
-    assert {trial.values["training.max_refused"] for trial in failed} == {0.0}
-    assert all("no token to learn from" in trial.why for trial in failed)
-    assert any(trial.state == FINISHED for trial in trials)
+    states = {trial.state: trial for trial in trials}
+    assert states.keys() == {FINISHED, FAILED}
+    assert states[FAILED].values == {"training.deepspeed": broken}
+    assert "a worker failed" in states[FAILED].why
+    client = store.connect()
+    failed = client.search_runs([store.experiment_id(client)], "attributes.status = 'FAILED'")
+    assert [run.data.tags["lea.why"] for run in failed] == [states[FAILED].why]
 
 
 def test_killed_search_goes_on_without_redoing_what_is_finished(searched: Params) -> None:
@@ -140,5 +143,45 @@ def test_killed_search_goes_on_without_redoing_what_is_finished(searched: Params
     done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert "trial 1/4" not in done.stdout  # it is not reported again
+    trials = json.loads(Path("tune/search.json").read_text(encoding="utf-8"))["trials"]
+    assert [trial["state"] for trial in trials] == [FINISHED] * 4
+
+
+def test_node_lost_in_the_middle_costs_no_trial(
+    searched: Params, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("LEA_HOME", str(own_home))  # no trial is trained yet
+    for name, value in (
+        ("RAY_health_check_period_ms", "500"),
+        ("RAY_health_check_failure_threshold", "2"),
+        ("RAY_health_check_initial_delay_ms", "0"),
+        ("RAY_health_check_timeout_ms", "1000"),
+    ):
+        monkeypatch.setenv(name, value)
+    params = with_tune(searched, search="random", scheduler="none", seed=5)
+    cluster = Cluster(  # a trial's process and one worker fit on each node
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    )
+    node = cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    lost = threading.Event()
+
+    def lose_node() -> None:
+        while len(list(home().glob(f"runs/*/{VALIDATION_FILE}"))) < 2:
+            time.sleep(0.2)
+        cluster.remove_node(node, allow_graceful=False)
+        lost.set()
+
+    threading.Thread(target=lose_node, daemon=True).start()
+    try:
+        tune.run(params)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert lost.is_set()
     trials = json.loads(Path("tune/search.json").read_text(encoding="utf-8"))["trials"]
     assert [trial["state"] for trial in trials] == [FINISHED] * 4

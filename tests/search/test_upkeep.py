@@ -24,17 +24,16 @@ def test_runs_of_others_are_never_claimed_or_removed() -> None:
     other = make("finetune-b", "two")
     mine = make("finetune-c", "one")
     assert owned("one") == [mine]
-    assert prune("one", keep=[]) == ["finetune-c"]
+    assert prune("one", ["finetune-a", "finetune-b", "finetune-c"]) == ["finetune-c"]
     assert theirs.exists()
     assert other.exists()
 
 
 def test_what_is_kept_and_what_tracking_missed_stay() -> None:
     best, waiting, loser = (make(f"finetune-{name}", "one") for name in "abc")
-    stage_1 = make("pretrain-a", "one")
     (waiting / WAITING_FILE).write_text("{}")
-    assert prune("one", keep=["finetune-a"]) == ["finetune-c"]
-    assert [run.exists() for run in (best, waiting, loser, stage_1)] == [True, True, False, True]
+    assert prune("one", ["finetune-b", "finetune-c"]) == ["finetune-c"]
+    assert [run.exists() for run in (best, waiting, loser)] == [True, True, False]
 
 
 def test_disk_counts_the_runs_of_the_search() -> None:
