@@ -44,6 +44,7 @@ FIGURES: dict[str, Figure] = {
     "nutrition.protein": Figure("protein", higher_is_better=False),
     "nutrition.carbohydrate": Figure("carb.", higher_is_better=False),
     "choice.accuracy": Figure("accuracy", PERCENT),
+    "choice.accuracy_image": Figure("accuracy, with image", PERCENT),
     "caption.bleu": Figure("BLEU"),
     "caption.rouge_l": Figure("ROUGE-L"),
 }

@@ -10,12 +10,12 @@ PART = 0.75  # of the pairs in the paper's order, from which it is said to appea
 
 def agreements(
     published: Mapping[str, Sequence[float | None]], here: Mapping[str, Sequence[float | None]], columns: int
-) -> tuple[int, int]:
-    """(pairs of rows that stand in the paper's order here, pairs that the paper orders), over all columns.
+) -> tuple[int, int, int]:
+    """(pairs that stand in the paper's order here, that are level here, that the paper orders), over all columns.
 
-    A pair that is level here does not stand in the paper's order; one that is level in print is not counted.
+    A pair that is level in print is not counted.
     """
-    alike = pairs = 0
+    alike = level = pairs = 0
     for column in range(columns):
         for one, other in combinations(published, 2):
             a, b, c, d = (side[row][column] for side in (published, here) for row in (one, other))
@@ -23,15 +23,21 @@ def agreements(
                 continue
             pairs += 1
             alike += (a - b) * (c - d) > 0
-    return alike, pairs
+            level += c == d
+    return alike, level, pairs
 
 
-def sentence(alike: int, pairs: int, seeds: int, better: Sequence[str], worse: Sequence[str], leading: str) -> str:
+def sentence(
+    alike: int, level: int, pairs: int, seeds: int, better: Sequence[str], worse: Sequence[str], leading: str
+) -> str:
     """`better`, `worse`: rows whose interval of the difference to the first, on the leading metric, does not hold 0."""
     if not pairs:
         return "The paper prints nothing that these rows could be ordered by."
     verdict = "appears" if alike == pairs else "appears in part" if alike / pairs >= PART else "does not appear"
-    counted = f"{alike} of {pairs} pairs of rows, over all columns, stand as the paper prints them (half is chance)"
+    beside = f", {level} are level" if level else ""
+    counted = (
+        f"{alike} of {pairs} pairs of rows, over all columns, stand as the paper prints them (half is chance){beside}"
+    )
     told = [f"{', '.join(rows)} {how}" for rows, how in ((better, "above"), (worse, "below")) if rows]
     lead = (
         f"in {leading}, beyond chance of the questions: {' and '.join(told) or 'no row above or below'} the first row"

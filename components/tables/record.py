@@ -75,7 +75,7 @@ def _answers(rows: Sequence[Row], shown: Sequence[Name]) -> dict[str, dict[str, 
 def order(study: Study, lines: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[str, float]]) -> str:
     """The sentence on the paper's order, over every published table that these runs repeat."""
     tables = {table.id: table for table in read_published()}
-    alike = pairs = 0
+    alike = level = pairs = 0
     for name in (study.published, *study.also):
         table = tables[name]
         columns = [(place, column[2], column[4] == "high") for place, column in enumerate(table.columns) if column[2]]
@@ -86,12 +86,12 @@ def order(study: Study, lines: Sequence[Mapping[str, Any]], found: Mapping[str, 
                 printed[row["name"]] = [values[place] for place, _, _ in columns]
                 here[row["name"]] = [row["figures"].get(metric, {}).get("mean") for _, metric, _ in columns]
         counted = agreements(printed, here, len(columns))
-        alike, pairs = alike + counted[0], pairs + counted[1]
+        alike, level, pairs = (sum(both) for both in zip((alike, level, pairs), counted, strict=True))
     first, others = lines[0], lines[1:]
     gaps = {row["name"]: found.get(f"{LEAD}: {row['name']} - {first['name']}") for row in others}
     better = [name for name, one in gaps.items() if one and one["low"] > 0]
     worse = [name for name, one in gaps.items() if one and one["high"] < 0]
-    return sentence(alike, pairs, len(first["runs"]), better, worse, figure(LEAD).name)
+    return sentence(alike, level, pairs, len(first["runs"]), better, worse, figure(LEAD).name)
 
 
 def published_values(table: PublishedTable, row: str | None) -> list[float | None] | None:

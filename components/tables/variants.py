@@ -39,16 +39,23 @@ class Study:
 
 
 def methods(params: Params) -> list[Variant]:
-    plain: dict[str, Value] = {"vce.enabled": False}
-    moe: dict[str, Value] = {"adapter.kind": "lora_moe", **plain}
-    return [
-        Variant("LoRA", {"adapter.kind": "lora", **plain}, "LoRA"),
-        Variant("LoRA-MoE top-2", {**moe, "adapter.lora_moe.routing": "top_k"}, "LoRA-MoE top-2"),
-        Variant("LoRA-MoE softmax", {**moe, "adapter.lora_moe.routing": "softmax"}, "LoRA-MoE softmax"),
-        Variant("RoDE", {"adapter.kind": "rode", **plain}, "RoDE"),
-        Variant("Dual-LoRA", {"adapter.kind": "dual_lora", **plain}, "Dual-LoRA"),
-        Variant("Dual-LoRA + VCE", {"adapter.kind": "dual_lora", "vce.enabled": True}, "Dual-LoRA + VCE"),
-    ]
+    """Every method without VCE and with it. The paper prints VCE beside Dual-LoRA alone, and VLoRA elsewhere."""
+    moe: dict[str, Value] = {"adapter.kind": "lora_moe"}
+    plain: dict[str, dict[str, Value]] = {
+        "LoRA": {"adapter.kind": "lora"},
+        "LoRA-MoE top-2": {**moe, "adapter.lora_moe.routing": "top_k"},
+        "LoRA-MoE softmax": {**moe, "adapter.lora_moe.routing": "softmax"},
+        "RoDE": {"adapter.kind": "rode"},
+        "Dual-LoRA": {"adapter.kind": "dual_lora"},
+        "VLoRA": {"adapter.kind": "lora", "connector.kind": "vlora"},
+    }
+    printed = {*plain, "Dual-LoRA + VCE"} - {"VLoRA"}
+    variants = []
+    for enabled, suffix in ((False, ""), (True, " + VCE")):
+        for method, settings in plain.items():
+            name = f"{method}{suffix}"
+            variants.append(Variant(name, {**settings, "vce.enabled": enabled}, name if name in printed else None))
+    return variants
 
 
 def parts(params: Params) -> list[Variant]:

@@ -51,7 +51,7 @@ def test_order_counts_pairs_of_rows_in_every_column() -> None:
     published = {"a": [1.0, 5.0], "b": [2.0, 5.0], "c": [3.0, 4.0]}
     here = {"a": [0.1, 7.0], "b": [0.3, 7.0], "c": [0.2, 7.0]}
     # First column: a < b and a < c as printed, b > c not; second: a and b are level in print, c is level here.
-    assert agreements(published, here, 2) == (2, 5)
+    assert agreements(published, here, 2) == (2, 2, 5)
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,12 @@ def test_order_counts_pairs_of_rows_in_every_column() -> None:
     ],
 )
 def test_sentence_claims_no_more_than_was_counted(alike: int, seeds: int, said: str) -> None:
-    text = sentence(alike, 10, seeds, ["Dual-LoRA"], ["RoDE"], "IoU")
+    text = sentence(alike, 1, 10, seeds, ["Dual-LoRA"], ["RoDE"], "IoU")
     assert said in text
+    assert "1 are level" in text
     assert ("nothing is known of the spread" in text) == (seeds == 1)
     assert "Dual-LoRA above and RoDE below the first row" in text
-    assert "no row above or below the first row" in sentence(alike, 10, seeds, [], [], "IoU")
+    assert "no row above or below the first row" in sentence(alike, 0, 10, seeds, [], [], "IoU")
 
 
 def test_record_holds_what_the_report_reads(params: Params) -> None:

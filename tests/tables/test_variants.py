@@ -36,9 +36,12 @@ def test_variants_hold_the_settings_of_their_published_rows(name: str, params: P
         }
 
 
-def test_table1_has_the_paper_s_six_methods(params: Params) -> None:
-    printed = [row.name for row in read_published()[0].rows]
-    assert [variant.row for variant in STUDIES["table1"].variants(params)] == printed
+def test_table1_has_the_paper_s_rows_and_every_method_with_and_without_vce(params: Params) -> None:
+    variants = STUDIES["table1"].variants(params)
+    assert [variant.row for variant in variants if variant.row] == [row.name for row in read_published()[0].rows]
+    plain = [variant.name for variant in variants if not variant.params(params, 1).vce.enabled]
+    assert [*plain, *(f"{name} + VCE" for name in plain)] == [variant.name for variant in variants]
+    assert len(plain) == 6
 
 
 def test_ranks_are_half_once_and_twice_the_profile_s(params: Params) -> None:
