@@ -53,7 +53,9 @@ class SupervisedLoss(nn.Module):
         pixels = self._blank_image(input_ids) if pixel_values is None else pixel_values
         features, weights = perceive(self.llava, pixels.to(embedded.dtype))
         if weights is not None:
-            return {"inputs_embeds": embedded, ARGUMENT: weights.of_rows(tokens["has_image"])}
+            blank = pixel_values is None
+            seen = weights.of_none(len(input_ids)) if blank else weights.of_rows(tokens["has_image"])
+            return {"inputs_embeds": embedded, ARGUMENT: seen}
         features = features.to(embedded.dtype)
         if pixel_values is None:
             return {"inputs_embeds": embedded + 0.0 * features.sum()}

@@ -163,10 +163,103 @@ def test_cached_decoding_equals_a_full_forward(params: Params, vlora: VLora) -> 
     assert model.model.multi_modal_projector.head.current is None
 
 
-def test_weights_of_another_number_of_rows_are_refused(params: Params, vlora: VLora) -> None:
+@torch.no_grad()
+def test_conversations_between_cached_steps_change_nothing(params: Params, vlora: VLora) -> None:
+    model, _ = make(params, vlora, "lora")
+    whole = logits(model, IDS, images(3))[:, 3:]
+    cache = model(input_ids=IDS[:, :3], pixel_values=images(3), use_cache=True).past_key_values
+    text = model(input_ids=IDS[:1, :3], use_cache=True).past_key_values
+    branch = copy.deepcopy(cache)
+    logits(model, IDS[:2], images(2).flip(0))
+    for kept in (cache, branch):
+        step = model(input_ids=IDS[:, 3:], past_key_values=kept, use_cache=True).logits
+        torch.testing.assert_close(step, whole, rtol=1e-6, atol=1e-6)
+    step = model(input_ids=IDS[:1, 3:], past_key_values=text, use_cache=True).logits
+    torch.testing.assert_close(step, logits(model, IDS[:1])[:, 3:], rtol=1e-6, atol=1e-6)
+
+
+@torch.no_grad()
+def test_cache_of_another_model_is_refused(params: Params, vlora: VLora) -> None:
     model, _ = make(params, vlora)
-    with pytest.raises(ValueError, match="perceptual weights of 2 rows were given for 3 rows"):
-        logits(model, IDS, images(2))
+    cache = model.model.language_model(input_ids=IDS[:, :3], use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="the cache was not filled by this model; give the rows' perceptual_weights"):
+        model(input_ids=IDS[:, 3:], past_key_values=cache, use_cache=True)
+
+
+def test_copy_of_a_model_has_its_own_weights(params: Params, vlora: VLora) -> None:
+    model, _ = make(params, vlora)
+    before = logits(model, IDS, images(3))
+    twin = copy.deepcopy(model)
+    stir(twin.double())
+    nn.init.zeros_(model.model.multi_modal_projector.head.generator.types["q"].up[0].weight)
+    twin_before = logits(twin, IDS, images(3))
+    assert (twin_before - before).abs().max() < 1e-9
+    assert (logits(model, IDS, images(3)) - before).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_other_number_of_images_than_of_rows_is_refused(params: Params, vlora: VLora, count: int) -> None:
+    model, _ = make(params, vlora)
+    with pytest.raises(ValueError, match=f"perceptual weights of {count} rows were given for 2 rows"):
+        logits(model, IDS[:2], images(count))
+    with pytest.raises(ValueError, match=f"weights of {count} images were given for 2 rows with an image"):
+        picture(model, images(count), torch.tensor([True, False, True]))
+
+
+@pytest.mark.parametrize("how", [{"num_beams": 2}, {"num_beams": 2, "num_return_sequences": 2}])
+def test_generate_repeats_rows_with_their_images(params: Params, vlora: VLora, how: dict[str, int]) -> None:
+    model, _ = make(params, vlora)
+    settings = {**how, "max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "output_scores": True}
+    settings["return_dict_in_generate"] = True
+    ids = IDS[:1].expand(2, -1)  # only the images tell the rows apart
+    both = model.generate(input_ids=ids, pixel_values=images(2), **settings)
+    assert (both.sequences_scores[0] - both.sequences_scores[-1]).abs() > 1e-6
+    every = how.get("num_return_sequences", 1)
+    for row in range(2):
+        alone = model.generate(input_ids=ids[:1], pixel_values=images(2)[row : row + 1], **settings)
+        mine = slice(row * every, (row + 1) * every)
+        assert torch.equal(both.sequences[mine], alone.sequences)
+        torch.testing.assert_close(both.sequences_scores[mine], alone.sequences_scores, rtol=1e-6, atol=1e-6)
+
+
+@torch.no_grad()
+def test_generate_without_a_cache_sees_the_images_in_every_step(params: Params, vlora: VLora) -> None:
+    model, _ = make(params, vlora)
+    settings = {"pixel_values": images(2), "max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
+    cached, whole = (model.generate(input_ids=IDS[:2], use_cache=cache, **settings) for cache in (True, False))
+    assert torch.equal(cached, whole)
+
+
+@torch.no_grad()
+def test_image_outputs_of_before_another_call_are_refused(params: Params, vlora: VLora) -> None:
+    model, _ = make(params, vlora)
+    encoded = model.get_image_features(pixel_values=images(2))
+    logits(model, IDS)
+    with pytest.raises(ValueError, match="were made before another call; give pixel_values"):
+        model(input_ids=IDS[:2], mm_encoder_outputs={"image": encoded})
+
+
+@pytest.mark.parametrize("between", ["another image", "text"])
+def test_recomputed_blocks_see_the_weights_of_their_own_call(params: Params, vlora: VLora, between: str) -> None:
+    model, _ = make(params, vlora, "dual_lora")
+    model.train()
+
+    def gradients() -> dict[str, Tensor]:
+        model.zero_grad()
+        loss = model(input_ids=IDS[:1], pixel_values=images(1)).logits.square().mean()
+        if between == "text":
+            logits(model, IDS)
+        else:
+            loss = loss + model(input_ids=IDS[:1], pixel_values=-images(1)).logits.square().mean()
+        loss.backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    kept = gradients()
+    model.model.language_model.activation_checkpointing_enable({"use_reentrant": False})
+    again = gradients()
+    assert kept.keys() == again.keys()
+    for name, gradient in kept.items():
+        assert (again[name] - gradient).norm() <= 1e-9 * gradient.norm() + 1e-12, name
 
 
 def sample(question: list[int], answer: list[int]) -> Encoded:
