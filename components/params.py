@@ -220,8 +220,11 @@ class Adapter(Section):
         moe, shares = self.lora_moe, self.rode.rank_shares
         if self.kind == "lora_moe" and self.rank % moe.num_experts:
             raise ValueError(f"rank {self.rank} must divide by lora_moe.num_experts {moe.num_experts}")
-        if self.kind == "lora_moe" and moe.routing == "top_k" and moe.top_k > moe.num_experts:
-            raise ValueError(f"lora_moe.top_k {moe.top_k} must be at most lora_moe.num_experts {moe.num_experts}")
+        least, most = min(2, moe.num_experts), moe.num_experts  # one expert alone has weight 1, and no router to train
+        if self.kind == "lora_moe" and moe.routing == "top_k" and not least <= moe.top_k <= most:
+            raise ValueError(f"lora_moe.top_k {moe.top_k} must be between {least} and lora_moe.num_experts {most}")
+        if self.kind == "dual_lora" and self.dual_lora.normalize and self.rank < 2:
+            raise ValueError("rank must be at least 2 with dual_lora.normalize, got 1: LayerNorm over one feature is 0")
         if self.kind == "rode" and self.rank % sum(shares):
             raise ValueError(f"rank {self.rank} must divide by {sum(shares)}, the sum of rode.rank_shares {shares}")
         return self

@@ -69,7 +69,24 @@ def test_wrong_value_gives_one_line_with_the_key(tree: dict[str, Any], key: str,
     ("kind", "rank", "settings", "line"),
     [
         ("lora_moe", 6, {}, "rank 6 must divide by lora_moe.num_experts 4"),
-        ("lora_moe", 8, {"routing": "top_k", "top_k": 5}, "lora_moe.top_k 5 must be at most lora_moe.num_experts 4"),
+        (
+            "lora_moe",
+            8,
+            {"routing": "top_k", "top_k": 5},
+            "lora_moe.top_k 5 must be between 2 and lora_moe.num_experts 4",
+        ),
+        (
+            "lora_moe",
+            8,
+            {"routing": "top_k", "top_k": 1},
+            "lora_moe.top_k 1 must be between 2 and lora_moe.num_experts 4",
+        ),
+        (
+            "dual_lora",
+            1,
+            {},
+            "rank must be at least 2 with dual_lora.normalize, got 1: LayerNorm over one feature is 0",
+        ),
         ("rode", 6, {}, r"rank 6 must divide by 8, the sum of rode.rank_shares [1, 1, 2, 4]"),
     ],
 )

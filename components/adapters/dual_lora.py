@@ -23,8 +23,9 @@ from peft.config import PeftConfig
 from torch import nn
 from torch.nn import functional
 
+from .config import AdapterConfig, TypeName
 from .fused import join_rows, rename_segment, split_rows
-from .tuner import AdapterConfig, AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, parts
+from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, parts
 
 
 def _unchanged(task: torch.Tensor) -> torch.Tensor:
@@ -47,6 +48,10 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 SPACES = ("dual_lora_skill", "dual_lora_task")  # the halves of the fused tensor, as the file names them
 
 
+def _num_skills(rows: int) -> int:
+    return rows // 2
+
+
 @dataclass
 class DualLoraConfig(AdapterConfig):
     """Dual-LoRA as a PEFT method. The two switches are the ablations of paper Table 4.
@@ -61,9 +66,12 @@ class DualLoraConfig(AdapterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = "DUAL_LORA"
-        known = ", ".join(ACTIVATIONS)
-        self.require(self.activation in ACTIVATIONS, f"activation must be one of {known}; got {self.activation!r}")
+        self.peft_type = TypeName("DUAL_LORA")
+        known = tuple(ACTIVATIONS)
+        self.require(self.activation in known, f"activation must be one of {', '.join(known)}; got {self.activation!r}")
+        lowest = min([self.r, *self.rank_pattern.values()])
+        reason = "LayerNorm over one skill feature is 0, so that nothing is learnt"
+        self.require(lowest >= 2 or not self.use_norm, f"use_norm needs a rank of at least 2, got {lowest}: {reason}")
 
 
 class DualLoraLayer(AdapterLayer):
@@ -129,12 +137,12 @@ class DualLoraModel(AdapterModel):
     ) -> dict[str, torch.Tensor]:
         entries = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
         entries = rename_segment(entries, "dual_lora_norms", "dual_lora_norm")
-        return split_rows(entries, "dual_lora_spaces", SPACES, lambda rows: rows // 2)
+        return split_rows(entries, "dual_lora_spaces", SPACES, _num_skills)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        entries = join_rows(state_dict, "dual_lora_spaces", SPACES)
+        entries = join_rows(state_dict, "dual_lora_spaces", SPACES, _num_skills)
         entries = rename_segment(entries, "dual_lora_norm", "dual_lora_norms")
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, entries)

@@ -14,18 +14,28 @@ every expert keeps the ratio alpha_i / r_i = lora_alpha / r (assumed). G reads t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from peft.config import PeftConfig
 from torch import Tensor, nn
 
+from .config import AdapterConfig
 from .fused import join_rows, split_rows
-from .tuner import AdapterConfig, AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, parts
+from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, parts
 
 
 class ExpertsConfig(AdapterConfig):
     """What `ExpertsLayer` asks of a config."""
+
+    def require_ranks(self, ranks: list[int]) -> None:
+        """Given ranks are whole numbers that sum to `r`, and hold for every layer."""
+        self.require(isinstance(ranks, (list, tuple)), f"ranks must be a list of whole numbers, got {ranks!r}")
+        for rank in ranks:
+            self.require_whole("each of ranks", rank)
+        self.require(sum(ranks) == self.r, f"ranks must sum to r = {self.r}, got {ranks}")
+        self.require(not self.rank_pattern, "rank_pattern cannot be used: ranks holds for every layer")
 
     def expert_ranks(self, rank: int) -> list[int]:
         """The rank of each expert in a layer of total rank `rank`."""
@@ -81,6 +91,13 @@ def weigh(features: Tensor, weights: Tensor, ranks: list[int]) -> Tensor:
     return torch.cat([feature * weight for feature, weight in parts], dim=-1)
 
 
+def _num_features(config: PeftConfig) -> Callable[[int], int]:
+    """From the rows of [A_1; ...; A_E; G] to those that are not G's."""
+    assert isinstance(config, ExpertsConfig)
+    num_experts = len(config.expert_ranks(config.r))
+    return lambda rows: rows - num_experts
+
+
 class ExpertsModel(AdapterModel):
     """The tuner of expert adapters: splits A and G on saving, joins them on loading."""
 
@@ -95,14 +112,12 @@ class ExpertsModel(AdapterModel):
         state_dict: dict[str, Tensor],
         unwanted_adapter_names: list[str],
     ) -> dict[str, Tensor]:
-        assert isinstance(config, ExpertsConfig)
-        num_experts = len(config.expert_ranks(config.r))
         entries = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
-        return split_rows(entries, "expert_in", ("expert_down", "expert_gate"), lambda rows: rows - num_experts)
+        return split_rows(entries, "expert_in", ("expert_down", "expert_gate"), _num_features(config))
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        joined = join_rows(state_dict, "expert_in", ("expert_down", "expert_gate"))
+        joined = join_rows(state_dict, "expert_in", ("expert_down", "expert_gate"), _num_features(config))
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, joined)

@@ -37,8 +37,8 @@ def split_rows(entries: Tensors, fused: str, names: tuple[str, str], num_first: 
     return split
 
 
-def join_rows(entries: Tensors, fused: str, names: tuple[str, str]) -> Tensors:
-    """The inverse of `split_rows`; a half without its other half is refused."""
+def join_rows(entries: Tensors, fused: str, names: tuple[str, str], num_first: Callable[[int], int]) -> Tensors:
+    """The inverse of `split_rows`; a part without the other, or with rows of the other, is refused."""
     joined: Tensors = {}
     first, second = (f".{name}." for name in names)
     for key, tensor in entries.items():
@@ -47,7 +47,11 @@ def join_rows(entries: Tensors, fused: str, names: tuple[str, str]) -> Tensors:
             partner = f"{path}{second}{rest}"
             if partner not in entries:
                 raise ValueError(f"the adapter file holds {key} but not {partner}; it is damaged or of another method")
-            joined[f"{path}.{fused}.{rest}"] = torch.cat([tensor, entries[partner]])
+            whole = torch.cat([tensor, entries[partner]])
+            if num_first(len(whole)) != len(tensor):
+                rows = f"{len(tensor)} rows beside {len(entries[partner])} of {names[1]}"
+                raise ValueError(f"the adapter file's {key} has {rows}; it is damaged or of other settings")
+            joined[f"{path}.{fused}.{rest}"] = whole
         elif not key.rpartition(second)[1]:
             joined[key] = tensor
         elif key.replace(second, first) not in entries:

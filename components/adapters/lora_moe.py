@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from .config import TypeName
 from .experts import ExpertsConfig, ExpertsLayer, ExpertsModel
 from .routing import SoftmaxRouter, TopKRouter
 
@@ -23,7 +24,8 @@ class LoraMoeConfig(ExpertsConfig):
         num_experts: how many; `r` is shared out evenly unless `ranks` says otherwise.
         ranks: the rank of each expert; they sum to `r`.
         routing: "softmax" (dense) or "top_k" (sparse).
-        top_k: experts per token under "top_k".
+        top_k: experts per token under "top_k", at least 2: a single weight is renormalised to 1, whatever the logits,
+            and its router would not learn. The paper's is 2.
     """
 
     num_experts: int = 4
@@ -33,17 +35,18 @@ class LoraMoeConfig(ExpertsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = "LORA_MOE"
-        self.require(self.num_experts >= 1, f"num_experts must be at least 1, got {self.num_experts}")
+        self.peft_type = TypeName("LORA_MOE")
+        self.require_whole("num_experts", self.num_experts)
+        self.require_whole("top_k", self.top_k)
         self.require(self.routing in ("softmax", "top_k"), f"routing must be softmax or top_k, got {self.routing!r}")
         if self.routing == "top_k":
-            in_range = 1 <= self.top_k <= self.num_experts
-            self.require(in_range, f"top_k must be between 1 and num_experts = {self.num_experts}, got {self.top_k}")
+            least, most = min(2, self.num_experts), self.num_experts
+            in_range = least <= self.top_k <= most
+            self.require(in_range, f"top_k must be between {least} and num_experts = {most}, got {self.top_k}")
         if self.ranks is not None:
-            agree = len(self.ranks) == self.num_experts and sum(self.ranks) == self.r and min(self.ranks) >= 1
-            wanted = f"{self.num_experts} positive numbers that sum to r = {self.r}"
-            self.require(agree, f"ranks must be {wanted}, got {self.ranks}")
-            self.require(not self.rank_pattern, "rank_pattern cannot be used together with ranks")
+            self.require_ranks(self.ranks)
+            agree = len(self.ranks) == self.num_experts
+            self.require(agree, f"ranks must be num_experts = {self.num_experts} numbers, got {self.ranks}")
         else:
             for rank in (self.r, *self.rank_pattern.values()):
                 even = rank % self.num_experts == 0

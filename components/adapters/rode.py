@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from .config import TypeName
 from .experts import ExpertsConfig, ExpertsLayer, ExpertsModel
 from .routing import RectifiedRouter
 
@@ -27,10 +28,8 @@ class RodeConfig(ExpertsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = "RODE"
-        agree = bool(self.ranks) and min(self.ranks) >= 1 and sum(self.ranks) == self.r
-        self.require(agree, f"ranks must be positive numbers that sum to r = {self.r}, got {self.ranks}")
-        self.require(not self.rank_pattern, "rank_pattern is not supported; ranks holds for every layer")
+        self.peft_type = TypeName("RODE")
+        self.require_ranks(self.ranks)
 
     def expert_ranks(self, rank: int) -> list[int]:
         return list(self.ranks)

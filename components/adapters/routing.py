@@ -10,6 +10,8 @@ from types import TracebackType
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.module_tracker import ModuleTracker
 
 
 class SoftmaxRouter(nn.Module):
@@ -54,13 +56,17 @@ class RouterWeights:
         loss = loss + 0.01 * routed.balance_loss()
 
     Attributes:
-        layers: router name -> weights (tokens, experts) of each forward pass, with their gradients.
+        layers: router name -> weights (tokens, experts) of each forward pass.
+        logits: the same for what the router was given, with its gradients. What checkpointing computes a second time,
+            in the backward pass, is not counted again.
         mask: (batch, tokens), true where a token counts; None counts all. Set it before a forward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.mask: Tensor | None = None
         self.layers: dict[str, list[Tensor]] = {}
+        self.logits: dict[str, list[Tensor]] = {}
+        self._tracker = ModuleTracker()  # knows whether a backward pass is running
         self._routers = {name: module for name, module in model.named_modules() if isinstance(module, ROUTERS)}
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
@@ -76,33 +82,47 @@ class RouterWeights:
 
     def _keep(self, name: str):
         def hook(router: nn.Module, inputs: tuple[Tensor, ...], weights: Tensor) -> None:
+            if self._tracker.is_bw:
+                return
             if self.mask is not None and self.mask.shape != weights.shape[:-1]:
                 raise ValueError(f"mask {tuple(self.mask.shape)} does not fit tokens {tuple(weights.shape[:-1])}")
-            counted = weights.reshape(-1, weights.shape[-1]) if self.mask is None else weights[self.mask]
-            self.layers.setdefault(name, []).append(counted)
+            for kept, seen in ((self.layers, weights.detach()), (self.logits, inputs[0])):
+                counted = seen.reshape(-1, seen.shape[-1]) if self.mask is None else seen[self.mask]
+                kept.setdefault(name, []).append(counted)
 
         return hook
 
     def load(self) -> dict[str, Tensor]:
         """Per layer the mean weight of each expert, (experts,)."""
-        return {name: torch.cat(weights).detach().mean(dim=0) for name, weights in self.layers.items()}
+        return {name: _mean(torch.cat(weights)) for name, weights in self.layers.items()}
 
     def share_off(self) -> dict[str, Tensor]:
         """Per layer the share of tokens for which each expert's weight is exactly zero, (experts,)."""
-        return {name: (torch.cat(w).detach() == 0).float().mean(dim=0) for name, w in self.layers.items()}
+        return {name: _mean((torch.cat(weights) == 0).float()) for name, weights in self.layers.items()}
 
     def balance_loss(self) -> Tensor:
-        """Mean over layers of experts * sum_i (share of tokens that prefer expert i) * (mean weight of expert i).
+        """Mean over layers of experts * sum_i (share of tokens that prefer expert i) * (mean probability of expert i).
 
-        The loss of Switch Transformer (Fedus et al. 2021, equation 4): 1 where all experts are used evenly, and
-        `num_experts` where one takes everything. A tie goes to the first of its experts.
+        The loss of Switch Transformer (Fedus et al. 2021, equations 4 to 6): 1 where all experts are used evenly, and
+        `num_experts` where one takes everything. Probabilities are the softmax over all experts under every kind of
+        routing, so that an expert that is never chosen learns too. A tie goes to the first of its experts; a layer
+        without a token that counts adds 0.
         """
         if not self.layers:
             raise ValueError("no router has run: the model has no expert adapter, or the context was opened too late")
         losses = []
-        for kept in self.layers.values():
-            weights = torch.cat(kept).float()  # a mean over many tokens needs more digits than half precision has
-            num_experts = weights.shape[-1]
-            chosen = torch.bincount(weights.argmax(dim=-1), minlength=num_experts) / weights.shape[0]
-            losses.append(num_experts * (chosen * weights.mean(dim=0)).sum())
+        for name, kept in self.logits.items():
+            logits = torch.cat(kept).float()  # a mean over many tokens needs more digits than half precision has
+            if self._routers[name].training and torch.is_grad_enabled() and not logits.requires_grad:
+                raise ValueError(
+                    f"balance_loss would not train {name}: its forward pass ran without gradients, as under reentrant "
+                    "checkpointing; use gradient_checkpointing_kwargs={'use_reentrant': False}"
+                )
+            chosen = functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
+            losses.append(logits.shape[-1] * (_mean(chosen) * _mean(logits.softmax(dim=-1))).sum())
         return torch.stack(losses).mean()
+
+
+def _mean(rows: Tensor) -> Tensor:
+    """Over tokens; 0 where there is none."""
+    return rows.mean(dim=0) if len(rows) else rows.sum(dim=0)

@@ -6,16 +6,50 @@ import difflib
 import re
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.tuners_utils import (
+    BaseTunerLayer,
+    Conv1D,  # pyright: ignore[reportPrivateImportUsage]
+    check_target_module_exists,
+)
 from torch import nn
+
+LINEAR = (nn.Linear, Conv1D)  # what can be adapted; Conv1D is GPT-2's linear layer, whose weight is (in, out)
 
 
 def check_targets(model: nn.Module, config: Any) -> None:
-    """Refuse targets that match no module, naming near ones. Serves every config with `target_modules`, LoRA's too."""
+    """Refuse targets that match no module, naming near ones, and patterns that name no target.
+
+    Serves every config with `target_modules`, LoRA's too.
+    """
+    check_regexes(config)
     targets = config.target_modules
-    if not targets or targets == "all-linear":
+    if not targets:
         return
-    modules = [name for name, _ in model.named_modules() if name]
+    modules = {name: module for name, module in model.named_modules() if name}
+    if targets != "all-linear":
+        _check_names(modules, targets)
+    for setting in ("rank_pattern", "alpha_pattern"):
+        for key in getattr(config, setting, {}):
+            named = (name for name in modules if re.match(rf"(.*\.)?({key})$", name))  # as PEFT reads such a key
+            if not any(
+                _is_linear(modules[name]) if targets == "all-linear" else check_target_module_exists(config, name)
+                for name in named
+            ):
+                raise ValueError(f"{setting}: {key!r} matches no layer that target_modules names")
+
+
+def check_regexes(config: Any) -> None:
+    """Refuse what PEFT would read as a regex and is none."""
+    for setting in ("target_modules", "exclude_modules", "rank_pattern", "alpha_pattern"):
+        value = getattr(config, setting, None)
+        for regex in [value] if isinstance(value, str) else value if isinstance(value, dict) else []:
+            try:
+                re.compile(regex)
+            except re.error as error:
+                raise ValueError(f"{setting}: {regex!r} is no valid regex: {error}") from None
+
+
+def _check_names(modules: dict[str, nn.Module], targets: Any) -> None:
     if isinstance(targets, str):
         if any(re.fullmatch(targets, name) for name in modules):
             return
@@ -26,9 +60,13 @@ def check_targets(model: nn.Module, config: Any) -> None:
         if not missing:
             return
         unmatched = missing[0]
-    linears = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, (nn.Linear, BaseTunerLayer))}
+    linears = {name.rsplit(".", 1)[-1] for name, module in modules.items() if _is_linear(module)}
     near = difflib.get_close_matches(unmatched.rsplit(".", 1)[-1], sorted(linears), n=3) or sorted(linears)[:10]
     raise ValueError(f"target_modules: {unmatched!r} matches no module of the model; near names: {', '.join(near)}")
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, (*LINEAR, BaseTunerLayer))
 
 
 def _segment_starts(name: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""What every method of this package shares with PEFT: settings, a layer around a frozen linear, a tuner, registration.
+"""What every method of this package shares with PEFT: a layer around a frozen linear, a tuner, registration.
 
 A method adds a config (its own switches), a layer (its formula) and a tuner that ties the two. Everything else that
 PEFT offers (several named adapters, disabling, saving, loading, merging) is answered here once.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -19,50 +19,10 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from peft.utils.other import get_pattern_key
 from torch import nn
 
-from .targets import check_targets
+from .config import AdapterConfig
+from .targets import LINEAR, check_targets
 
-
-@dataclass
-class AdapterConfig(PeftConfig):
-    """PEFT's own field names, with the values of the paper's downstream regime as defaults.
-
-    `rank_pattern` and `alpha_pattern` map module names (the end of the name, or a regex) to another `r` or
-    `lora_alpha`. `init_weights=False` starts B like A instead of at zero, so that a fresh adapter changes something.
-    """
-
-    r: int = 64
-    lora_alpha: float = 128
-    lora_dropout: float = 0.05
-    target_modules: list[str] | str | None = None
-    exclude_modules: list[str] | str | None = None
-    layers_to_transform: list[int] | int | None = None
-    layers_pattern: list[str] | str | None = None
-    rank_pattern: dict[str, int] = field(default_factory=dict)
-    alpha_pattern: dict[str, float] = field(default_factory=dict)
-    modules_to_save: list[str] | None = None
-    init_weights: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.target_modules = _as_set(self.target_modules)
-        self.exclude_modules = _as_set(self.exclude_modules)
-        for where, rank in (("r", self.r), *((f"rank_pattern {key!r}", r) for key, r in self.rank_pattern.items())):
-            valid = isinstance(rank, int) and rank >= 1
-            self.require(valid, f"{where} must be a whole number of at least 1, got {rank!r}")
-        self.require(0 <= self.lora_dropout < 1, f"lora_dropout must be in [0, 1), got {self.lora_dropout}")
-        if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
-            self.require(False, "layers_to_transform needs target_modules as a list, got a regex")
-        if self.layers_pattern and self.layers_to_transform is None:
-            self.require(False, "layers_pattern needs layers_to_transform")
-
-    def require(self, holds: bool, otherwise: str) -> None:
-        """Raise a ValueError of one line, with the name of the config in front, unless the condition holds."""
-        if not holds:
-            raise ValueError(f"{type(self).__name__}: {otherwise}")
-
-
-def _as_set(names: Any) -> Any:
-    return set(names) if isinstance(names, (list, tuple)) else names
+PEFT_PREFIX = "base_model.model."  # of every name in a model that PEFT has wrapped
 
 
 def parts() -> dict[str, Any]:
@@ -107,8 +67,10 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
         super().__init__()
         self.base_layer = base_layer
-        linear = cast(nn.Linear, self.get_base_layer())
-        self.in_features, self.out_features = linear.in_features, linear.out_features
+        linear: Any = self.get_base_layer()
+        self.weight_is_transposed = not isinstance(linear, nn.Linear)  # GPT-2's Conv1D
+        sizes = (linear.nx, linear.nf) if self.weight_is_transposed else (linear.in_features, linear.out_features)
+        self.in_features, self.out_features = sizes
         self.r: dict[str, int] = {}
         self.scaling: dict[str, float] = {}  # alpha / r
         self.adapter_dropout: dict[str, nn.Module] = parts()
@@ -168,16 +130,21 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             x = self._cast_input_dtype(x, dtype)
         return self.adapter_dropout[name](x) if self.training else x
 
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add the adapters to W; a ValueError, before anything is changed, where one of them is no matrix."""
-        names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.scaling]
-        for name in names:
-            reason = self.why_not_mergeable(name)
+    def require_mergeable(self, adapter_names: list[str] | None) -> None:
+        """A ValueError where one of the adapters (None: of the active ones) is no matrix."""
+        for name in self.active_adapters if adapter_names is None else adapter_names:
+            reason = self.why_not_mergeable(name) if name in self.scaling else None
             if reason:
                 raise ValueError(f"adapter {name!r} cannot be merged into the base weights: {reason}")
-        for name in names:
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the adapters to W; a ValueError, before anything is changed, where one of them is no matrix."""
+        self.require_mergeable(adapter_names)
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name not in self.scaling:
+                continue
             weight = self.get_base_weight()
-            merged = weight + self.delta_weight(name).to(weight)
+            merged = weight + self._delta_like(weight, name)
             if safe_merge and not torch.isfinite(merged).all():
                 raise ValueError(f"merging adapter {name!r} gives NaN or infinite weights; it seems to be broken")
             self.set_base_weight(merged)
@@ -188,7 +155,11 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             warnings.warn("no adapter is merged; nothing to do", stacklevel=2)
         while self.merged_adapters:
             weight = self.get_base_weight()
-            self.set_base_weight(weight - self.delta_weight(self.merged_adapters.pop()).to(weight))
+            self.set_base_weight(weight - self._delta_like(weight, self.merged_adapters.pop()))
+
+    def _delta_like(self, weight: torch.Tensor, name: str) -> torch.Tensor:
+        delta = self.delta_weight(name).to(weight)
+        return delta.T if self.weight_is_transposed else delta
 
 
 class AdapterModel(BaseTuner):
@@ -199,6 +170,51 @@ class AdapterModel(BaseTuner):
 
     def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
         check_targets(model, peft_config)
+
+    def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
+        self._require_mergeable(adapter_names)
+        super().merge_adapter(adapter_names, safe_merge)
+
+    def _unload_and_optionally_merge(
+        self,
+        merge: bool = True,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
+    ) -> Any:
+        if merge:
+            self._require_mergeable(adapter_names)
+        return super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
+
+    def _require_mergeable(self, adapter_names: list[str] | None) -> None:
+        """All layers are asked before the first is changed."""
+        for layer in self.model.modules():
+            if isinstance(layer, AdapterLayer):
+                layer.require_mergeable(adapter_names)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """PEFT opens this around every call of the model; it carries PEFT's choice of an adapter for each row."""
+        if kwargs.get("adapter_names") is not None:
+            raise ValueError("adapter_names: all rows of a batch use the active adapters; choose them by set_adapter")
+        yield
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """From the file's names to the model's; a file that lacks a tensor, or holds one without a place, is refused.
+
+        PEFT itself warns of what is missing and drops what is too much.
+        """
+        entries = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        found, places = ({name.removeprefix(PEFT_PREFIX) for name in names} for names in (entries, model.state_dict()))
+        wanted = {name.removeprefix(PEFT_PREFIX) for name in adapter_parameters(model, adapter_name)}
+        for odd, fault in ((wanted - found, "lacks"), (found - places, "holds, without a place in the model,")):
+            if odd:
+                more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+                raise ValueError(f"the adapter file {fault} {min(odd)}{more}; it is damaged or of other settings")
+        return entries
 
     def _create_and_replace(
         self,
@@ -218,7 +234,7 @@ class AdapterModel(BaseTuner):
             target.add_adapter(adapter_name, peft_config, rank, alpha)
             return
         linear = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
-        if not isinstance(linear, nn.Linear):
+        if not isinstance(linear, LINEAR):
             raise ValueError(
                 f"target_modules matches {current_key}, a {type(linear).__name__}; only Linear layers can be adapted"
             )

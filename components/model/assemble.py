@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,9 @@ from typing import Any, cast
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.save_and_load import get_peft_model_state_dict
+from peft.utils.constants import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from peft.utils.save_and_load import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
@@ -213,20 +215,39 @@ def save_parts(
 def load_connector(model: LlavaForConditionalGeneration, folder: Path) -> None:
     """Load the connector; a file that lacks one of its tensors, or holds another, is refused."""
     connector = model.model.multi_modal_projector
-    connector.load_state_dict(_stored(folder / CONNECTOR_FILE, connector.state_dict().keys()))
+    connector.load_state_dict(_stored(folder / CONNECTOR_FILE, connector.state_dict()))
 
 
 def load_language_model(model: LlavaForConditionalGeneration, folder: Path) -> None:
     """Load a language model that was trained; a file that lacks one of its tensors, or holds another, is refused."""
     language = {id(parameter) for part in language_parts(model) for parameter in part.parameters()}
-    own = {name for name, parameter in model.named_parameters() if id(parameter) in language}
+    own = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in language}
     model.load_state_dict(_stored(folder / LANGUAGE_FILE, own), strict=False)
 
 
-def _stored(file: Path, expected: Set[str]) -> dict[str, Tensor]:
-    stored = load_file(file)
-    if stored.keys() != expected:
-        odd = sorted(stored.keys() ^ expected)
+def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Put a stored adapter into the model; a file that lacks one of its tensors, or holds another, is refused."""
+    place = folder / ADAPTER_FOLDER
+    if not (place / CONFIG_NAME).is_file():  # PEFT would look for a hub id of that name
+        raise UserError(f"{place / CONFIG_NAME} is missing; run: dvc repro")
+    try:
+        wrapped = PeftModel(model, PeftConfig.from_pretrained(str(place)))  # pyright: ignore[reportArgumentType]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{place / CONFIG_NAME} is damaged or of another base: {error}") from None
+    set_peft_model_state_dict(wrapped, _stored(place / SAFETENSORS_WEIGHTS_NAME, adapter_tensors(wrapped)))
+
+
+def _stored(file: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file, whose names and shapes are to be those of `expected`."""
+    try:
+        stored = load_file(file)
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing; run: dvc repro") from None
+    except SafetensorError as error:
+        raise UserError(f"{file} is damaged: {error}") from None
+    found, wanted = ({(name, tensor.shape) for name, tensor in tensors.items()} for tensors in (stored, expected))
+    odd = sorted({name for name, _ in found ^ wanted})
+    if odd:
         raise UserError(f"{file} does not fit the settings: {odd[0]} (and {len(odd) - 1} more)")
     return stored
 
@@ -253,7 +274,7 @@ def load_assistant(
         if settings.get("language_model") == "trained":
             load_language_model(model, parts)
         if settings["adapter"]:
-            PeftModel.from_pretrained(model, str(parts / ADAPTER_FOLDER))
+            load_adapter(model, parts)
     model.requires_grad_(False)
     model.eval()
     return Assistant(model, base.tokenizer, base.image_processor, template, image)

@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from components import adapters
 from components.adapters import (
@@ -72,6 +73,51 @@ def test_without_norm_and_with_a_constant_activation_it_merges_and_unmerges():
     torch.testing.assert_close(layer_of(model).base_layer.weight, weight)
 
 
+def test_a_refused_merge_leaves_every_layer_as_it_is():
+    """The layer of q_proj could merge both adapters; that of k_proj, asked after it, cannot merge the second."""
+    alike = {"r": 3, "use_norm": False, "activation": "one"}
+    model = adapted(DualLoraConfig(**alike, target_modules=["q_proj", "k_proj"]))
+    model.add_adapter("second", DualLoraConfig(r=3, target_modules=["k_proj"]))
+    model.base_model.set_adapter(["default", "second"])
+    layers = [model.base_model.model.q_proj, model.base_model.model.k_proj]
+    before = [layer.base_layer.weight.clone() for layer in layers]
+    for merge in (model.merge_adapter, model.merge_and_unload):
+        with pytest.raises(ValueError, match="'second' cannot be merged"):
+            merge()
+        assert all(torch.equal(layer.base_layer.weight, w) for layer, w in zip(layers, before, strict=True))
+        assert not any(layer.merged for layer in layers)
+    model.merge_adapter(adapter_names=["default"])
+    assert [layer.merged_adapters for layer in layers] == [["default"], ["default"]]
+
+
+def test_adapters_chosen_by_row_are_refused():
+    model = get_peft_model(nn.Sequential(nn.Linear(3, 3)), DualLoraConfig(r=2, target_modules=["0"]))
+    with pytest.raises(ValueError, match="adapter_names: all rows of a batch use the active adapters"):
+        model(torch.ones(1, 3), adapter_names=["__base__"])
+    model(torch.ones(1, 3), adapter_names=None)
+
+
+def test_mixed_models_are_refused_in_one_line():
+    with pytest.raises(ValueError, match=r"DUAL_LORA adapters are loaded by peft.PeftModel.from_pretrained") as caught:
+        get_peft_model(base(), DualLoraConfig(r=2, target_modules=["q_proj"]), mixed=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_gpt2_s_transposed_linear_layers_are_adapted_and_merged():
+    linear, conv = nn.Linear(6, 4).double(), Conv1D(4, 6).double()
+    with torch.no_grad():
+        conv.weight.copy_(linear.weight.T)
+        conv.bias.copy_(linear.bias)
+    config = {"r": 3, "target_modules": ["q_proj"], "use_norm": False, "activation": "one"}
+    one, other = (adapted(DualLoraConfig(**config), nn.ModuleDict({"q_proj": w})).eval() for w in (linear, conv))
+    expected = one.base_model.model["q_proj"](x())
+    torch.testing.assert_close(other.base_model.model["q_proj"](x()), expected)
+    other.merge_adapter()
+    torch.testing.assert_close(conv(x()), expected)
+    other.unmerge_adapter()
+    torch.testing.assert_close(conv.weight, linear.weight.T)
+
+
 def test_the_task_space_alone_decides_which_skills_answer():
     """Where T x is not positive, the skill is silent whatever its size (paper 3.4.2)."""
     layer = layer_of(adapted(DualLoraConfig(r=3, lora_dropout=0.0, target_modules=["q_proj"])))
@@ -125,12 +171,38 @@ def test_one_tensor_in_the_model_is_skill_and_task_in_the_file():
     assert not any("spaces" in name for name in saved)
 
 
-@pytest.mark.parametrize("lost", ["skill", "task"])
-def test_a_file_without_one_of_the_halves_is_refused(tmp_path, lost):
+@pytest.mark.parametrize("lost", ["skill", "task", "norm.weight", "up"])
+def test_a_file_without_one_of_its_tensors_is_refused(tmp_path, lost):
     adapted(DualLoraConfig(r=3, target_modules=["q_proj"])).save_pretrained(tmp_path)
     file = tmp_path / "adapter_model.safetensors"
-    save_file({n: t for n, t in load_file(file).items() if lost not in n}, file)
-    with pytest.raises(ValueError, match=f"dual_lora_{lost}"):
+    save_file({n: t for n, t in load_file(file).items() if f"dual_lora_{lost}" not in n}, file)
+    with pytest.raises(ValueError, match=f"dual_lora_{lost.replace('norm.', 'norms.default.')}"):
+        PeftModel.from_pretrained(base(), str(tmp_path))
+
+
+def test_a_file_with_norms_under_settings_without_is_refused(tmp_path):
+    adapted(DualLoraConfig(r=3, target_modules=["q_proj"])).save_pretrained(tmp_path)
+    settings = tmp_path / "adapter_config.json"
+    settings.write_text(settings.read_text().replace('"use_norm": true', '"use_norm": false'))
+    with pytest.raises(ValueError, match=r"holds, without a place .*dual_lora_norms.*bias \(and 1 more\)"):
+        PeftModel.from_pretrained(base(), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("config", "first", "second"),
+    [
+        (DualLoraConfig(r=2, target_modules=["q_proj"]), "dual_lora_skill", "dual_lora_task"),
+        (LoraMoeConfig(r=2, num_experts=2, target_modules=["q_proj"]), "expert_down", "expert_gate"),
+    ],
+)
+def test_halves_that_fit_together_only_by_their_sum_are_refused(tmp_path, config, first, second):
+    adapted(config).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    tensors, path = load_file(file), "base_model.model.q_proj."
+    whole = torch.cat([tensors[f"{path}{first}.weight"], tensors[f"{path}{second}.weight"]])
+    tensors |= {f"{path}{first}.weight": whole[:1].clone(), f"{path}{second}.weight": whole[1:].clone()}
+    save_file(tensors, file)
+    with pytest.raises(ValueError, match=f"{first}.weight has 1 rows beside 3 of {second}"):
         PeftModel.from_pretrained(base(), str(tmp_path))
 
 
@@ -163,15 +235,44 @@ def test_parameters_are_found_by_asking_layers_not_by_their_names():
         (lambda: method("dual-lora"), "unknown adapter method 'dual-lora'; known: lora, dual_lora, lora_moe, rode"),
         (lambda: DualLoraConfig(r=0), "DualLoraConfig: r must be a whole number of at least 1, got 0"),
         (lambda: DualLoraConfig(rank_pattern={"q": 0}), "rank_pattern 'q' must be a whole number"),
+        (lambda: DualLoraConfig(r=True), "r must be a whole number of at least 1, got True"),
+        (lambda: DualLoraConfig(r=1), "use_norm needs a rank of at least 2, got 1: LayerNorm over one"),
+        (lambda: DualLoraConfig(rank_pattern={"q": 1}), "use_norm needs a rank of at least 2, got 1"),
+        (lambda: DualLoraConfig(rank_pattern=None), "rank_pattern must map names of layers to numbers, got None"),
+        (lambda: DualLoraConfig(alpha_pattern={3: 4}), "alpha_pattern must map names of layers"),
+        (lambda: DualLoraConfig(alpha_pattern={"q": "4"}), "alpha_pattern 'q' must be a number above 0, got '4'"),
+        (lambda: DualLoraConfig(lora_alpha=None), "lora_alpha must be a number above 0, got None"),
+        (lambda: RodeConfig(lora_alpha="8"), "lora_alpha must be a number above 0, got '8'"),
+        (lambda: RodeConfig(lora_alpha=0), "lora_alpha must be a number above 0, got 0"),
         (lambda: DualLoraConfig(lora_dropout=1.0), "lora_dropout must be in"),
+        (lambda: DualLoraConfig(lora_dropout="a"), "lora_dropout must be in .*, got 'a'"),
+        (lambda: DualLoraConfig(activation=["relu"]), "activation must be one of relu, none"),
         (lambda: DualLoraConfig(activation="rely"), "activation must be one of relu, none"),
         (lambda: LoraMoeConfig(r=6), "rank 6 must divide by num_experts = 4"),
-        (lambda: LoraMoeConfig(num_experts=0), "num_experts must be at least 1"),
-        (lambda: LoraMoeConfig(r=6, num_experts=2, ranks=[3, 4]), "2 positive numbers that sum to r = 6"),
-        (lambda: LoraMoeConfig(routing="top_k", top_k=5), "top_k must be between 1 and num_experts = 4"),
+        (lambda: LoraMoeConfig(num_experts=0), "num_experts must be a whole number of at least 1, got 0"),
+        (lambda: LoraMoeConfig(num_experts=2.0), "num_experts must be a whole number of at least 1, got 2.0"),
+        (lambda: LoraMoeConfig(r=6, num_experts=2, ranks=[3, 4]), "ranks must sum to r = 6"),
+        (lambda: LoraMoeConfig(r=6, num_experts=3, ranks=[3, 3]), "ranks must be num_experts = 3 numbers"),
+        (lambda: LoraMoeConfig(routing="top_k", top_k=5), "top_k must be between 2 and num_experts = 4, got 5"),
+        (lambda: LoraMoeConfig(routing="top_k", top_k=1), "top_k must be between 2 and num_experts = 4, got 1"),
+        (lambda: LoraMoeConfig(routing="top_k", top_k=2.5), "top_k must be a whole number of at least 1, got 2.5"),
         (lambda: LoraMoeConfig(routing="dense"), "routing must be softmax or top_k"),
         (lambda: RodeConfig(r=64, ranks=[8, 8]), "sum to r = 64"),
         (lambda: RodeConfig(r=4, ranks=[]), "sum to r = 4"),
+        (lambda: RodeConfig(r=4, ranks="4"), "ranks must be a list of whole numbers, got '4'"),
+        (lambda: RodeConfig(r=4, ranks=[1.5, 2.5]), "each of ranks must be a whole number of at least 1, got 1.5"),
+        (lambda: RodeConfig(rank_pattern={"q": 8}), "rank_pattern cannot be used: ranks holds for every layer"),
+        (lambda: DualLoraConfig(target_modules="q_(proj"), r"target_modules: 'q_\(proj' is no valid regex"),
+        (lambda: check_targets(base(), LoraConfig(target_modules="q_(p")), r"'q_\(p' is no valid regex"),
+        (lambda: DualLoraConfig(rank_pattern={"(": 2}), r"'\(' is no valid regex"),
+        (
+            lambda: adapted(DualLoraConfig(target_modules=["q_proj"], rank_pattern={"k_proj": 2})),
+            "rank_pattern: 'k_proj' matches no layer that target_modules names",
+        ),
+        (
+            lambda: adapted(DualLoraConfig(target_modules="all-linear", alpha_pattern={"proj": 2})),
+            "alpha_pattern: 'proj' matches no layer",
+        ),
         (lambda: adapted(DualLoraConfig(target_modules=["q_pro"])), "'q_pro' matches no module .*: q_proj"),
         (lambda: adapted(RodeConfig(target_modules="x_.*")), "'x_.*' matches no module"),
         (lambda: adapted(RodeConfig(target_modules=["q_proj", "z"])), "'z' matches no module"),

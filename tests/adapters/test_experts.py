@@ -51,12 +51,12 @@ def test_top_k_of_all_experts_equals_softmax():
     torch.testing.assert_close(sparse(x()), dense(x()), rtol=1e-12, atol=1e-12)
 
 
-def test_top_1_uses_the_best_expert_alone():
-    layer = layer_of(adapted(LoraMoeConfig(r=4, num_experts=2, routing="top_k", top_k=1, **COMMON)))
-    set_gates(layer, torch.tensor([0.1, 0.4], dtype=torch.float64))
+def test_top_2_of_equals_is_the_mean_of_the_two_best():
+    layer = layer_of(adapted(LoraMoeConfig(r=6, num_experts=3, routing="top_k", top_k=2, **COMMON)))
+    set_gates(layer, torch.tensor([0.1, 0.4, 0.4], dtype=torch.float64))
     ones = torch.ones(1, 6, dtype=torch.float64)
-    down, up = layer.expert_in["default"].weight[2:4], layer.expert_up["default"].weight[:, 2:]
-    expected = layer.base_layer(ones) + 6 / 4 * ones @ down.T @ up.T
+    down, up = layer.expert_in["default"].weight[2:6], layer.expert_up["default"].weight[:, 2:]
+    expected = layer.base_layer(ones) + 6 / 6 * ones @ down.T @ up.T / 2
     torch.testing.assert_close(layer(ones), expected)
 
 
@@ -115,14 +115,27 @@ def test_balance_loss_is_one_when_even_and_the_number_of_experts_when_one_takes_
     assert routed.balance_loss().item() == pytest.approx(expected)
 
 
-def test_balance_loss_trains_the_router():
-    model = adapted(LoraMoeConfig(r=8, num_experts=4, **COMMON))
+@pytest.mark.parametrize("routing", ["softmax", "top_k"])
+def test_balance_loss_trains_the_router_of_every_expert(routing):
+    model = adapted(LoraMoeConfig(r=8, num_experts=4, routing=routing, **COMMON))
+    set_gates(layer_of(model), torch.tensor([4.0, 3.0, -1.0, -2.0], dtype=torch.float64))  # the last two: never chosen
     with RouterWeights(model) as routed:
-        layer_of(model)(x())
+        layer_of(model)(torch.ones(3, 6, dtype=torch.float64))
     routed.balance_loss().backward()
     gradient = layer_of(model).expert_in["default"].weight.grad
-    assert gradient[8:].abs().sum() > 0
+    assert (gradient[8:].abs().sum(dim=1) > 0).all()
     assert gradient[:8].abs().sum() == 0
+
+
+def test_balance_loss_is_that_of_the_switch_transformer_under_top_k():
+    """Fedus et al. 2021, equations 4 to 6: experts * sum of f_i P_i, with P_i from the softmax over all experts."""
+    model = adapted(LoraMoeConfig(r=8, num_experts=4, routing="top_k", top_k=2, **COMMON))
+    with RouterWeights(model) as routed:
+        layer_of(model)(x(50))
+    probabilities = (x(50) @ layer_of(model).expert_in["default"].weight[8:].T).softmax(dim=-1)
+    shares = [(probabilities.argmax(dim=-1) == i).double().mean() for i in range(4)]
+    expected = 4 * sum(f * p for f, p in zip(shares, probabilities.mean(dim=0), strict=True))
+    torch.testing.assert_close(routed.balance_loss().double(), expected)
 
 
 def test_padding_takes_no_part_in_loads_and_balance_loss():
@@ -139,6 +152,18 @@ def test_padding_takes_no_part_in_loads_and_balance_loss():
         routed.mask = torch.ones(3, 2, dtype=torch.bool)
         with pytest.raises(ValueError, match="does not fit"):
             layer_of(model)(tokens)
+
+
+def test_a_mask_without_a_token_adds_nothing():
+    model = adapted(LoraMoeConfig(r=8, num_experts=4, **COMMON))
+    with RouterWeights(model) as routed:
+        routed.mask = torch.zeros(5, dtype=torch.bool)
+        layer_of(model)(x())
+    routed.balance_loss().backward()
+    assert routed.balance_loss() == 0
+    assert layer_of(model).expert_in["default"].weight.grad.abs().sum() == 0
+    for figures in (routed.load(), routed.share_off()):
+        assert next(iter(figures.values())).tolist() == [0, 0, 0, 0]
 
 
 def test_balance_loss_without_experts_is_refused():

@@ -11,7 +11,7 @@ import torch
 from peft import get_peft_model
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from components.adapters import METHODS, adapter_parameters
+from components.adapters import METHODS, RouterWeights, adapter_parameters
 
 SETTINGS = {"r": 8, "lora_alpha": 16, "target_modules": r".*language_model.*\.(q|v)_proj"}
 MORE = {"lora": {}, "dual_lora": {}, "lora_moe": {}, "rode": {"ranks": [1, 1, 2, 4]}}
@@ -57,6 +57,24 @@ def test_gradient_checkpointing_gives_the_same_gradients(name):
         assert gradient.abs().sum() > 0
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_counts_every_token_once_and_trains_the_balance_or_says_that_it_cannot(reentrant):
+    plain = llava("lora_moe", lora_dropout=0.0).train()
+    with RouterWeights(plain) as expected:
+        plain(**batch())
+    model = llava("lora_moe", lora_dropout=0.0).train()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    model.enable_input_require_grads()
+    with RouterWeights(model) as routed:
+        model(**batch()).loss.backward()
+    assert {n: [len(w) for w in kept] for n, kept in routed.layers.items()} == {n: [8] for n in expected.layers}
+    if reentrant:
+        with pytest.raises(ValueError, match="reentrant checkpointing"):
+            routed.balance_loss()
+    else:
+        torch.testing.assert_close(routed.balance_loss(), expected.balance_loss())
+
+
 @every_method
 def test_a_llava_adapts_its_language_model_and_generates(name):
     model = llava(name).eval()
@@ -68,6 +86,15 @@ def test_a_llava_adapts_its_language_model_and_generates(name):
         logits = model(input_ids=ids, pixel_values=prompt["pixel_values"]).logits
         ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)
     assert torch.equal(written, ids[:, : written.shape[1]])
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "lora"])
+def test_a_model_s_own_load_adapter_is_refused_in_one_line(name, tmp_path):
+    model = llava(name)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"adapters are loaded by peft.PeftModel.from_pretrained") as caught:
+        model.unload().load_adapter(str(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 @every_method

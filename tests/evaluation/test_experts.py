@@ -25,7 +25,7 @@ TARGETS = {"lora_dropout": 0.0, "target_modules": r".*language_model.*(q|v)_proj
     ("config", "ranks"),
     [
         (LoraMoeConfig(r=4, num_experts=2, **TARGETS), [2, 2]),
-        (LoraMoeConfig(r=4, num_experts=2, routing="top_k", top_k=1, **TARGETS), [2, 2]),
+        (LoraMoeConfig(r=4, num_experts=4, routing="top_k", top_k=2, **TARGETS), [1, 1, 1, 1]),
         (RodeConfig(r=6, ranks=[1, 2, 3], **TARGETS), [1, 2, 3]),
     ],
 )
@@ -47,7 +47,7 @@ def test_load_and_share_off_are_written_by_layer_and_task(
     off = [float(row["off_share"]) for row in rows]
     if isinstance(config, LoraMoeConfig):
         assert sum(loads) == pytest.approx(2 * 2 * 2, abs=1e-4)  # the weights of a token sum to 1
-        assert sum(off) == pytest.approx(8 if config.routing == "top_k" else 0, abs=1e-4)
+        assert sum(off) == pytest.approx(16 if config.routing == "top_k" else 0, abs=1e-4)
     else:
         assert min(loads) >= 0
         assert 0 < sum(off) / len(off) < 1

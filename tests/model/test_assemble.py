@@ -70,16 +70,44 @@ def test_stored_parts_give_the_same_model_to_the_bit(
         assert torch.equal(again(**inputs(again)).logits, model.eval()(**inputs(model)).logits)
 
 
-def test_missing_tensor_is_refused(base: Base, base_folder: Path, vce: Any, tmp_path: Path) -> None:
-    model, wrapped = build(base, vce, None)
+def store(folder: Path, base: Base, vce: Any, adapter: Any) -> None:
+    model, wrapped = build(base, vce, adapter)
     weights = {name: p.detach() for group in trainable_groups(model).values() for name, p in group}
-    save_parts(tmp_path, {"base": base.reference, "vce": vce.model_dump(), "adapter": None}, weights, wrapped)
-    file = tmp_path / "connector.safetensors"
-    tensors = load_file(file)
-    gone = sorted(tensors)[0]
-    del tensors[gone]
-    save_file(tensors, file)
-    with pytest.raises(UserError, match=gone):
+    settings = {"base": base.reference, "vce": vce.model_dump(), "adapter": adapter.model_dump()}
+    save_parts(folder, settings, weights, wrapped)
+
+
+STORED = ["connector.safetensors", "adapter/adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("fault", ["missing", "shape", "surplus"])
+def test_missing_tensor_is_refused(
+    base: Base, base_folder: Path, vce: Any, params: Params, name: str, fault: str, tmp_path: Path
+) -> None:
+    store(tmp_path, base, vce, params.adapter)
+    tensors = load_file(tmp_path / name)
+    odd = sorted(tensors)[0]
+    tensor = tensors.pop(odd)
+    more = {"missing": {}, "shape": {odd: tensor[:-1].clone()}, "surplus": {odd: tensor, f"{odd}.more": tensor.clone()}}
+    save_file(tensors | more[fault], tmp_path / name)
+    with pytest.raises(UserError, match=f"{name} does not fit the settings: {odd}") as mistake:
+        load_assistant(base_folder, tmp_path)
+    assert "\n" not in str(mistake.value)
+
+
+@pytest.mark.parametrize("name", [*STORED, "adapter/adapter_config.json"])
+def test_damaged_or_absent_file_gives_one_line(
+    base: Base, base_folder: Path, vce: Any, params: Params, name: str, tmp_path: Path
+) -> None:
+    store(tmp_path, base, vce, params.adapter)
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match=f"{name} is damaged") as mistake:
+        load_assistant(base_folder, tmp_path)
+    assert "\n" not in str(mistake.value)
+    file.unlink()
+    with pytest.raises(UserError, match=f"{name} is missing"):
         load_assistant(base_folder, tmp_path)
 
 
