@@ -23,7 +23,7 @@ from components.tracking.store import lock
 from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import CARRIED_OUT, Job, Validation
 from components.training.journal import TIMINGS_FILE, VALIDATION_FILE, read_journal
-from components.training.launcher import fit
+from components.training.launcher import WorkersFailed, fit
 from components.training.parts import parts_of
 from components.training.stage import make_job
 
@@ -89,7 +89,7 @@ def own_start(params: Params, setting: Setting) -> Path:
     with lock(job.folder.name):
         claim(job.folder, setting.search)
         if parts_of(job) is None:
-            fit(job, per_worker=per_worker(params))
+            fit_in_trial(job, per_worker(params))
     parts = parts_of(job)
     assert parts is not None, "a finished run has parts"
     return parts
@@ -110,10 +110,26 @@ def train(job: Job, setting: Setting, report: Report) -> None:
             tell(line)
 
     if not is_done(job):
-        fit(job, on_validation=tell_unless_last, per_worker=per_worker(setting.default))
+        fit_in_trial(job, per_worker(setting.default), tell_unless_last)
     for line in read_journal(job.folder / VALIDATION_FILE):
         if line["step"] > told:
             tell(line)
+
+
+def fit_in_trial(job: Job, per_worker: dict[str, float] | None, tell: Report = lambda line: None) -> None:
+    """Run a job, starting lost workers again from here: as `fit`, but that Ray Train itself starts none again.
+
+    When Tune stops a trial, Ray Train's controller outlives it for a moment, takes the end of its workers for a
+    failure and would place new ones, whose CPUs nobody gives back.
+    """
+    once = replace(job, training=job.training.model_copy(update={"max_failures": 0}))
+    for starts_left in reversed(range(job.training.max_failures + 1)):
+        try:
+            fit(once, on_validation=tell, per_worker=per_worker)
+            return
+        except WorkersFailed:
+            if not starts_left:
+                raise
 
 
 def is_done(job: Job) -> bool:

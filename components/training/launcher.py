@@ -34,6 +34,10 @@ MISTAKE_FILE = "mistake.txt"  # in a run's folder: what a worker cannot mend by 
 RAY_LOGS = "logs: /tmp/ray/session_latest/logs"
 
 
+class WorkersFailed(UserError):
+    """Workers ended in a way that a new start may mend."""
+
+
 def launch(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) -> None:
     """Start Ray, run a job to its end, and leave."""
     with ray_session(job.training):
@@ -200,11 +204,11 @@ def _explained(error: Exception, job: Job) -> Exception:
     for failure in failures.values():
         root = _chain(failure)[-1]
         words = str(root).strip().splitlines()
-        return UserError(
+        return WorkersFailed(
             f"{job.stage}: a worker failed: {type(root).__name__}: {words[-1] if words else ''} "
             f"(what was saved is kept, run the stage again to go on; {RAY_LOGS})"
         )
-    return UserError(f"{job.stage}: {str(error).strip().splitlines()[0]}")
+    return WorkersFailed(f"{job.stage}: {str(error).strip().splitlines()[0]}")
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
