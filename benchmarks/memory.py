@@ -25,7 +25,7 @@ from components.costs.dry_run import Shape, dry_run, inputs
 from components.costs.memory import gpu_memory
 from components.costs.peak_memory import PeakMemory
 from components.costs.skeleton import base_config, parts, skeleton
-from components.model.assemble import build, precision_of
+from components.model.assemble import build, precision_of, recompute_blocks
 from components.model.base import Base
 from components.params import Params, load_params, validate_params
 from components.training.loss import SupervisedLoss
@@ -42,7 +42,7 @@ class Case:
     kind: str = "dual_lora"
     targets: tuple[str, ...] = ("q_proj", "v_proj")
     precision: str = "fp32"
-    recompute: bool = False  # activations are made again in the backward pass
+    recompute: bool = False  # training.activation_checkpointing
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ def settings(case: Case, params: Params) -> Params:
     tree = params.model_dump()
     tree["base"]["tiny"]["language"] |= {"width": case.width, "layers": case.blocks, "heads": 4}
     tree["adapter"] |= {"kind": case.kind, "targets": list(case.targets)}
-    tree["training"] |= {"precision": case.precision, "workers": 1}
+    tree["training"] |= {"precision": case.precision, "workers": 1, "activation_checkpointing": case.recompute}
     return validate_params(tree, case.name)
 
 
@@ -80,8 +80,6 @@ def shape(case: Case) -> Shape:
 def modelled(case: Case, params: Params) -> tuple[int, int]:
     """Bytes of a worker under ZeRO 0, by components.costs, and the activations among them."""
     model = skeleton(params, params.adapter)
-    if case.recompute:
-        model.gradient_checkpointing_enable()
     counted = parts(model).values()
     trained = sum(number for number, is_trained in counted if is_trained)
     frozen = sum(number for number, is_trained in counted if not is_trained)
@@ -98,7 +96,7 @@ def measured(case: Case, params: Params) -> tuple[int, int]:
     model, _ = build(base, params.vce if params.vce.enabled else None, params.adapter)
     model.to(precision_of(case.precision))  # pyright: ignore[reportArgumentType]
     if case.recompute:
-        model.gradient_checkpointing_enable()
+        recompute_blocks(model)
     module = SupervisedLoss(model).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     batch, pixels = inputs(model, shape(case), torch.device("cpu"))

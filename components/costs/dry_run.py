@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from components.costs.kernels import FLOPS, whole_kernels
 from components.costs.peak_memory import PeakMemory
+from components.model.connector import image_side
 from components.training.loss import SupervisedLoss
 
 
@@ -77,7 +78,7 @@ def inputs(model: Any, shape: Shape, device: torch.device) -> tuple[dict[str, Te
     pixels = None
     if shape.images:
         ids[: shape.images, : config.image_seq_length] = config.image_token_id
-        side = config.vision_config.image_size
+        side = image_side(model)
         pixels = torch.zeros(shape.images, 3, side, side, device=device)
     tokens = {
         "ids": ids,

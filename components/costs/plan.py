@@ -119,6 +119,7 @@ def _stage(params: Params, recipe: Recipe, learnt: Learnt, assumed: Assumed) -> 
         "epochs": recipe.epochs,
         "steps": math.ceil(samples / recipe.global_batch) * recipe.epochs if samples else None,
         "tokens": visual + text,
+        "text_tokens": text,  # as assumed, or what max_length leaves
         "flops": {
             "language_model_text_only": text_only,
             "language_model": language,

@@ -22,7 +22,9 @@ def tell_plan(plan: Any, params: Params) -> None:
         mib = f"{part['bytes'] / MIB:,.2f}"
         model.add_row(name, f"{part['number']:,}", mib, "yes" if part["trained"] else "")
     model.add_row("all", f"{plan['total']:,}", "", f"{plan['trained']:,}")
-    adapter = f"{params.adapter.kind} rank {params.adapter.rank} on {', '.join(params.adapter.targets)}"
+    targets = params.adapter.targets
+    adapter = f"{params.adapter.kind} rank {params.adapter.rank} on "
+    adapter += targets if isinstance(targets, str) else ", ".join(targets)
     if params.finetune.language_model == "trained":
         adapter = "the language model is trained, without adapter"
     tell(model, f"{params.profile}: {adapter}; {workers} {unit}s")
@@ -56,7 +58,9 @@ def tell_plan(plan: Any, params: Params) -> None:
         time.add_row(name, *cells)
     tell(time, f"\nTime on {workers} {unit}s at {_flop(assumed['flops'])}/s each")
     flops = plan["stages"]["finetune"]["flops"]
-    text = assumed["text_tokens"]
+    texts = {name: stage["text_tokens"] for name, stage in plan["stages"].items()}
+    same = len(set(texts.values())) == 1
+    text = str(texts["finetune"]) if same else ", ".join(f"{number} ({name})" for name, number in texts.items())
     with_image, without = (_flop(flops[key]) for key in ("language_model", "language_model_text_only"))
     print(f"Forward of the language model alone: {with_image}, without visual tokens {without}.")
     if not all(stage["samples"] for stage in plan["stages"].values()):

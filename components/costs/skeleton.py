@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 from components.errors import UserError
-from components.model.assemble import build, precision_of, trainable_groups
-from components.model.base import Base
+from components.model.assemble import build, precision_of, recompute_blocks, trainable_groups
+from components.model.base import Base, count_features, load_image_processor
 from components.params import Adapter, Params
 
 # The published configurations of models by hub id, so that a plan needs no network.
@@ -59,6 +65,8 @@ def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> Llava
             model, _ = build(base, vce, None, vlora, train_language_model=True)
         else:
             model, _ = build(base, vce, learnt, vlora)
+    if params.training.activation_checkpointing:
+        recompute_blocks(model)
     return model.to(precision_of(params.training.precision))  # pyright: ignore[reportArgumentType]
 
 
@@ -110,10 +118,12 @@ def base_config(params: Params) -> LlavaConfig:
     if base.kind == "compose":
         name = base.compose.vision
         encoder: Any = CLIPVisionConfig(**VISION[name]) if name in VISION else _read(name, "base.compose.vision")
+        encoder = getattr(encoder, "vision_config", encoder)
+        features = _clip_features(encoder) if name in VISION else _features(encoder, name)
         name = base.compose.language
         causal: Any = LlamaConfig(**LANGUAGE[name]) if name in LANGUAGE else _read(name, "base.compose.language")
         causal.vocab_size += 1  # the image marker
-        return _join(getattr(encoder, "vision_config", encoder), causal)
+        return _join(encoder, causal, *features)
     tiny = base.tiny
     encoder = CLIPVisionConfig(
         hidden_size=tiny.vision.width,
@@ -130,22 +140,35 @@ def base_config(params: Params) -> LlavaConfig:
         num_attention_heads=tiny.language.heads,
         vocab_size=tiny.language.vocabulary,
     )
-    return _join(encoder, causal)
+    return _join(encoder, causal, *_clip_features(encoder))
 
 
 def llava_config(vision: dict[str, Any], language: dict[str, Any]) -> LlavaConfig:
     """Of a CLIP and a Llama by their sizes, as they stand in the tables above."""
-    return _join(CLIPVisionConfig(**vision), LlamaConfig(**language))
+    encoder = CLIPVisionConfig(**vision)
+    return _join(encoder, LlamaConfig(**language), *_clip_features(encoder))
 
 
-def _join(vision: Any, language: Any) -> LlavaConfig:
+def _clip_features(vision: CLIPVisionConfig) -> tuple[int, int]:
+    """Patches of an image and tokens before them; CLIP's processor makes images of the encoder's own size."""
+    return (vision.image_size // vision.patch_size) ** 2, 1  # pyright: ignore[reportOperatorIssue]
+
+
+def _features(vision: Any, name: str) -> tuple[int, int]:
+    """As `base` counts them, with the encoder's own image processor."""
+    with torch.device("meta"):
+        encoder = AutoModel.from_config(vision)
+    return count_features(encoder, load_image_processor(name, "base.compose.vision"))
+
+
+def _join(vision: Any, language: Any, patches: int, leading: int) -> LlavaConfig:
     return LlavaConfig(
         vision_config=vision,
         text_config=language,
         image_token_index=language.vocab_size - 1,
-        image_seq_length=math.prod([vision.image_size // vision.patch_size] * 2),
+        image_seq_length=patches,
         vision_feature_layer=-2,
-        vision_feature_select_strategy="default" if vision.model_type.startswith(("clip", "dinov2")) else "full",
+        vision_feature_select_strategy="default" if leading else "full",
     )
 
 

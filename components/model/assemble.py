@@ -190,6 +190,11 @@ def trainable_groups(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter
     return {part: members for part, members in groups.items() if members}
 
 
+def recompute_blocks(model: LlavaForConditionalGeneration) -> None:
+    """The language model's blocks keep their inputs only and are computed again in the backward pass."""
+    model.model.language_model.activation_checkpointing_enable({"use_reentrant": False})
+
+
 def language_parts(model: LlavaForConditionalGeneration) -> tuple[nn.Module, ...]:
     return model.model.language_model, model.lm_head
 

@@ -79,6 +79,7 @@ def count_features(vision: PreTrainedModel, image_processor: Any) -> tuple[int, 
     """Patches of an image as the processor makes it, and the tokens before them (class token, registers).
 
     Counted on a blank image: a processor may crop to another size than the encoder's configuration has (DINOv2).
+    The encoder may be on the meta device.
     """
     name = f"params.yaml: base.compose.vision {vision.config._name_or_path or vision.config.model_type!r}"
     blank = Image.new("RGB", (64, 64))
@@ -92,7 +93,7 @@ def count_features(vision: PreTrainedModel, image_processor: Any) -> tuple[int, 
         )
     try:
         with torch.no_grad():
-            seen = vision(pixels.to(vision.dtype), output_hidden_states=True).hidden_states[-2]
+            seen = vision(pixels.to(vision.device, vision.dtype), output_hidden_states=True).hidden_states[-2]
     except ValueError as error:  # CLIP and SigLIP refuse what is not their own size
         raise UserError(f"{name}: its image processor does not fit it: {str(error).splitlines()[0]}") from None
     patches = (height // patch) ** 2
@@ -108,7 +109,7 @@ def load_pieces(vision: str, language: str) -> tuple[PreTrainedModel, PreTrained
     encoder = getattr(encoder, "vision_model", encoder)  # CLIP and SigLIP checkpoints hold a text tower too
     causal = _found(AutoModelForCausalLM, language, "base.compose.language")
     tokenizer = _found(AutoTokenizer, language, "base.compose.language")
-    return encoder, causal, tokenizer, _image_processor(vision, "base.compose.vision")
+    return encoder, causal, tokenizer, load_image_processor(vision, "base.compose.vision")
 
 
 def save_base(folder: Path, model: PreTrainedModel, tokenizer: Any, image_processor: Any, kind: str, name: str) -> None:
@@ -145,7 +146,7 @@ def load_base(folder: Path) -> Base:
     reference, place, revision = _place(folder)
     model = _found(LlavaForConditionalGeneration, place, "base.checkpoint.model", revision=revision)
     tokenizer = _found(AutoTokenizer, place, "base.checkpoint.model", revision=revision)
-    return Base(model, tokenizer, _image_processor(place, "base.checkpoint.model", revision), reference)
+    return Base(model, tokenizer, load_image_processor(place, "base.checkpoint.model", revision), reference)
 
 
 def read_config(folder: Path) -> LlavaConfig:
@@ -166,7 +167,8 @@ def _write_reference(folder: Path, reference: dict[str, Any]) -> None:
     write_json(folder / REFERENCE_FILE, reference)
 
 
-def _image_processor(place: str, setting: str, revision: str | None = None) -> Any:
+def load_image_processor(place: str, setting: str, revision: str | None = None) -> Any:
+    """The image processor of a folder or hub id, which `setting` names."""
     return _found(AutoImageProcessor, place, setting, revision=revision, backend="pil")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,13 @@ def visual_weights(model: LlavaForConditionalGeneration) -> VisualWeights | None
     """What makes images into weights; None where a projector makes them into tokens."""
     head = getattr(model.model.multi_modal_projector, "head", None)
     return head if isinstance(head, VisualWeights) else None
+
+
+def image_side(model: LlavaForConditionalGeneration) -> int:
+    """Pixels per side of the images that the model is given: its encoder's own size may be another (DINOv2)."""
+    weights, config = visual_weights(model), cast(Any, model.config)
+    patches = weights.generator.patches if weights else config.image_seq_length
+    return math.isqrt(patches) * config.vision_config.patch_size
 
 
 def perceive(model: LlavaForConditionalGeneration, pixels: Tensor) -> tuple[Tensor, PerceptualWeights | None]:

@@ -50,9 +50,9 @@ class PerceptualWeights:
 
     def of_rows(self, has_image: Tensor) -> PerceptualWeights:
         """Deal the images out, in order, to the rows (rows,) that have one; as many as there are images."""
-        images, shown = len(next(iter(self.made.values()))), int(has_image.sum())
-        if images != shown:
-            raise ValueError(f"perceptual weights of {images} images were given for {shown} rows with an image")
+        images, shown = len(next(iter(self.made.values()))), has_image.sum()
+        if not shown.is_meta and images != shown:
+            raise ValueError(f"perceptual weights of {images} images were given for {int(shown)} rows with an image")
         return replace(self, image_of_row=torch.where(has_image, has_image.cumsum(0) - 1, -1))
 
     def of_none(self, rows: int) -> PerceptualWeights:

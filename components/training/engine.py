@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.model.assemble import trainable_groups
+from components.model.assemble import recompute_blocks, trainable_groups
 from components.params import Finetune, Pretrain, Training
 from components.training.checkpoint import TrainState
 from components.training.loss import SupervisedLoss
@@ -36,8 +36,8 @@ def start_engine(
 
     if training.attention == "flex":
         module.llava.model.language_model.set_attn_implementation("flex_attention")
-    if training.activation_checkpointing:  # blocks keep their inputs only and are computed again in the backward pass
-        module.llava.model.language_model.activation_checkpointing_enable({"use_reentrant": False})
+    if training.activation_checkpointing:
+        recompute_blocks(module.llava)
 
     rates = recipe.learning_rate.model_dump()
     groups = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from transformers import LlavaForConditionalGeneration
 
 from components.data.conversation import IGNORED
 from components.data.packing import tree_block_mask, tree_mask
-from components.model.connector import perceive, visual_weights
+from components.model.connector import image_side, perceive
 from components.model.vlora import ARGUMENT
 
 
@@ -63,8 +62,5 @@ class SupervisedLoss(nn.Module):
         return {"inputs_embeds": embedded.masked_scatter(places, features)}
 
     def _blank_image(self, like: Tensor) -> Tensor:
-        vision: Any = self.llava.config.vision_config
-        side, weights = vision.image_size, visual_weights(self.llava)
-        if weights is not None:  # the generator takes as many patches as the image processor makes, and no others
-            side = math.isqrt(weights.generator.patches) * vision.patch_size
+        side = image_side(self.llava)
         return like.new_zeros((1, 3, side, side))

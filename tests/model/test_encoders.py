@@ -27,6 +27,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from components.costs.dry_run import Shape, dry_run
+from components.costs.skeleton import base_config, skeleton
 from components.errors import UserError
 from components.model.assemble import build
 from components.model.base import compose, load_base
@@ -92,8 +94,12 @@ def test_encoder_works_from_the_base_stage_to_gradients(
     torch.manual_seed(0)
     encoder, processor = (make() for make in ENCODERS[name])
     monkeypatch.chdir(tmp_path)
-    stage.run(composed(params, *write(tmp_path, encoder, processor)))
+    own = composed(params, *write(tmp_path, encoder, processor))
+    stage.run(own)
     base = load_base(stage.OUT)
+    told = base_config(own)
+    assert told.image_seq_length == base.model.config.image_seq_length
+    assert told.vision_feature_select_strategy == base.model.config.vision_feature_select_strategy
     vce = params.vce.model_copy(update={"levels": [-2, -3], "num_heads": 2, "num_points": 2})
     model, _ = build(base, vce, params.adapter)
     assert model.config.image_seq_length == PATCHES
@@ -109,6 +115,14 @@ def test_encoder_works_from_the_base_stage_to_gradients(
     states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
     for level, patches in zip(vce.levels, handed, strict=True):
         assert torch.equal(patches, states[level][:, -PATCHES:])  # neither class token nor registers
+
+
+@pytest.mark.parametrize("name", ["dinov2", "dinov3"])
+def test_plan_counts_a_step_on_the_patches_that_the_processor_makes(name: str, params: Params, tmp_path: Path) -> None:
+    own = composed(params, *write(tmp_path, *(make() for make in ENCODERS[name])))
+    vce = own.vce.model_copy(update={"levels": [-2, -3], "num_heads": 2, "num_points": 2, "enabled": True})
+    model = skeleton(own.model_copy(update={"vce": vce}), own.adapter)
+    assert dry_run(model, Shape(1, PATCHES + 6, 3, 1)).forward_flops > 0
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,20 @@ def test_profile_7b_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (ROOT / "params.yaml").read_bytes() == before
 
 
+def test_what_was_counted_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = text.replace("targets: [q_proj, v_proj]", r"targets: 'layers\.\d+\..*(q|v)_proj'")
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    plan("--text-tokens", "5000")
+    told = capsys.readouterr().out
+    assert r"rank 8 on layers\.\d+\..*(q|v)_proj" in told
+    # max_length 192 and 256, 36 of them of the image
+    assert "Assumed: 156 (pretrain), 220 (finetune) text tokens a sample" in told
+
+
 def test_table_holds_the_published_figures(capsys: pytest.CaptureFixture[str]) -> None:
     plan()
     text = capsys.readouterr().out
