@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python -m benchmarks.adapters --width 1024 --rounds 7
 
 A round runs LoRA and a method next to each other, in alternating order, on the same frozen weights; a figure is the
-median over rounds of (method / LoRA beside it). CPU seconds of this process are counted, so that neighbours on the
-machine weigh less. What is measured is put into the JSON beside what it holds already: the whole can be measured in
-slices.
+median over rounds of (method / LoRA beside it), with the quartiles. The row `lora again` is a second LoRA held against
+the first: how far it is from 1, and its quartiles from each other, is the noise that the other rows are judged by.
+CPU seconds of this process are counted, so that neighbours on the machine weigh less. What is measured is put into the
+JSON beside what it holds already: the whole can be measured in slices.
 Goals: Dual-LoRA 1.03, Dual-LoRA + VCE 1.05 (whole LLaVA forward), LoRA-MoE with 4 experts 1.10; on GPUs the paper
 (figure 8) has 1.12, 1.16 and 1.59. Also counted: operator dispatches that an adapted layer adds, what a GPU pays for
 when batches are small; goal for Dual-LoRA: LoRA's + 4.
@@ -25,6 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import get_peft_model
 from torch import nn
@@ -39,8 +41,10 @@ RANK = 64
 BLOCKS = 6
 TOKENS = 640  # 576 of an image and 64 of text
 DECODED = 8  # steps per measurement
+CONTROL = "lora again"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("lora", {}),
+    CONTROL: ("lora", {}),
     "dual_lora": ("dual_lora", {}),
     "lora_moe softmax 2": ("lora_moe", {"num_experts": 2}),
     "lora_moe softmax 4": ("lora_moe", {"num_experts": 4}),
@@ -83,8 +87,10 @@ def llama_config(width: int) -> LlamaConfig:
     )
 
 
-def ratios(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
-    """Pairs of the first and each other run, `rounds` of each; medians of seconds and of the ratio within a pair."""
+def ratios(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, Any]]:
+    """Pairs of the first and each other run, `rounds` of each; medians of seconds and of the ratio within a pair, with
+    the ratio's quartiles.
+    """
     (reference, first), *others = runs.items()
     for run in runs.values():
         run()
@@ -98,6 +104,7 @@ def ratios(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[st
         name: {
             "seconds": statistics.median(pair[1] for pair in measured),
             "ratio": statistics.median(own / base for base, own in measured),
+            "quartiles": np.quantile([own / base for base, own in measured], [0.25, 0.75]).tolist(),
             "rounds": rounds,
         }
         for name, measured in pairs.items()
@@ -187,6 +194,8 @@ def dispatches() -> dict[str, int]:
     """Operators that one adapted layer adds to its frozen linear, forward, in evaluation."""
     counts = {}
     for name, (kind, settings) in METHODS.items():
+        if name == CONTROL:
+            continue
         model = adapt(nn.ModuleDict({"q_proj": nn.Linear(128, 128)}), kind, settings, ["q_proj"]).eval()
         layer = model.get_submodule("base_model.model.q_proj")
         taken = []
@@ -199,11 +208,13 @@ def dispatches() -> dict[str, int]:
 
 
 def table(results: dict[str, Any]) -> str:
-    lines = [f"{'setting':<28}{'method':<22}{'seconds':>9}{'vs LoRA':>9}"]
+    lines = [f"{'setting':<28}{'method':<22}{'seconds':>9}{'vs LoRA':>9}{'quartiles':>17}"]
     for setting, phases in results["ratios"].items():
         for phase, methods in phases.items():
             for name, row in methods.items():
-                lines.append(f"{setting + ' ' + phase:<28}{name:<22}{row['seconds']:>9.3f}{row['ratio']:>9.3f}")
+                between = " to ".join(f"{quartile:.3f}" for quartile in row.get("quartiles", ()))
+                figures = f"{row['seconds']:>9.3f}{row['ratio']:>9.3f}{between:>17}"
+                lines.append(f"{setting + ' ' + phase:<28}{name:<22}{figures}")
     lines += ["", "operator dispatches that an adapted layer adds"]
     lines += [f"  {name:<26}{count:>4}" for name, count in results["dispatches"].items()]
     return "\n".join(lines)
@@ -233,11 +244,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--phases", nargs="*", default=["prefill", "decode", "train"])
     parser.add_argument("--targets", nargs="*", default=["qv", "all-linear"], choices=list(TARGETS))
-    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), help="beside lora")
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), help="beside lora, twice")
     parser.add_argument("--llava", action=argparse.BooleanOptionalAction, default=True, help="the whole LLaVA too")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/adapters.json"))
     args = parser.parse_args()
-    names = ["lora", *(name for name in args.methods if name != "lora")]
+    names = list(dict.fromkeys(["lora", CONTROL, *args.methods]))
     held = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {"ratios": {}}
     results = {**held, **machine(), "rank": RANK, "blocks": BLOCKS, "tokens": TOKENS, "dispatches": dispatches()}
     args.output.parent.mkdir(parents=True, exist_ok=True)
