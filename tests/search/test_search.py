@@ -27,7 +27,7 @@ from tests.workspace import prepare_workspace
 
 ROOT = Path(__file__).parents[2]
 SPACE = {
-    "adapter.rank": {"choice": [1, 2, 4]},
+    "adapter.rank": {"choice": [2, 4, 8]},
     "finetune.learning_rate.adapter": {"log_uniform": [1e-3, 1e-1]},
 }
 pytestmark = pytest.mark.slow
