@@ -199,7 +199,11 @@ def _searcher(params: Params, setting: Setting) -> Any:
         from ray.tune.search.basic_variant import BasicVariantGenerator
 
         grid = params.tune.search == "grid"
-        return BasicVariantGenerator(points_to_evaluate=None if grid else first, random_state=params.tune.seed)
+        return BasicVariantGenerator(
+            points_to_evaluate=None if grid else first,
+            max_concurrent=params.tune.concurrent_trials,  # it does not heed TuneConfig's
+            random_state=params.tune.seed,
+        )
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
