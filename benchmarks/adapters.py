@@ -20,7 +20,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
@@ -117,7 +117,10 @@ def _seconds(run: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
-def language_model(width: int, targets: str, phases: list[str], names: list[str], rounds: int) -> dict[str, Any]:
+def language_model(
+    width: int, targets: str, phases: list[str], names: list[str], rounds: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each phase with its rows, as it is measured."""
     torch.manual_seed(0)
     config = llama_config(width)
     weights = LlamaForCausalLM(config).state_dict()
@@ -151,7 +154,8 @@ def language_model(width: int, targets: str, phases: list[str], names: list[str]
         return run
 
     make = {"prefill": lambda m: lambda: prefill(m), "train": lambda m: lambda: train(m), "decode": decode}
-    return {phase: ratios({n: make[phase](m) for n, m in models.items()}, rounds) for phase in phases}
+    for phase in phases:
+        yield phase, ratios({n: make[phase](m) for n, m in models.items()}, rounds)
 
 
 def whole_llava(width: int, names: list[str], rounds: int) -> dict[str, Any]:
@@ -252,14 +256,19 @@ def main() -> None:
     held = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {"ratios": {}}
     results = {**held, **machine(), "rank": RANK, "blocks": BLOCKS, "tokens": TOKENS, "dispatches": dispatches()}
     args.output.parent.mkdir(parents=True, exist_ok=True)
+
+    def keep(setting: str, phase: str, rows: dict[str, Any]) -> None:
+        held = results["ratios"].setdefault(setting, {})
+        held[phase] = held.get(phase, {}) | rows
+        args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        print(f"{setting} {phase}: measured", flush=True)
+
     for width in args.width:
         for targets in args.targets:
-            measured = language_model(width, targets, args.phases, names, args.rounds)
-            held = results["ratios"].setdefault(f"{width} {targets}", {})
-            held |= {phase: held.get(phase, {}) | rows for phase, rows in measured.items()}
+            for phase, rows in language_model(width, targets, args.phases, names, args.rounds):
+                keep(f"{width} {targets}", phase, rows)
         if args.llava:
-            results["ratios"][f"{width} llava"] = whole_llava(width, names, args.rounds)
-        args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            keep(f"{width} llava", "prefill", whole_llava(width, names, args.rounds))
     print(table(results))
 
 

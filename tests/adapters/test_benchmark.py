@@ -13,7 +13,7 @@ def test_ratio_lies_between_its_quartiles() -> None:
 
 
 def test_a_second_lora_stands_beside_the_first() -> None:
-    measured = {"128 qv": language_model(128, "qv", ["prefill"], ["lora", CONTROL], rounds=1)}
+    measured = {"128 qv": dict(language_model(128, "qv", ["prefill"], ["lora", CONTROL], rounds=1))}
     row = measured["128 qv"]["prefill"][CONTROL]
     assert row["quartiles"] == [row["ratio"], row["ratio"]]
     told = table({"ratios": measured, "dispatches": dispatches()})
