@@ -31,7 +31,7 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -
         local["dashboard_host"] = "127.0.0.1"
     try:
         ray.init(
-            address=address,
+            address=address or "local",  # without a word Ray would join what another `ray start` on the machine began
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"env_vars": environment},
