@@ -117,7 +117,7 @@ def run(search: Search, go_on: bool) -> list[Trial]:
             tune_config=TuneConfig(
                 metric=METRIC,
                 mode="min",
-                search_alg=_searcher(params, setting),
+                search_alg=searcher(params, setting),
                 scheduler=_scheduler(params, setting.space),
                 num_samples=1 if grid else budget.trials,
                 max_concurrent_trials=params.tune.concurrent_trials,
@@ -191,7 +191,7 @@ def collect(results: Any, search: Search) -> list[Trial]:
     return sorted(trials, key=lambda trial: trial.number)
 
 
-def _searcher(params: Params, setting: Setting) -> Any:
+def searcher(params: Params, setting: Setting) -> Any:
     """How points are drawn. The present settings come first, where they lie in the space."""
     point = present(setting.default, setting.space)
     first = [{key: encode(value) for key, value in point.items()}] if point else None
