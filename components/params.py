@@ -460,7 +460,8 @@ def validate_params(tree: Any, name: str = str(PARAMS_FILE)) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        mistakes = error.errors()
+        # A misspelt key first: it is also why another is missing.
+        mistakes = sorted(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
         more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
         raise UserError(f"{name}: {_in_words(mistakes[0])}{more}") from None
 

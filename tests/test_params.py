@@ -144,3 +144,9 @@ def test_missing_file_and_bad_yaml_give_one_line(tmp_path: Path) -> None:
     broken.write_text("adapter: {rank: 8\nseed: 1\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 2 is not valid YAML"):
         load_params(broken)
+
+
+def test_a_misspelt_key_is_told_before_the_one_that_it_leaves_out(tree: dict[str, Any]) -> None:
+    tree["adapter"]["rnak"] = tree["adapter"].pop("rank")
+    with pytest.raises(UserError, match=r"adapter\.rnak is not a setting; did you mean adapter\.rank\? \(and 1 more\)"):
+        validate_params(tree)
