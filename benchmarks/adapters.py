@@ -31,7 +31,14 @@ import torch
 from peft import get_peft_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    StaticCache,
+)
 
 from components.adapters import method
 from components.model.connector import Connector
@@ -141,15 +148,17 @@ def language_model(
         model.zero_grad()
 
     def decode(model: nn.Module) -> Callable[[], None]:
+        cache = StaticCache(config=config, max_cache_len=TOKENS + DECODED + 1)  # a growing one copies itself each step
         with torch.no_grad():
-            cache = model.eval()(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+            model.eval()(input_ids=ids, past_key_values=cache, logits_to_keep=1)
 
         def run() -> None:
             model.eval()
             with torch.no_grad():
                 for _ in range(DECODED):
-                    model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)
-                cache.crop(-DECODED)
+                    model(input_ids=ids[:, :1], past_key_values=cache)
+                for layer in cache.layers:
+                    layer.cumulative_length.fill_(TOKENS)  # type: ignore[union-attr]
 
         return run
 

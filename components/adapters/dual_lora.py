@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from .config import AdapterConfig, TypeName
-from .fused import join_rows, rename_segment, split_rows
+from .fused import join_rows, rename, split_rows
 from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, parts
 
 
@@ -74,43 +74,53 @@ class DualLoraConfig(AdapterConfig):
         self.require(lowest >= 2 or not self.use_norm, f"use_norm needs a rank of at least 2, got {lowest}: {reason}")
 
 
+class Spaces(nn.Linear):
+    """[S; T] and the norm over S x, in one module: at one token a call costs as much as an operator.
+
+    The norm's weight and bias (r) are parameters of this module, not of a LayerNorm inside, because ZeRO-3 gathers
+    what the called module owns.
+    """
+
+    def __init__(self, in_features: int, rank: int, config: DualLoraConfig, **factory: Any) -> None:
+        super().__init__(in_features, 2 * rank, bias=False, **factory)
+        self.rank = (rank,)
+        self.use_norm = config.use_norm
+        self.activate = ACTIVATIONS[config.activation]
+        if config.use_norm:
+            self.norm_weight = nn.Parameter(torch.ones(rank, **factory))
+            self.norm_bias = nn.Parameter(torch.zeros(rank, **factory))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (..., in) -> skill features, activated task features, both (..., r)."""
+        skill, task = functional.linear(x, self.weight).chunk(2, dim=-1)
+        if self.use_norm:
+            skill = functional.layer_norm(skill, self.rank, self.norm_weight, self.norm_bias)
+        return skill, self.activate(task)
+
+
 class DualLoraLayer(AdapterLayer):
     """A linear layer with Dual-LoRA adapters by name."""
 
-    adapter_layer_names = ("dual_lora_spaces", "dual_lora_norms", "dual_lora_up")
-    other_param_names = (*AdapterLayer.other_param_names, "activation")
+    adapter_layer_names = ("dual_lora_spaces", "dual_lora_up")
 
     def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
         super().__init__(base_layer, adapter_name)
-        self.dual_lora_spaces: dict[str, nn.Linear] = parts()  # [S; T]: in -> 2r
-        # Over r; absent where the norm is off. In the plural, because PEFT's modules_to_save=["norm"] takes every
-        # module whose name ends so; the file says dual_lora_norm.
-        self.dual_lora_norms: dict[str, nn.LayerNorm] = parts()
+        self.dual_lora_spaces: dict[str, Spaces] = parts()  # [S; T]: in -> 2r
         self.dual_lora_up: dict[str, UpLinear] = parts()  # B: r -> out
-        self.activation: dict[str, str] = {}
 
     def build(self, name: str, config: DualLoraConfig, rank: int, factory: dict[str, Any]) -> None:
         up = ZeroUpLinear if config.init_weights else UpLinear
-        self.activation[name] = config.activation
-        self.dual_lora_spaces[name] = nn.Linear(self.in_features, 2 * rank, bias=False, **factory)
-        if config.use_norm:
-            self.dual_lora_norms[name] = nn.LayerNorm(rank, **factory)
+        self.dual_lora_spaces[name] = Spaces(self.in_features, rank, config, **factory)
         self.dual_lora_up[name] = up(rank, self.out_features, bias=False, **factory)
-
-    def rectify(self, name: str, spaces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """[S x, T x] (..., 2r) -> skill features, activated task features, both (..., r)."""
-        skill, task = spaces.chunk(2, dim=-1)
-        if name in self.dual_lora_norms:
-            skill = self.dual_lora_norms[name](skill)
-        return skill, ACTIVATIONS[self.activation[name]](task)
 
     def extend(self, name: str, x: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
         spaces = self.dual_lora_spaces[name]
-        skill, gate = self.rectify(name, spaces(self.adapter_input(name, x, spaces.weight.dtype)))
+        skill, gate = spaces(self.adapter_input(name, x, spaces.weight.dtype))
         return self.dual_lora_up[name](skill * gate, onto, self.scaling[name])
 
     def why_not_mergeable(self, name: str) -> str | None:
-        if self.activation[name] == "one" and name not in self.dual_lora_norms:
+        spaces = self.dual_lora_spaces[name]
+        if spaces.activate is torch.ones_like and not spaces.use_norm:
             return None
         return "Dual-LoRA's change of the weights depends on the input (LayerNorm and task space)"
 
@@ -136,7 +146,7 @@ class DualLoraModel(AdapterModel):
         unwanted_adapter_names: list[str],
     ) -> dict[str, torch.Tensor]:
         entries = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
-        entries = rename_segment(entries, "dual_lora_norms", "dual_lora_norm")
+        entries = rename(entries, r"\.dual_lora_spaces(\..+)?\.norm_(\w+)$", r".dual_lora_norm\1.\2")
         return split_rows(entries, "dual_lora_spaces", SPACES, _num_skills)
 
     @classmethod
@@ -144,5 +154,5 @@ class DualLoraModel(AdapterModel):
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         entries = join_rows(state_dict, "dual_lora_spaces", SPACES, _num_skills)
-        entries = rename_segment(entries, "dual_lora_norm", "dual_lora_norms")
+        entries = rename(entries, r"\.dual_lora_norm(\..+)?\.(\w+)$", r".dual_lora_spaces\1.norm_\2")
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, entries)

@@ -5,6 +5,7 @@ Matrices that share their input are one tensor in the model, for the sake of one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import torch
@@ -59,10 +60,6 @@ def join_rows(entries: Tensors, fused: str, names: tuple[str, str], num_first: C
     return joined
 
 
-def rename_segment(entries: Tensors, old: str, new: str) -> Tensors:
-    """Rename the last key segment that equals `old`: `path.old.adapter.weight` -> `path.new.adapter.weight`."""
-    renamed: Tensors = {}
-    for key, tensor in entries.items():
-        path, found, rest = key.rpartition(f".{old}.")
-        renamed[f"{path}.{new}.{rest}" if found else key] = tensor
-    return renamed
+def rename(entries: Tensors, pattern: str, replacement: str) -> Tensors:
+    """The entries under other keys: what `re.sub` makes of them."""
+    return {re.sub(pattern, replacement, key): tensor for key, tensor in entries.items()}

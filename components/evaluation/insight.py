@@ -125,7 +125,7 @@ class SkillSpaces:
 
     def __enter__(self) -> SkillSpaces:
         for name, layer in self._layers.items():
-            self._hooks.append(layer.dual_lora_spaces[self._adapter].register_forward_hook(self._watch(name, layer)))
+            self._hooks.append(layer.dual_lora_spaces[self._adapter].register_forward_hook(self._watch(name)))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -133,15 +133,15 @@ class SkillSpaces:
             hook.remove()
         self._hooks.clear()
 
-    def _watch(self, name: str, layer: DualLoraLayer):
+    def _watch(self, name: str):
         @torch.no_grad()
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], spaces: Tensor) -> None:
-            skill, gate = layer.rectify(self._adapter, spaces)
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], features: tuple[Tensor, Tensor]) -> None:
+            skill, gate = features
             rows = slice(None)
             if self.mask is not None:
-                if self.mask.shape != spaces.shape[:-1]:
-                    raise ValueError(f"mask {tuple(self.mask.shape)} does not fit tokens {tuple(spaces.shape[:-1])}")
-                rows = self.mask.to(spaces.device).bool().flatten()
+                if self.mask.shape != skill.shape[:-1]:
+                    raise ValueError(f"mask {tuple(self.mask.shape)} does not fit tokens {tuple(skill.shape[:-1])}")
+                rows = self.mask.to(skill.device).bool().flatten()
             skill, gate = (t.reshape(-1, t.shape[-1])[rows].float() for t in (skill, gate))
             if len(skill):
                 self._sums.setdefault(name, _Sums()).add(skill, gate)

@@ -302,6 +302,6 @@ def test_bytes_equal_the_published_ones(name, rank, mebibytes):
         )
         get_peft_model(blocks, method(name)(r=rank, target_modules=TARGETS))  # type: ignore[arg-type]
     sizes = {n: p.numel() * 2 for n, p in adapter_parameters(blocks).items()}
-    norms = sum(size for n, size in sizes.items() if ".dual_lora_norms." in n)
+    norms = sum(size for n, size in sizes.items() if ".norm_" in n)
     assert sum(sizes.values()) - norms == mebibytes * 2**20
     assert norms == (64 * 2 * rank * 2 if name == "dual_lora" else 0)

@@ -176,7 +176,7 @@ def test_a_file_without_one_of_its_tensors_is_refused(tmp_path, lost):
     adapted(DualLoraConfig(r=3, target_modules=["q_proj"])).save_pretrained(tmp_path)
     file = tmp_path / "adapter_model.safetensors"
     save_file({n: t for n, t in load_file(file).items() if f"dual_lora_{lost}" not in n}, file)
-    with pytest.raises(ValueError, match=f"dual_lora_{lost.replace('norm.', 'norms.default.')}"):
+    with pytest.raises(ValueError, match=f"dual_lora_{lost.replace('norm.', 'spaces.default.norm_')}"):
         PeftModel.from_pretrained(base(), str(tmp_path))
 
 
@@ -184,7 +184,7 @@ def test_a_file_with_norms_under_settings_without_is_refused(tmp_path):
     adapted(DualLoraConfig(r=3, target_modules=["q_proj"])).save_pretrained(tmp_path)
     settings = tmp_path / "adapter_config.json"
     settings.write_text(settings.read_text().replace('"use_norm": true', '"use_norm": false'))
-    with pytest.raises(ValueError, match=r"holds, without a place .*dual_lora_norms.*bias \(and 1 more\)"):
+    with pytest.raises(ValueError, match=r"holds, without a place .*norm_bias \(and 1 more\)"):
         PeftModel.from_pretrained(base(), str(tmp_path))
 
 
