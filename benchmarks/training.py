@@ -46,26 +46,32 @@ IMAGE, PADDING, TEMPLATE, PATCHES, VOCABULARY = 3, 0, 35, 256, 8000
 Unit = list[Encoded]  # the samples of one image
 
 
-def sample(chance: random.Random, question: int, answer: int) -> Encoded:
-    def words(count: int) -> list[int]:
-        return [chance.randrange(10, VOCABULARY) for _ in range(count)]
+def words(chance: random.Random, count: int) -> list[int]:
+    return [chance.randrange(10, VOCABULARY) for _ in range(count)]
 
+
+def sample(chance: random.Random, question: list[int], answer: int) -> Encoded:
     template = list(range(10, 10 + TEMPLATE))  # the same for all
-    asked = [*template, *[IMAGE] * PATCHES, *words(question)]
-    said = words(answer)
+    asked = [*template, *[IMAGE] * PATCHES, *question]
+    said = words(chance, answer)
     return Encoded([*asked, *said], [IGNORED] * len(asked) + said)
 
 
 def unifood(chance: random.Random) -> list[Unit]:
-    return [[sample(chance, 10, length) for length in (50, 140, 50)] for _ in range(2)]
+    """Three tasks, each with its own question."""
+    return [[sample(chance, words(chance, 10), length) for length in (50, 140, 50)] for _ in range(2)]
 
 
 def flickr30k(chance: random.Random) -> list[Unit]:
-    return [[sample(chance, 10, 15) for _ in range(5)] for _ in range(2)]
+    """Five captions; "Provide a one-sentence caption for the provided image." is the question of all."""
+    question = words(chance, 10)
+    return [[sample(chance, question, 15) for _ in range(5)] for _ in range(2)]
 
 
 def mixed(chance: random.Random) -> list[Unit]:
-    return [[sample(chance, chance.randint(5, 40), chance.choice((2, 5, 20, 80, 200)))] for _ in range(8)]
+    return [
+        [sample(chance, words(chance, chance.randint(5, 40)), chance.choice((2, 5, 20, 80, 200)))] for _ in range(8)
+    ]
 
 
 SHAPES: dict[str, Callable[[random.Random], list[Unit]]] = {"unifood": unifood, "flickr30k": flickr30k, "mixed": mixed}
