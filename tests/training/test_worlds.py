@@ -34,7 +34,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
 def _work(rank: int, message: dict[str, Any], workers: int, until: int, store: str) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(workers), LOCAL_RANK=str(rank), DS_ACCELERATOR="cpu")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    dist.init_process_group("gloo", rank=rank, world_size=workers, store=dist.FileStore(store, workers))
+    dist.init_process_group("gloo", rank=rank, world_size=workers, store=dist.FileStore(store, workers))  # pyright: ignore
     whole: Callable[..., Any] = loop.ahead
     loop.ahead = lambda make, steps, readers: whole(make, range(steps.start, until), readers)
     loop.train(from_message(message))
