@@ -271,6 +271,16 @@ class Finetune(Recipe):
     learning_rate: FinetuneRates
 
 
+TOLD_ELSEWHERE = (  # section and key of DeepSpeed's configuration, and the setting that they come from
+    ("zero_optimization", "stage", "training.zero_stage"),
+    ("bf16", "enabled", "training.precision"),
+    ("", "gradient_clipping", "training.grad_clip"),
+    ("", "train_micro_batch_size_per_gpu", "training.micro_batch"),
+    ("", "gradient_accumulation_steps", "global_batch of a stage"),
+    ("", "train_batch_size", "global_batch of a stage"),
+)
+
+
 class Training(Section):
     """How a run is carried out. Workers, threads, micro-batches and ZeRO stage do not change what it learns.
 
@@ -316,6 +326,15 @@ class Training(Section):
     def _stage_serves_the_precision(self) -> Training:
         if self.precision == "bf16" and self.zero_stage < 2:
             raise ValueError(f"zero_stage must be 2 or 3 with precision bf16, got {self.zero_stage}")
+        return self
+
+    @model_validator(mode="after")
+    def _deepspeed_is_told_nothing_twice(self) -> Training:
+        for section, key, setting in TOLD_ELSEWHERE:
+            inner = self.deepspeed.get(section, {}) if section else self.deepspeed
+            if isinstance(inner, dict) and key in inner:
+                place = f"{section}.{key}" if section else key
+                raise ValueError(f"deepspeed must not set {place}; set {setting}")
         return self
 
 

@@ -56,6 +56,16 @@ def changed(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             "params.yaml: vce.levels holds -8, but the vision encoder has hidden states 0 to 6 (or -1 to -7)",
         ),
         ("data", None, "params.yaml: data must be a mapping, got None"),
+        (
+            "training.deepspeed",
+            {"zero_optimization": {"stage": 3}},
+            "params.yaml: training: deepspeed must not set zero_optimization.stage; set training.zero_stage",
+        ),
+        (
+            "training.deepspeed",
+            {"gradient_clipping": 1.0},
+            "params.yaml: training: deepspeed must not set gradient_clipping; set training.grad_clip",
+        ),
         ("vce.anchor", -9, "params.yaml: vce: anchor -9 must be one of the levels [-2, -3, -4, -5]"),
     ],
 )
