@@ -457,6 +457,17 @@ class Params(Section):
         return self
 
 
+class _OneOfEach(yaml.SafeLoader):
+    """Refuses a key that stands twice in a section; PyYAML would take the last one, and say nothing."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in keys[:place]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and validate params.yaml; every mistake becomes one line that names the key."""
     try:
@@ -464,7 +475,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run the command in the root of the repository") from None
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, _OneOfEach)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""

@@ -45,15 +45,22 @@ def carry_out(search: Search, go_on: bool) -> dict[str, Any]:
     """Run the trials, compare the best with the present settings, and write the result."""
     from components.search import search as searching
     from components.search.gain import gains
+    from components.tracking.searches import fail_search
 
     params, tune = search.params, search.params.tune
     how = "going on with" if go_on else "starting"
     print(f"tune: {how} {search.setting.search}: {tune.budget.trials} trials at most, {tune.search}, {tune.scheduler}")
     with searching.ray_for(params):
         trials = searching.run(search, go_on)
-        best, job = searching.finish(search, trials)
+        try:
+            best, job = searching.finish(search, trials)
+        except UserError as mistake:
+            fail_search(search.setting.search, str(mistake))
+            raise
     found = gains(search.default, job, resamples=params.evaluate.bootstrap, seed=params.seed)
-    return write(search, trials, best, found)
+    result = write(search, trials, best, found)
+    search.end()
+    return result
 
 
 def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any]) -> dict[str, Any]:

@@ -154,6 +154,9 @@ def test_missing_file_and_bad_yaml_give_one_line(tmp_path: Path) -> None:
     broken.write_text("adapter: {rank: 8\nseed: 1\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 2 is not valid YAML"):
         load_params(broken)
+    broken.write_text("tune:\n  space:\n    adapter.rank: 1\n    adapter.rank: 2\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"line 4 is not valid YAML: adapter\.rank stands twice"):
+        load_params(broken)
 
 
 def test_a_misspelt_key_is_told_before_the_one_that_it_leaves_out(tree: dict[str, Any]) -> None:

@@ -34,11 +34,15 @@ def check_capacity(params: Params, nodes: Sequence[Node], where: str) -> None:
 
 
 def num_workers(nodes: Sequence[Node], trials: int, gpu_share: float) -> int:
-    """Workers that fit beside the processes of `trials` trials, wherever Ray puts those."""
-    places = 0
-    for node in nodes:
-        fit = int(node.get("CPU", 0) - trials * TRIAL_CPUS + 1e-9)
-        if gpu_share:
-            fit = min(fit, int(node.get("GPU", 0)) * int(1 / gpu_share + 1e-9))
-        places += max(0, fit)
-    return places
+    """Workers that fit beside the processes of `trials` trials, wherever Ray puts those: one costs a place at most."""
+
+    def places(trials_there: int) -> int:
+        total = 0
+        for node in nodes:
+            fit = int(node.get("CPU", 0) - trials_there * TRIAL_CPUS + 1e-9)
+            if gpu_share:
+                fit = min(fit, int(node.get("GPU", 0)) * int(1 / gpu_share + 1e-9))
+            total += max(0, fit)
+        return total
+
+    return max(places(trials), places(0) - trials)

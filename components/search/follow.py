@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
 from ray.tune import Callback, Stopper
 
 from components.files import write_json
 from components.home import home
-from components.search.result import BYTES_PER_PARAMETER, FAILED, FINISHED, STOPPED, state_of
+from components.search.result import BYTES_PER_PARAMETER, FAILED, FINISHED, STOPPED, state_of, why_lost
 from components.search.space import decode
 from components.search.trial import METRIC, Setting
 from components.search.upkeep import num_bytes, prune
@@ -31,6 +32,12 @@ def number_of(state: Path, trial_id: str) -> int:
         known[trial_id] = len(known) + 1
         write_json(file, known)
     return known[trial_id]
+
+
+def error_of(trial: Any) -> Any:
+    """What ended a trial's process, as soon as Ray Tune knows: `trial.get_pickled_error` finds it later."""
+    file = Path(trial.pickled_error_file or "")
+    return cloudpickle.loads(file.read_bytes()) if file.is_file() else None
 
 
 class Follow(Callback):
@@ -53,12 +60,12 @@ class Follow(Callback):
         sync_training(self._record(number, trial, result), through=latest_step(folder / CHECKPOINTS))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._end(trials, trial, lost=False)
+        self._end(trials, trial, lost="")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._end(trials, trial, lost=True)
+        self._end(trials, trial, why_lost(error_of(trial)))
 
-    def _end(self, trials: list[Any], trial: Any, lost: bool) -> None:
+    def _end(self, trials: list[Any], trial: Any, lost: str) -> None:
         number, last = number_of(self._state, trial.trial_id), trial.last_result or {}
         state, why = state_of(last, lost)
         if state == STOPPED:
@@ -118,7 +125,7 @@ class Budget(Stopper):
 def _finished(ended: list[Any]) -> list[Mapping[str, Any]]:
     """Last reports of the trials that came to their end, the best first."""
     last = [trial.last_result or {} for trial in ended]
-    return sorted((end for end in last if state_of(end, lost=False)[0] == FINISHED), key=lambda end: end[METRIC])
+    return sorted((end for end in last if state_of(end, lost="")[0] == FINISHED), key=lambda end: end[METRIC])
 
 
 def _best(trials: list[Any]) -> str:

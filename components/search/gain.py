@@ -70,10 +70,10 @@ def _of_split(
     rows = []
     for unit in track(evenly(samples.starts, job.validation.max_samples if job.validation else 0), f"{what}, {split}"):
         batch = collate([unit])
+        pixels, loss = batch.pixel_values, 0.0
         if batch.num_supervised:
-            pixels = batch.pixel_values
             with torch.no_grad():
                 tokens = {name: tensor.to(device) for name, tensor in batch.tokens.items()}
                 loss = float(loss_of(tokens, None if pixels is None else pixels.to(device)))
-            rows.append((loss, batch.num_supervised))
+        rows.append((loss, batch.num_supervised))  # an image without any keeps its row: models are compared in pairs
     return np.asarray(rows)

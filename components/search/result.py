@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +17,7 @@ from components.errors import UserError
 from components.search.space import leaves, nested
 
 FINISHED, STOPPED, FAILED = "finished", "stopped early", "failed"
+LOST = "its process was lost more often than tune.max_failures allows"
 BYTES_PER_PARAMETER = 2  # of bf16, in which the papers count
 RESULT_FILE, TRIALS_FILE, BEST_FILE = "search.json", "trials.csv", "best_params.yaml"
 
@@ -40,17 +41,24 @@ class Trial:
     curve: list[list[float]]
 
 
-def state_of(last: Mapping[str, Any], lost: bool) -> tuple[str, str]:
-    """How a trial ended by its last report: the state, and why it failed. `lost`: its process died for good."""
+def why_lost(error: Any) -> str:
+    """In one line, why a trial's process ended for good: what it raised, or that it was lost."""
+    cause = getattr(error, "cause", None)  # of Ray's error, where the process raised one
+    words = str(cause).strip().splitlines() or [""]
+    return f"{type(cause).__name__}: {words[0]}" if cause else LOST
+
+
+def state_of(last: Mapping[str, Any], lost: str) -> tuple[str, str]:
+    """How a trial ended by its last report: the state, and why it failed. `lost`: why its process ended for good."""
     if "failed" in last:
         return FAILED, str(last["failed"])
-    if lost:
-        return FAILED, "its process was lost more often than tune.max_failures allows"
-    return (FINISHED if last.get("step", -1) == last.get("of") else STOPPED), ""
+    if last.get("step", -1) == last.get("of"):
+        return FINISHED, ""
+    return (FAILED, lost) if lost else (STOPPED, "")
 
 
 def make_trial(
-    number: int, values: dict[str, Any], last: Mapping[str, Any], lost: bool, curve: list[list[float]]
+    number: int, values: dict[str, Any], last: Mapping[str, Any], lost: str, curve: list[list[float]]
 ) -> Trial:
     """A trial's record from its last report and the reports before."""
     state, why = state_of(last, lost)
@@ -92,10 +100,21 @@ def front(trials: Sequence[Trial]) -> list[Trial]:
 
 def apply_line(values: Mapping[str, Any]) -> str:
     """The command that repeats the pipeline with `values`."""
-    parts = (
-        f"{key}={json.dumps(value) if isinstance(value, (list, dict)) else value}" for key, value in values.items()
-    )
+    new = {key: "++" if isinstance(value, dict) else "" for key, value in values.items()}  # its keys may be new
+    parts = (f"{new[key]}{key}={_override(value)}" for key, value in values.items())
     return "dvc exp run " + " ".join(f"-S {shlex.quote(part)}" for part in parts)
+
+
+def _override(value: Any, inside: bool = False) -> str:
+    """A value in the grammar of Hydra's overrides, which is that of `-S`: text in quotes, but for plain words."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_override(inner, True)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_override(inner, True) for inner in value) + "]"
+    if isinstance(value, str) and (inside or not re.fullmatch(r"[A-Za-z]\w*", value)):
+        # Backslashes count only before a quote: there each is written twice.
+        return '"' + re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + found[2].replace('"', r"\""), value) + '"'
+    return str(value)
 
 
 def write_best(path: Path, values: Mapping[str, Any]) -> None:

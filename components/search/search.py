@@ -10,18 +10,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from components.cluster import start_ray
+from components.data.loading import Samples
 from components.files import write_json
 from components.home import digest, home
 from components.model.assemble import check_fit
 from components.params import Params
 from components.search import trial as one
 from components.search.capacity import TRIAL_CPUS, check_capacity
-from components.search.result import Trial, best_of, make_trial
-from components.search.space import apply, decode, domains, encode, present, read_space
+from components.search.gain import SPLITS
+from components.search.result import Trial, best_of, make_trial, why_lost
+from components.search.space import apply, decode, domains, encode, points, present, read_space
 from components.search.trial import METRIC, RUNG, START, Setting, run_trial, stage_1
 from components.search.upkeep import owned, prune
 from components.training.job import Job, run_digest
@@ -29,6 +32,8 @@ from components.training.launcher import before_ray, worker_environment
 from components.training.stage import BASE
 
 DONE_FILE = "done.json"
+STATES = "tune/experiment_state-*.json"  # Ray Tune's, from its first report on
+FITTED, MOST_FITTED = ("vce.", "connector.", "adapter.targets"), 100  # settings that a base must suit; points checked
 FEWEST_AT_RANDOM = 4  # trials before TPE draws by what it has seen
 
 
@@ -46,25 +51,29 @@ class Search:
 
     @property
     def is_begun(self) -> bool:
-        return (self.state / "tune").exists() and not (self.state / DONE_FILE).exists()
+        """Ray Tune has stored a state to go on from, and the result is not written."""
+        return any(self.state.glob(STATES)) and not (self.state / DONE_FILE).exists()
+
+    def end(self) -> None:
+        """Its result is written: there is nothing to go on with."""
+        write_json(self.state / DONE_FILE, True)
 
 
 def plan(params: Params) -> Search:
     """Check space, budget and inputs, and name the search by all that determines it."""
-    space = read_space(params)
-    setting = Setting("", str(Path.cwd()), params.model_dump(), space)
+    setting = Setting("", str(Path.cwd()), params.model_dump(), [])
     default = setting.default
-    for dimension in space:
-        if dimension.key.startswith("vce.") or dimension.key == "adapter.targets":
-            for value in dimension.values:
-                changed = apply(default, {dimension.key: value})
-                check_fit(
-                    BASE, changed.vce if changed.vce.enabled else None, changed.adapter, changed.connector.chosen_vlora
-                )
+    space = read_space(default)
+    fitted = [dimension for dimension in space if dimension.key.startswith(FITTED)]
+    for point in islice(points(fitted), MOST_FITTED if fitted else 0):
+        changed = apply(default, point)
+        check_fit(BASE, changed.vce if changed.vce.enabled else None, changed.adapter, changed.connector.chosen_vlora)
     job = one.stage_2(default, START)
+    for split in SPLITS:  # trials are compared on the one, the gain is measured on both: none may be empty
+        Samples(job.prepared, job.assignments, job.recipe.sources, job.recipe.tasks, split)
     tree = params.model_dump()
     name = digest([tree["tune"], stage_1(default), run_digest(job)])[:12]
-    setting = replace(setting, search=f"search-{name}")
+    setting = replace(setting, search=f"search-{name}", space=space)
     return Search(setting, job, home() / "searches" / name)
 
 
@@ -166,7 +175,6 @@ def finish(search: Search, trials: list[Trial]) -> tuple[Trial, Job]:
         one.train(job, setting, lambda result: None)
     kept = {search.default.folder.name, job.folder.name, best.start}
     prune(setting.search, {run.name for run in owned(setting.search)} - kept)
-    write_json(search.state / DONE_FILE, True)
     return best, job
 
 
@@ -185,7 +193,7 @@ def collect(results: Any, search: Search) -> list[Trial]:
             if math.isfinite(row[METRIC]):
                 point = [float(row["epoch"]), float(row[METRIC]), float(row["timestamp"]) - begun]
                 curve.setdefault(point[0], point)  # a trial that was started again tells its first epochs twice
-        lost = result.error is not None and last.get("step") != last.get("of")
+        lost = "" if result.error is None else why_lost(result.error)
         number = number_of(search.state, Path(result.path).name)
         trials.append(make_trial(number, decode(result.config, search.setting.space), last, lost, list(curve.values())))
     return sorted(trials, key=lambda trial: trial.number)

@@ -6,7 +6,8 @@ import difflib
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,13 @@ from components.params import Params, validate_params
 from components.training.job import CARRIED_OUT
 
 SECTIONS = ("connector", "vce", "adapter", "pretrain", "finetune", "training")  # what a trial may change
-COMPARED = ("finetune.sources", "finetune.tasks", "finetune.max_length")  # they decide what validation measures
-MOST_COMBINATIONS = 1000  # that are checked together; of a larger space each value is checked by itself
+COMPARED = (
+    "finetune.sources",
+    "finetune.tasks",
+    "finetune.template",
+    "finetune.max_length",
+)  # they decide what validation measures
+MOST_POINTS = 4000  # that are checked; of a larger space so many are drawn
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,8 @@ def read_space(params: Params) -> list[Dimension]:
     space = [_dimension(key, entry, settings) for key, entry in params.tune.space.items()]
     if params.tune.search == "grid":
         _check_grid(space, params.tune.budget.trials)
-    for values in _samples(space):
-        apply(params, values)
+    for point in points(space):
+        _check_point(params, point)
     return space
 
 
@@ -56,7 +62,7 @@ def apply(params: Params, values: Mapping[str, Any]) -> Params:
         *sections, last = key.split(".")
         inner = tree
         for section in sections:
-            inner = inner[section]
+            inner = inner.setdefault(section, {})  # a mapping's own keys may be new
         inner[last] = value
     said = ", ".join(f"{key} {value}" for key, value in values.items())
     return validate_params(tree, f"params.yaml: tune.space with {said}")
@@ -88,6 +94,39 @@ def present(params: Params, space: Sequence[Dimension]) -> dict[str, Any] | None
     settings = leaves(params.model_dump())
     point = {dimension.key: settings[dimension.key] for dimension in space}
     return point if all(dimension.holds(point[dimension.key]) for dimension in space) else None
+
+
+def points(space: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+    """Points to check: all combinations of choices, whole numbers, and three numbers of each other range.
+
+    Where those are too many: the lowest, the highest, and MOST_POINTS drawn ones, always the same.
+    """
+    values = [_values(dimension) for dimension in space]
+    if math.prod(map(len, values)) <= MOST_POINTS:
+        chosen = itertools.product(*values)
+    else:
+        drawn = random.Random(0)
+        inner = (tuple(drawn.choice(some) for some in values) for _ in range(MOST_POINTS))
+        chosen = itertools.chain([tuple(some[0] for some in values), tuple(some[-1] for some in values)], inner)
+    for point in chosen:
+        yield {dimension.key: value for dimension, value in zip(space, point, strict=True)}
+
+
+def _values(dimension: Dimension) -> Sequence[Any]:
+    if dimension.kind == "choice":
+        return dimension.values
+    low, high = dimension.values
+    # A number inside, for a setting of whole numbers would take both ends and nothing else that is drawn.
+    return range(low, high + 1) if dimension.kind == "int" else (low, low + (high - low) / math.e, high)
+
+
+def _check_point(params: Params, point: Mapping[str, Any]) -> None:
+    try:
+        apply(params, point)
+    except UserError:
+        for key, value in point.items():  # in fewer words, where one setting alone is at fault
+            apply(params, {key: value})
+        raise
 
 
 def encode(value: Any) -> Any:
@@ -135,6 +174,8 @@ def _dimension(key: str, entry: Mapping[Any, list[Any]], settings: Mapping[str, 
     if kind == "choice":
         if not values:
             raise UserError(f"{where}: choice is empty; name at least one value")
+        if isinstance(settings[key], float):
+            values = [value if _number(value) is None else _number(value) for value in values]
         doubled = [value for place, value in enumerate(values) if value in values[:place]]
         if doubled:
             raise UserError(f"{where}: choice names {doubled[0]!r} twice")
@@ -153,11 +194,12 @@ def _dimension(key: str, entry: Mapping[Any, list[Any]], settings: Mapping[str, 
 
 
 def _number(value: Any) -> Any:
-    """YAML reads 1e-4 as text."""
+    """A finite number, or None. YAML reads 1e-4 as text."""
     try:
-        return None if isinstance(value, (bool, list, dict)) else float(value)
+        number = math.nan if isinstance(value, (bool, list, dict)) else float(value)
     except (TypeError, ValueError):
         return None
+    return number if math.isfinite(number) else None
 
 
 def _unknown(key: str, where: str, settings: Mapping[str, Any]) -> str:
@@ -180,12 +222,3 @@ def _check_grid(space: Sequence[Dimension], trials: int) -> None:
     points = math.prod(len(d.values) if d.kind == "choice" else d.values[1] - d.values[0] + 1 for d in space)
     if points > trials:
         raise UserError(f"params.yaml: tune.search grid has {points} points, but tune.budget.trials is {trials}")
-
-
-def _samples(space: Sequence[Dimension]) -> list[dict[str, Any]]:
-    """Points to check: each value alone; then all combinations of choices and ends, where there are not too many."""
-    alone = [{dimension.key: value} for dimension in space for value in dimension.values]
-    if math.prod(len(dimension.values) for dimension in space) > MOST_COMBINATIONS:
-        return alone
-    keys = [dimension.key for dimension in space]
-    return [*alone, *(dict(zip(keys, point, strict=True)) for point in itertools.product(*(d.values for d in space)))]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.files import write_text
 from components.params import Params, validate_params
 from components.search.space import Dimension, apply, decode
 from components.search.upkeep import claim
@@ -28,6 +29,7 @@ from components.training.parts import parts_of
 from components.training.stage import make_job
 
 METRIC, RUNG = "validation_loss", "rung"
+SAMPLES_FILE = "validation_samples.txt"  # in a run's folder: of how many samples its validations are
 START = Path("models/pretrain")
 Report = Callable[[dict[str, Any]], object]
 
@@ -44,8 +46,9 @@ class Setting:
     @property
     def default(self) -> Params:
         """The present settings, carried out as a trial is."""
-        params = validate_params(self.tree)
-        return apply(params, {"training.min_workers": None, "training.workers": params.tune.workers_per_trial})
+        workers = self.tree["tune"]["workers_per_trial"]
+        carried_out = {**self.tree["training"], "min_workers": None, "workers": workers}
+        return validate_params({**self.tree, "training": carried_out}, f"params.yaml: tune.workers_per_trial {workers}")
 
 
 def run_trial(config: Mapping[str, Any], setting: Setting, report: Report) -> None:
@@ -54,13 +57,20 @@ def run_trial(config: Mapping[str, Any], setting: Setting, report: Report) -> No
     A failed trial is a result like any other: Ray starts a trial again only where its process was lost.
     """
     os.chdir(setting.root)
+    known: dict[str, Any] = {}  # of what failed: the last figures, but no place on the rungs
+
+    def tell(line: dict[str, Any]) -> None:
+        known.update({name: value for name, value in line.items() if name != RUNG})
+        report(line)
+
     try:
         params = apply(setting.default, decode(config, setting.space))
         job = job_of(params, setting)
+        known["run"] = job.folder.name
         with lock(job.folder.name):  # the same point may be drawn twice
-            train(job, setting, report)
+            train(job, setting, tell)
     except UserError as mistake:
-        report({METRIC: math.inf, "failed": str(mistake)})
+        report({**known, METRIC: math.inf, "failed": str(mistake)})
 
 
 def job_of(params: Params, setting: Setting) -> Job:
@@ -98,6 +108,7 @@ def own_start(params: Params, setting: Setting) -> Path:
 def train(job: Job, setting: Setting, report: Report) -> None:
     """Train a run unless that is done, and report its validations; the last one when its checkpoint is there."""
     claim(job.folder, setting.search)
+    forget_other_samples(job)
     told = 0
 
     def tell(line: dict[str, Any]) -> None:
@@ -114,6 +125,15 @@ def train(job: Job, setting: Setting, report: Report) -> None:
     for line in read_journal(job.folder / VALIDATION_FILE):
         if line["step"] > told:
             tell(line)
+
+
+def forget_other_samples(job: Job) -> None:
+    """Drop what was measured on other samples (`tune.validation_samples`); the end is then measured again."""
+    assert job.validation
+    mark, asked = job.folder / SAMPLES_FILE, str(job.validation.max_samples)
+    if not mark.exists() or mark.read_text(encoding="utf-8") != asked:
+        (job.folder / VALIDATION_FILE).unlink(missing_ok=True)
+        write_text(mark, asked)
 
 
 def fit_in_trial(job: Job, per_worker: dict[str, float] | None, tell: Report = lambda line: None) -> None:

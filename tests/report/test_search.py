@@ -23,7 +23,7 @@ def result() -> dict[str, Any]:
     for number, loss in enumerate((0.9, 0.6, 0.7, 0.8), start=1):
         last = {"step": 9 if number < 4 else 3, "of": 9, "adapter_parameters": 100 * number}
         curve = [[1.0, loss + 0.1, 60.0 * number], [3.0, loss, 60.0 * number + 30]][: 2 if number < 4 else 1]
-        trials.append(make_trial(number, {"adapter.rank": 2 + 2 * (number % 2)}, last, False, curve))
+        trials.append(make_trial(number, {"adapter.rank": 2 + 2 * (number % 2)}, last, "", curve))
     gain = {"default": 0.9, "best": 0.6, "gain": 0.3, "low": 0.1, "high": 0.5}
     return {
         "best": 2,

@@ -22,6 +22,11 @@ def test_trials_take_a_little_of_a_node() -> None:
     assert num_workers([{"CPU": 3, "GPU": 8}], 2, 1) == 2
 
 
+def test_a_trial_is_on_one_node_alone() -> None:
+    nodes = [{"CPU": 2}] * 3
+    assert [num_workers(nodes, trials, 0) for trials in (1, 2, 3, 9)] == [5, 4, 3, 3]
+
+
 def test_what_fits_passes(params: Params) -> None:
     check_capacity(wanting(params, 2, 2), [{"CPU": 3}, {"CPU": 3}], "the cluster")
     check_capacity(wanting(params, 4, 1, gpu=0.5), [{"CPU": 16, "GPU": 2}], "the cluster")

@@ -6,21 +6,24 @@ import csv
 import json
 import math
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from ray.exceptions import RayActorError, RayTaskError
 
 from components.errors import UserError
-from components.params import Params
+from components.params import Params, load_params
 from components.report.drawing import alone
 from components.search.importance import importances, ranks, strength
 from components.search.plots import plots
 from components.search.result import (
     FAILED,
     FINISHED,
+    LOST,
     STOPPED,
     Trial,
     apply_line,
@@ -31,11 +34,13 @@ from components.search.result import (
     read_best,
     state_of,
     to_json,
+    why_lost,
     write_best,
     write_table,
 )
 from components.search.space import Dimension, apply
 
+ROOT = Path(__file__).parents[2]
 SPACE = [
     Dimension("adapter.rank", "choice", (2, 4, 8)),
     Dimension("adapter.targets", "choice", (["q_proj"], ["q_proj", "v_proj"])),
@@ -47,16 +52,21 @@ def trial(number: int, loss: float, epoch: float = 3.0, rank: int = 4, **more: A
     values = {"adapter.rank": rank, "adapter.targets": ["q_proj"], "finetune.learning_rate.adapter": 1e-3 * number}
     last = {"step": 30 * epoch, "of": 90, "adapter_parameters": 512 * rank, "time_total_s": 10.0, **more}
     curve = [[0.5 * k, loss + 1 / k, 10.0 * number + k] for k in range(1, int(2 * epoch) + 1)]
-    return make_trial(number, values, last, False, [] if "failed" in more else curve)
+    return make_trial(number, values, last, "", [] if "failed" in more else curve)
 
 
 def test_state_is_that_of_the_last_report() -> None:
-    assert state_of({"step": 9, "of": 9}, lost=False) == (FINISHED, "")
-    assert state_of({"step": 3, "of": 9}, lost=False) == (STOPPED, "")
-    assert state_of({"failed": "no memory"}, lost=False) == (FAILED, "no memory")
-    state, why = state_of({}, lost=True)
-    assert state == FAILED
-    assert "tune.max_failures" in why
+    assert state_of({"step": 9, "of": 9}, "") == (FINISHED, "")
+    assert state_of({"step": 9, "of": 9}, "lost after its end") == (FINISHED, "")
+    assert state_of({"step": 3, "of": 9}, "") == (STOPPED, "")
+    assert state_of({"failed": "no memory"}, "") == (FAILED, "no memory")
+    assert state_of({}, "lost") == (FAILED, "lost")
+
+
+def test_why_a_process_ended_is_what_it_raised_or_that_it_was_lost() -> None:
+    raised = RayTaskError("trial", "a traceback", ValueError("no room\nfor more"))
+    assert why_lost(raised) == "ValueError: no room"
+    assert why_lost(RayActorError()) == why_lost(None) == LOST
 
 
 def test_best_has_come_to_its_end() -> None:
@@ -82,6 +92,34 @@ def test_best_params_are_a_valid_overlay(params: Params, tmp_path: Path) -> None
 def test_apply_line_survives_the_shell() -> None:
     words = shlex.split(apply_line({"adapter.rank": 4, "adapter.targets": ["q_proj", "v_proj"]}))
     assert words == ["dvc", "exp", "run", "-S", "adapter.rank=4", "-S", 'adapter.targets=["q_proj", "v_proj"]']
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("adapter.targets", ["q_proj", "v_proj"]),
+        ("adapter.targets", r"layers\.(0|1)\..*_proj"),
+        ("adapter.targets", r"layers\.[01]\..*_proj$"),
+        ("adapter.targets", 'an "odd" one\\"\\\\'),
+        ("adapter.targets", "a,b c"),
+        ("adapter.dual_lora.activation", "none"),
+        ("adapter.dropout", 1e-05),
+        ("finetune.learning_rate.adapter", 0.001234567890123456),
+        ("training.deepspeed", {"zero_optimization": {"stage": 1, "round_robin_gradients": True}}),
+        ("training.deepspeed", {}),
+        ("vce.enabled", False),
+        ("finetune.weight_decay", 0.1),
+    ],
+)
+def test_apply_line_and_overlay_say_the_same_as_the_trial(key: str, value: Any, params: Params, tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    wanted = apply(params, {key: value})
+    write_best(tmp_path / "best.yaml", {key: value})
+    assert apply(params, read_best(tmp_path / "best.yaml")) == wanted
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    apply_overrides(tmp_path / "params.yaml", [shlex.split(apply_line({key: value}))[-1]])
+    assert load_params(tmp_path / "params.yaml") == wanted
 
 
 def test_table_has_a_row_per_trial_best_first(tmp_path: Path) -> None:

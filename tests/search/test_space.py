@@ -41,6 +41,17 @@ def test_committed_space_is_valid_and_holds_the_present_settings(params: Params)
         ({"adapter.rank": {"int": [2, 8.5]}}, "int takes whole numbers"),
         ({"adapter.dropout": {"uniform": [0.3, 0.1]}}, r"the range \[0.3, 0.1\] is empty"),
         ({"adapter.dropout": {"uniform": [0.3]}}, "takes two numbers"),
+        ({"adapter.alpha_over_rank": {"uniform": [1, float("inf")]}}, "takes two numbers"),
+        ({"adapter.rank": {"uniform": [2, 8]}}, "adapter.rank must be a whole number, got 4.2"),
+        ({"vce.enabled": {"uniform": [0, 1]}}, "vce.enabled must be true or false"),
+        ({"adapter.kind": {"choice": ["lora_moe"]}, "adapter.rank": {"int": [4, 8]}}, "rank 5 must divide by"),
+        ({"adapter.rank": {"int": [1, 100_000]}}, "tune.space with adapter.rank 1: .* at least 2"),
+        ({"finetune.template": {"choice": ["v1", "chat"]}}, "it decides what trials are compared on"),
+        (
+            {"finetune.epochs": {"int": [1, 2000]}, "adapter.kind": {"choice": ["dual_lora", "rode"]}}
+            | {"adapter.rank": {"choice": [4, 8]}},
+            "adapter.kind rode, adapter.rank 4",
+        ),
         ({"adapter.dropout": {"uniform": [0, 1.5]}}, "adapter.dropout must be below 1.0, got 1.5"),
         ({"finetune.learning_rate.adapter": {"log_uniform": [0, 1e-2]}}, "must begin above 0"),
         ({"adapter.rank": {"choice": [4, 0]}}, "adapter.rank 0: adapter.rank must be at least 1, got 0"),
@@ -56,6 +67,11 @@ def test_faulty_space_is_refused_in_one_line(params: Params, space: dict[str, An
     with pytest.raises(UserError, match=line) as told:
         read_space(with_space(params, space))
     assert "\n" not in str(told.value)
+
+
+def test_values_that_hold_only_together_are_taken(params: Params) -> None:
+    space = {"vce.levels": {"choice": [[-3, -4]]}, "vce.anchor": {"choice": [-3, -4]}}
+    assert len(read_space(with_space(params, space))) == 2
 
 
 def test_grid_counts_its_points(params: Params) -> None:
@@ -82,6 +98,9 @@ def test_lists_pass_through_a_searcher_and_back(params: Params) -> None:
 def test_numbers_that_yaml_reads_as_text_are_numbers(params: Params) -> None:
     (dimension,) = read_space(with_space(params, {"finetune.learning_rate.adapter": {"log_uniform": ["1e-4", "1e-2"]}}))
     assert dimension.values == (1e-4, 1e-2)
+    (dimension,) = read_space(with_space(params, {"finetune.learning_rate.adapter": {"choice": ["5e-3", "1e-2"]}}))
+    assert dimension.values == (5e-3, 1e-2)
+    assert present(params, [dimension]) == {"finetune.learning_rate.adapter": 5e-3}
 
 
 def test_present_settings_outside_the_space_are_no_point_of_it(params: Params) -> None:

@@ -1,0 +1,26 @@
+"""What a search is told of its trials while it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ray.exceptions import RayActorError, RayTaskError
+from ray.train._internal.storage import StorageContext
+from ray.tune.experiment import Trial
+
+from components.search.follow import error_of
+from components.search.result import LOST, why_lost
+
+
+def test_reason_of_a_lost_trial_is_known_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = str(tmp_path / "session")  # a folder of the Ray that is up: there is none
+    monkeypatch.setattr("ray.train._internal.storage._get_ray_train_session_dir", lambda: session)
+    trial = Trial("trial", stub=True, storage=StorageContext(str(tmp_path), "tune", trial_dir_name="trial"))
+    Path(str(trial.local_path)).mkdir(parents=True)
+    assert error_of(trial) is None
+    trial.handle_error(RayTaskError("trial", "a traceback", OSError("no space")))
+    assert trial.get_pickled_error() is None
+    assert why_lost(error_of(trial)) == "OSError: no space"
+    trial.handle_error(RayActorError())
+    assert why_lost(error_of(trial)) == LOST
