@@ -29,6 +29,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from components.evaluation.answering import answer
 from components.evaluation.question import Question
 from components.model.assemble import Assistant
 from components.model.vision_input import pixel_values
+from components.model.vision_tower import stop_after_last_level
 
 VOCABULARY, PATCHES, SIDE = 8000, 256, 224
 IMAGE, END, START = 0, 1, 2
@@ -153,8 +155,10 @@ def generate(assistant: Assistant, asked: Sequence[Question], most: int, batch: 
 
 def measured(assistant: Assistant, shape: Sequence[int], images: int, batch: int, rounds: int) -> dict[str, Any]:
     asked, most = questions(shape, images), max(shape) + 8
+    own = deepcopy(assistant)
+    stop_after_last_level(own.model)  # as load_assistant does
     ways: dict[str, Callable[[], list[str]]] = {
-        "ours": lambda: answer(assistant, asked, max_new_tokens=most, batch=batch, max_pixels=MAX_PIXELS),
+        "ours": lambda: answer(own, asked, max_new_tokens=most, batch=batch, max_pixels=MAX_PIXELS),
         "one at a time": lambda: generate(assistant, asked, most, 1),
         "batched": lambda: generate(assistant, asked, most, batch),
     }
@@ -169,7 +173,7 @@ def measured(assistant: Assistant, shape: Sequence[int], images: int, batch: int
     return {
         way: {
             "seconds": statistics.median(seconds),
-            "times_ours": statistics.median(one / own for one, own in zip(seconds, taken["ours"], strict=True)),
+            "times_ours": statistics.median(one / ours for one, ours in zip(seconds, taken["ours"], strict=True)),
         }
         for way, seconds in taken.items()
     }

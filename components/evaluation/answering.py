@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from components.data.images import decode
+from components.evaluation.cache import roomy_cache
 from components.evaluation.journal import Answered, Failed
 from components.evaluation.question import Question
 from components.model.connector import picture
@@ -190,7 +191,7 @@ def _read(
         input_ids=tokens,
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=before.cache if before else None,
+        past_key_values=before.cache if before else roomy_cache(model.config),
         use_cache=True,
         logits_to_keep=1,
         **seen,

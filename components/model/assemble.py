@@ -33,6 +33,7 @@ from components.model.base import Base, load_base, read_config
 from components.model.connector import Connector
 from components.model.stored import ADAPTER_FOLDER, CONNECTOR_FILE, LANGUAGE_FILE, SETTINGS_FILE, read_settings
 from components.model.vision_input import ImageMode
+from components.model.vision_tower import stop_after_last_level
 from components.model.visual_cue import VisualCueEnhancement
 from components.model.vlora import make_visual_weights
 
@@ -280,6 +281,7 @@ def load_assistant(
             load_language_model(model, parts)
         if settings["adapter"]:
             load_adapter(model, parts)
+    stop_after_last_level(model)
     model.requires_grad_(False)
     model.eval()
     return Assistant(model, base.tokenizer, base.image_processor, template, image)

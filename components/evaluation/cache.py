@@ -1,0 +1,55 @@
+"""A key-value cache with room to grow: a new token is written into its place instead of copying all that is held.
+
+transformers' DynamicCache joins old and new by `torch.cat`, at every token and in every layer. With many rows that
+have read an image each, this takes longer than the layer itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+ROOM = 64  # tokens for which room is made at once
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values are the filled part, (rows, heads, tokens, head width), of tensors that are longer."""
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        super().lazy_initialization(key_states, value_states)
+        self.whole_keys, self.whole_values = self.keys, self.values
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.whole_keys, self.keys = _extended(self.whole_keys, self.keys, key_states)
+        self.whole_values, self.values = _extended(self.whole_values, self.values, value_states)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self.whole_keys, self.whole_values = self.keys, self.values
+
+
+def _extended(whole: torch.Tensor, filled: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tensor with room, and what of it is filled once `new` is behind `filled`."""
+    start = filled.shape[-2] if filled.numel() else 0
+    end = start + new.shape[-2]
+    if whole.numel() == 0 or whole.shape[-2] < end:
+        whole = new.new_empty(*new.shape[:-2], end + ROOM, new.shape[-1])
+        if start:
+            whole[:, :, :start] = filled
+    whole[:, :, start:end] = new
+    return whole, whole[:, :, :end]
+
+
+def roomy_cache(config: Any) -> DynamicCache:
+    """An empty cache for a model; layers of other kinds (sliding windows, ..) stay transformers' own."""
+    cache = DynamicCache(config=config)
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
