@@ -18,9 +18,12 @@ ROOM = 64  # tokens for which room is made at once
 class RoomyLayer(DynamicLayer):
     """Keys and values are the filled part, (rows, heads, tokens, head width), of tensors that are longer."""
 
+    whole_keys: torch.Tensor | None
+    whole_values: torch.Tensor | None
+
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         super().lazy_initialization(key_states, value_states)
-        self.whole_keys, self.whole_values = self.keys, self.values
+        self.whole_keys = self.whole_values = None
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -33,17 +36,18 @@ class RoomyLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         super().batch_select_indices(indices)
-        self.whole_keys, self.whole_values = self.keys, self.values
+        self.whole_keys = self.whole_values = None
 
 
-def _extended(whole: torch.Tensor, filled: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tensor with room, and what of it is filled once `new` is behind `filled`."""
-    start = filled.shape[-2] if filled.numel() else 0
-    end = start + new.shape[-2]
-    if whole.numel() == 0 or whole.shape[-2] < end:
+def _extended(
+    whole: torch.Tensor | None, filled: torch.Tensor | None, new: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tensor with room, and what of it is filled once `new` is behind `filled`. None: there is none yet."""
+    held = filled if filled is not None and filled.numel() else new[:, :, :0]
+    start, end = held.shape[-2], held.shape[-2] + new.shape[-2]
+    if whole is None or whole.shape[-2] < end:
         whole = new.new_empty(*new.shape[:-2], end + ROOM, new.shape[-1])
-        if start:
-            whole[:, :, :start] = filled
+        whole[:, :, :start] = held
     whole[:, :, start:end] = new
     return whole, whole[:, :, :end]
 
