@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parent.parent / "pipelines" / "profiles"
 REPLACED = {
     "plates.sets",
     "data.sources",
+    "evaluate.files",
     "registry.gate",
     "tune.space",
 }  # tables of named entries: a profile brings its own

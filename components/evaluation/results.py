@@ -44,19 +44,20 @@ class Results:
     metrics: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     def add(self, row: str, asked: Sequence[Question], answers: Sequence[Answered]) -> None:
-        """Score a row's answers, each by the rule of its question's benchmark; a failed one as an empty answer.
+        """Score a row's answers, each by the rule of its question's benchmark; a failed one counts as wrong.
 
         Where questions failed, their number stands with the task's metrics.
         """
         self.answers[row], self.metrics[row] = [], {}
-        texts = ["" if isinstance(answer, Failed) else answer for answer in answers]
+        texts = [None if isinstance(answer, Failed) else answer for answer in answers]
         reasons = [answer.reason if isinstance(answer, Failed) else None for answer in answers]
         together = list(zip(asked, texts, reasons, strict=True))
         for name, members in groupby(together, key=lambda one: one[0].benchmark):
             questions, given, why = zip(*members, strict=True)
             scores = scored(name).score(questions, given)
             self.metrics[row] |= scores.metrics
-            self.answers[row] += [Answer(*one) for one in zip(questions, given, scores.each, why, strict=True)]
+            said = [text or "" for text in given]
+            self.answers[row] += [Answer(*one) for one in zip(questions, said, scores.each, why, strict=True)]
         lacking = Counter(answer.question.task for answer in self.answers[row] if answer.failed)
         for task, count in lacking.items():
             self.metrics[row].setdefault(task, {})["failed"] = float(count)

@@ -114,7 +114,13 @@ def _origin(record: Mapping[str, Any], data_digest: str) -> str:
     )
 
 
-def answers_of(tables: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, str]:
-    """What the compared methods answered to an item of samples.json: method -> text, of the first seed."""
+def answers_of(tables: Mapping[str, Any], item: Mapping[str, Any], data_digest: str) -> dict[str, str]:
+    """What the compared methods answered to an item of samples.json: method -> text, of the first seed.
+
+    Nothing where the table was run on other data: there the same id is another question.
+    """
+    table = tables.get("table1", {})
+    if table.get("data_digest") != data_digest:
+        return {}
     name = f"{item.get('benchmark')}/{item.get('source')}/{item.get('id')}"
-    return dict(tables.get("table1", {}).get("answers", {}).get(name, {}))
+    return dict(table.get("answers", {}).get(name, {}))

@@ -52,7 +52,7 @@ def read_inputs(root: Path) -> Inputs:
         manifests=manifests,
         logs={stage: log for stage in ("pretrain", "finetune") if (log := _log(root / "models" / stage / "log.csv"))},
         times=_json(root / "benchmarks" / "results" / "adapters.json") or {},
-        tables={path.stem: _json(path) for path in sorted(root.glob("tables/*.json"))},
+        tables={path.stem: _table(path) for path in sorted(root.glob("tables/*.json"))},
         entropy=_csv(root / "evaluation" / "insight" / "entropy.csv"),
         skill_space=_csv(root / "evaluation" / "insight" / "skill_space.csv"),
         experts=_csv(root / "evaluation" / "insight" / "experts.csv"),
@@ -67,6 +67,13 @@ def _json(path: Path) -> Any:
         return None
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); run the stage that writes it again") from None
+
+
+def _table(path: Path) -> Any:
+    table = _json(path)
+    if not (isinstance(table, dict) and {"rows", "published", "differences"} <= table.keys()):
+        raise UserError(f"{path} is not a table of python -m pipelines.tables; move it out of {path.parent}")
+    return table
 
 
 def _csv(path: Path) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +70,7 @@ class LedgerRow:
     measured: list[str] | None  # printed as the paper prints them
     orientation: list[str] | None
     source: str = ""  # where the orientation comes from
+    states: list[State | None] = field(default_factory=list)  # of each figure; None where none is printed
 
     @property
     def is_command(self) -> bool:
@@ -95,7 +96,7 @@ class LedgerTable:
         """How many printed figures are in which state."""
         figures = Counter[str]()
         for row in self.rows:
-            figures[row.state] += sum(text != "–" for text in row.published)
+            figures.update(state for state in row.states if state)
         return ", ".join(f"{number} {state}" for state, number in figures.items())
 
 
@@ -154,6 +155,10 @@ def _row(table: PublishedTable, row: PublishedRow, here: Here) -> LedgerRow:
     other = candidates[0] if candidates and not faithful else None
     measured, origin = (faithful.values, faithful.origin) if faithful else _counted(row)
     state, detail = ("measured here", origin) if measured else _state(table, row, here)
+    states = _states(table, row, state, measured)
+    if measured and "not measured here" in states:
+        left = [c[1] for c, one in zip(table.columns, states, strict=True) if one == "not measured here"]
+        detail += f"; not measured here: {', '.join(left)} ({_command(table, row)})"
     orientation, source = (other.values, other.label) if other else (None, "")
     if row.benchmark_key:
         orientation, source = _timed(row.benchmark_key, here.times)
@@ -165,7 +170,23 @@ def _row(table: PublishedTable, row: PublishedRow, here: Here) -> LedgerRow:
         measured=measured,
         orientation=orientation,
         source=source,
+        states=states,
     )
+
+
+def _states(
+    table: PublishedTable, row: PublishedRow, state: State, measured: Sequence[str] | None
+) -> list[State | None]:
+    """Of each figure: its column may be beyond this project, and a run may have measured only some."""
+    states: list[State | None] = []
+    for place, (value, column) in enumerate(zip(row.values, table.columns, strict=True)):
+        if value is None:
+            states.append(None)
+        elif column[0] in table.unmeasurable_columns:
+            states.append("not measurable in this project")
+        else:
+            states.append("not measured here" if measured and measured[place] == "–" else state)
+    return states
 
 
 def _holds(tree: Mapping[str, Any], settings: Mapping[str, Value]) -> bool:
@@ -236,8 +257,12 @@ def _state(table: PublishedTable, row: PublishedRow, here: Here) -> tuple[State,
     lacking = row.unmeasurable or _lacking(table, row, here)
     if lacking:
         return "not measurable in this project", lacking
+    return "not measured here", _command(table, row)
+
+
+def _command(table: PublishedTable, row: PublishedRow) -> str:
     options = " ".join(f"-S {key}={_yaml(value)}" for key, value in row.settings.items())
-    return "not measured here", (row.command or table.command).replace("{settings}", options).strip()
+    return (row.command or table.command).replace("{settings}", options).strip()
 
 
 def _lacking(table: PublishedTable, row: PublishedRow, here: Here) -> str | None:

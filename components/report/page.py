@@ -30,8 +30,9 @@ STAGES = {"pretrain": "Stage 1: projector and VCE", "finetune": "Stage 2: projec
 
 
 TEXTS = {  # what both forms say beside the numbers
-    "rows": "Blind is the model after stage 2, shown the image of another dish: what it scores there it knows "
-    "without looking. The mean predicts the average of the training data.",
+    "rows": "The models answer the same held-out questions. Blind is the model after stage 2, shown the image of "
+    "another dish: what it scores there it knows without looking; it is asked only what has an image. The mean "
+    "predicts the average of the training data, of nutrition alone.",
     "units": "IoU, F1 and accuracy are times 100, as the papers print them. pMAE is the mean absolute error in percent "
     "of the mean true value; the columns beside it are its parts. Bold: best of its column. ↓: lower is better.",
     "differences": "Points in the units above, with paired bootstrap intervals over the test samples (95\u00a0%). "
@@ -124,7 +125,7 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
         "differences": compared,
         "charts": {name: svg for name, svg in drawn.items() if svg},
         "stages": [(stage, STAGES[stage], records.log_summary(log)) for stage, log in inputs.logs.items()],
-        "samples": shown_samples(inputs, params.evaluate.samples_shown),
+        "samples": shown_samples(inputs, params.evaluate.samples_shown, here.data_digest),
         "marks": [(mark, sign, answers.MEANINGS[mark]) for mark, sign in answers.SIGNS.items()],
         "entropy_sentence": entropy.sentence(entropies) if entropies else None,
         "zero_share": entropy.zero_share(inputs.entropy) if entropies else None,
@@ -180,13 +181,13 @@ def facts(params: Params, registration: records.Registration | None) -> list[tup
     return shown
 
 
-def shown_samples(inputs: Inputs, most: int) -> list[Shown]:
+def shown_samples(inputs: Inputs, most: int, data_digest: str) -> list[Shown]:
     """The samples of samples.json; a picture whose file is missing is left out."""
     return [
         Shown(
             number,
             pictures_of(inputs.insight, entry),
-            [answers.asked(item, answers_of(inputs.tables, item)) for item in entry["items"]],
+            [answers.asked(item, answers_of(inputs.tables, item, data_digest)) for item in entry["items"]],
         )
         for number, entry in enumerate(inputs.samples[:most], start=1)
     ]

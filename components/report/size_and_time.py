@@ -24,8 +24,8 @@ def published_sizes(tables: Sequence[PublishedTable]) -> Series:
 
 
 def measured_sizes(record: Mapping[str, Any] | None) -> Series:
-    """The same from tables/ranks.json."""
-    rows = record["rows"] if record else []
+    """The same from tables/ranks.json; nothing where it has no IoU."""
+    rows = [row for row in (record["rows"] if record else []) if LEAD in row["figures"]]
     return _by_method(
         [(row["name"], row["adapter_bytes"] / MIB, FACTOR * row["figures"][LEAD]["mean"]) for row in rows]
     )

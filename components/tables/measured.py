@@ -58,7 +58,8 @@ class Row:
 
 def _value(trial: Trial, name: str) -> float:
     task, _, metric = name.partition(".")
-    return float(trial.metrics.get(task, {}).get(metric, math.nan))
+    nothing = 0.0 if metric == "failed" else math.nan  # stands only with the trials in which questions failed
+    return float(trial.metrics.get(task, {}).get(metric, nothing))
 
 
 def _over_seeds(values: Sequence[float]) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from components.tables.measured import COMPARED, Row, differences
 from components.tables.order import agreements, sentence
 from components.tables.variants import Study
 
-LEAD = COMPARED[0]
-
 
 def record(
     study: Study, rows: Sequence[Row], *, params: Params, data: Mapping[str, str], shown: Sequence[Name]
@@ -88,10 +86,11 @@ def order(study: Study, lines: Sequence[Mapping[str, Any]], found: Mapping[str, 
         counted = agreements(printed, here, len(columns))
         alike, level, pairs = (sum(both) for both in zip((alike, level, pairs), counted, strict=True))
     first, others = lines[0], lines[1:]
-    gaps = {row["name"]: found.get(f"{LEAD}: {row['name']} - {first['name']}") for row in others}
+    lead = next((name for name in COMPARED if name in first["figures"]), COMPARED[0])
+    gaps = {row["name"]: found.get(f"{lead}: {row['name']} - {first['name']}") for row in others}
     better = [name for name, one in gaps.items() if one and one["low"] > 0]
     worse = [name for name, one in gaps.items() if one and one["high"] < 0]
-    return sentence(alike, level, pairs, len(first["runs"]), better, worse, figure(LEAD).name)
+    return sentence(alike, level, pairs, len(first["runs"]), better, worse, figure(lead).name)
 
 
 def published_values(table: PublishedTable, row: str | None) -> list[float | None] | None:

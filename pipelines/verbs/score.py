@@ -43,10 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.judge:
         files = graded(name, files, arguments.judge, arguments.grades, arguments.judge_prompt)
     report = score_files(name, files, arguments.rule)
-    if arguments.json:
-        print(json.dumps(telling.as_json(report), ensure_ascii=False))
-    else:
-        print("\n".join(telling.lines(report)))
+    told = json.dumps(telling.as_json(report)) if arguments.json else "\n".join(telling.lines(report))
+    print(told.encode(errors="backslashreplace").decode())  # ids out of damaged files may be no text
 
 
 def graded(name: str, files: Files, model: str, kept: Path | None, prompt: Path | None) -> Files:

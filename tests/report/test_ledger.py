@@ -3,10 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import yaml
 
+from components.evaluation.benchmarks import BENCHMARKS, PUBLISHED, mmbench, mme
 from components.params import validate_params
+from components.profiles import FOLDER
 from components.report.ledger import Here, LedgerRow, PublishedTable, ledger, read_published
-from components.settings import changed
+from components.settings import changed, merged
 from tests.report.conftest import TIMES
 
 PROFILE = {"profile": "llava-1.5-7b", "base": {"kind": "checkpoint"}, "adapter": {"rank": 64}}
@@ -123,3 +126,55 @@ def test_times_of_the_benchmark_stand_beside_the_papers(here: Here) -> None:
     assert found["Dual-LoRA + VCE"].orientation == ["1.03"]
     assert found["Dual-LoRA + VCE"].source.endswith("width 1024 on one core of A Processor, 2026-01-31")
     assert found["Dual-LoRA"].orientation is None
+
+
+@pytest.fixture
+def general(here: Here) -> Here:
+    """A run of the profile for Table 5 that was asked POPE and MMBench."""
+    overlay = yaml.safe_load((FOLDER / "llava-1.5-7b-general.yaml").read_text(encoding="utf-8"))
+    scores = {"pope": {"f1": 87.2}, "mmbench": {"circular": 65.6, "single": 70.0}}
+    return replace(
+        here,
+        params=validate_params(merged(here.params.model_dump(), overlay)),
+        profiles={"llava-1.5-7b-general": overlay},
+        metrics={"finetune": scores},
+        benchmarks=frozenset(BENCHMARKS | PUBLISHED),
+        run="feedface" * 8,
+    )
+
+
+def test_general_figures_are_percent_as_the_benchmarks_give_them(general: Here) -> None:
+    row = rows("general", general)["Dual-LoRA + VCE"]
+    assert row.measured == ["65.6", "–", "–", "87.2", "–"]
+
+
+def test_each_figure_of_a_row_has_a_state_of_its_own(general: Here) -> None:
+    found = ledger([table("general")], general)[0]
+    ours = next(row for row in found.rows if row.name == "Dual-LoRA + VCE")
+    here, not_here, never = "measured here", "not measured here", "not measurable in this project"
+    assert ours.states == [here, not_here, never, here, never]
+    assert "not measured here: SEED image (lea profile llava-1.5-7b-general && dvc exp run" in ours.detail
+    assert found.rows[1].states == [not_here, None, never, not_here, never]
+    assert found.summary == "10 not measurable in this project, 6 not measured here, 2 measured here"
+
+
+def test_columns_name_metrics_that_the_benchmarks_give() -> None:
+    """A column whose metric no benchmark gives would never be measured."""
+    given = {
+        "mmbench": mmbench.score([], []).metrics,
+        "mme": mme.score([], []).metrics,
+        "pope": {"pope": {"f1": 0.0}},
+        "seed_bench": {"seed_image": {"accuracy": 0.0}},
+    }
+    known = {f"{task}.{metric}" for metrics in given.values() for task, of in metrics.items() for metric in of}
+    for name in ("general", "vlora"):
+        printed = table(name)
+        for id, _, metric, _, _ in printed.columns:
+            assert (metric in known) != (id in printed.unmeasurable_columns), id
+
+
+def test_profiles_ask_what_their_table_prints() -> None:
+    for name in ("general", "vlora"):
+        printed = table(name)
+        overlay = yaml.safe_load((FOLDER / f"{printed.profile}.yaml").read_text(encoding="utf-8"))
+        assert set(printed.benchmarks) <= set(overlay["evaluate"]["benchmarks"]) == overlay["evaluate"]["files"].keys()

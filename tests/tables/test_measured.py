@@ -84,3 +84,21 @@ def test_record_holds_what_the_report_reads(params: Params) -> None:
     assert "| LoRA | 37.5\u00a0±\u00a017.7 |" in text
     assert "| Dual-LoRA | +50.0 (" in text
     assert table["order"] in text
+
+
+def test_a_seed_in_which_no_question_failed_counts_none() -> None:
+    made = row("a", 1, 2)
+    made.trials[1].metrics["ingredients"]["failed"] = 2.0  # pyright: ignore[reportIndexIssue]
+    assert made.figures()["ingredients.failed"]["values"] == [0, 2]
+
+
+def test_the_order_s_sentence_speaks_of_a_metric_that_was_measured(params: Params) -> None:
+    rows = [row("LoRA", 1, published="LoRA"), row("Dual-LoRA", 4, published="Dual-LoRA")]
+    for one in rows:
+        for trial_ in one.trials:
+            asked = [Question(f"{n}", "scienceqa", "choice", "?", ("A",), gold='"A"') for n in range(4)]
+            results = Results()
+            results.add("finetune", asked, ["A" if one.name == "Dual-LoRA" else "B"] * 4)
+            one.trials = [Trial(trial_.seed, trial_.run, results.metrics["finetune"], results.answers["finetune"], 1)]
+    said = record(STUDIES["table1"], rows, params=params, data={"s": "d"}, shown=[])["order"]
+    assert "in accuracy, beyond chance of the questions: Dual-LoRA above the first row" in said

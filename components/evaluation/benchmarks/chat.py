@@ -22,10 +22,10 @@ def questions(rows: Iterable[Row]) -> list[Question]:
     return list(each_sample(rows, NAME, TASKS))
 
 
-def score(asked: Sequence[Question], answers: Sequence[str]) -> Scores:
+def score(asked: Sequence[Question], answers: Sequence[str | None]) -> Scores:
     if not asked:
         return Scores({}, [])
-    pairs = [(answer, question.references) for question, answer in zip(asked, answers, strict=True)]
+    pairs = [(answer or "", question.references) for question, answer in zip(asked, answers, strict=True)]
     rouges = [text.rouge_l(answer, references) for answer, references in pairs]
     exact = [_plain(answer) in map(_plain, references) for answer, references in pairs]
     return Scores({"chat": {"rouge_l": float(np.mean(rouges)), "exact": float(np.mean(exact))}}, rouges)

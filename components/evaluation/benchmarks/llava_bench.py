@@ -16,7 +16,7 @@ from typing import Any
 from components.errors import UserError
 from components.evaluation.published.answers import read_answers
 from components.evaluation.published.findings import Findings
-from components.evaluation.published.grades import Ask, Grade, numbers
+from components.evaluation.published.grades import Ask, Grade, numbers, repeated
 from components.evaluation.published.questions import Files, read_questions
 from components.evaluation.published.reading import json_values, plain
 from components.evaluation.question import Question
@@ -74,6 +74,7 @@ def summary(
     why = "counted as -1 and -1" if rule == "summarize" else "counted neither way"
     findings.leave("replies without two grades", failed, f"{path}: {why}")
     findings.leave("reviews without a question", [g.id for g in grades if g.id not in known], f"{path}: left out")
+    findings.leave("repeated ids", repeated(grades), f"{path} reviews them more than once; every review counts")
     reviewed = {grade.id for grade in grades}
     findings.leave("questions without a review", [i for i in known if i not in reviewed], f"{path}: left out")
     pairs: dict[str, list[tuple[float, ...]]] = defaultdict(list)

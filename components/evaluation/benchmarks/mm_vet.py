@@ -19,7 +19,7 @@ import numpy as np
 from components.errors import UserError
 from components.evaluation.published.answers import read_answers
 from components.evaluation.published.findings import Findings
-from components.evaluation.published.grades import Ask, Grade, numbers
+from components.evaluation.published.grades import Ask, Grade, numbers, repeated
 from components.evaluation.published.questions import Files
 from components.evaluation.published.reading import json_values, plain
 from components.evaluation.question import Question
@@ -52,7 +52,7 @@ def asked(files: Files, findings: Findings) -> list[Question]:
             "mm_vet",
             value["question"],
             (plain(value["answer"]),),
-            json.dumps({"capability": value.get("capability", [])}),
+            json.dumps({"capability": _skills(value.get("capability"))}),
             image_name=plain(value.get("imagename")) or None,
         )
         for id, value in listed.items()
@@ -61,6 +61,10 @@ def asked(files: Files, findings: Findings) -> list[Question]:
     if not questions:
         raise UserError(f"{path} is not mm-vet.json: an object of questions by id (v1_0, ..) is expected")
     return questions
+
+
+def _skills(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(one) for one in value] if isinstance(value, list) else []
 
 
 def read_grades(path: Path, findings: Findings) -> list[Grade]:
@@ -95,6 +99,7 @@ def summary(
     graded = {grade.id: grade for grade in grades if grade.scores and (not known or grade.id in known)}
     if not graded:
         raise UserError(f"{path}: none of its {len(grades)} grades is a number for a question of MM-Vet")
+    findings.leave("repeated ids", repeated(grades), f"{path} grades them more than once; the last grade counts")
     findings.leave("replies that are no grade", [g.id for g in grades if g.failed], f"{path}: counted neither way")
     if known:
         findings.leave("grades without a question", [g.id for g in grades if g.id not in known], f"{path}: left out")

@@ -36,6 +36,7 @@ SHARES = ()
 
 OPTIONS = "ABCDEFGH"
 _ROTATION = 1_000_000
+_INDEX = 64  # characters; a longer text is an image
 _NONE = ("", "nan", "none")  # how tables write that there is no such option
 
 
@@ -48,8 +49,11 @@ def read(files: Files, findings: Findings) -> list[Question]:
             continue
         rows = table(path, findings)
         found = True
+        held = {row.get("index", ""): row.get("image", "") for row in rows}
         asked = [
-            _question(row) for row in rows if row.get("answer") in tuple(OPTIONS) and row.get("index", "").isdigit()
+            _question(row, held)
+            for row in rows
+            if row.get("answer") in tuple(OPTIONS) and row.get("index", "").isdigit()
         ]
         if asked:
             if len(asked) < len(rows):
@@ -64,12 +68,12 @@ def read(files: Files, findings: Findings) -> list[Question]:
     )
 
 
-def _question(row: Mapping[str, str]) -> Question:
+def _question(row: Mapping[str, str], held: Mapping[str, str]) -> Question:
     options = _options(row)
     lines = [f"{letter}. {option}" for letter, option in options.items()]
     hint = row.get("hint", "")
     text = "\n".join([*([hint] if hint.lower() not in _NONE else []), row.get("question", ""), *lines, CHOICE_PROMPT])
-    image = _image(row.get("image", ""))
+    image = _image(row.get("image", ""), held)
     return Question(
         row["index"],
         NAME,
@@ -93,10 +97,11 @@ def _options(row: Mapping[str, str]) -> dict[str, str]:
     return options
 
 
-def _image(text: str) -> bytes | None:
-    """The image, which the table holds as base64; a short text is the index of the row that holds it."""
+def _image(text: str, held: Mapping[str, str]) -> bytes | None:
+    """The image, which the table holds as base64; a short text is the index of the row that `held` has it of."""
+    text = text if len(text) > _INDEX else held.get(text, "")
     try:
-        return base64.b64decode(text, validate=True) if len(text) > 64 else None
+        return base64.b64decode(text, validate=True) if len(text) > _INDEX else None
     except binascii.Error:
         return None
 

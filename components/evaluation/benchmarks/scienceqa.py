@@ -82,22 +82,25 @@ def _test_file(files: Files, findings: Findings) -> Iterable[Question]:
         return
     path = files.need("questions", NAME, "LLaVA's test file llava_test_CQM-A.json")
     values = json_values(path, findings)
-    for value in values:
+    for number, value in enumerate(values, start=1):
         try:
-            human, letter = (str(turn["value"]) for turn in value["conversations"][:2])
-            text = human.replace(IMAGE_MARKER, "").strip()
+            human, answer = (str(turn["value"]) for turn in value["conversations"][:2])
+            letter, text = parse_choice(answer), human.replace(IMAGE_MARKER, "").strip()
+            if letter is None:
+                raise ValueError("no letter")
             yield Question(
                 str(value["id"]),
                 NAME,
                 "choice",
                 text if text.endswith(CHOICE_PROMPT) else f"{text}\n{CHOICE_PROMPT}",
                 (letter,),
-                json.dumps(letter.strip()),
+                json.dumps(letter),
                 image_name=value.get("image"),
             )
         except (KeyError, TypeError, ValueError):
             raise UserError(
-                f"{path} is not LLaVA's test file: records of id and conversations (question, letter) are expected"
+                f"{path} is not LLaVA's test file: records of id and conversations (question, letter) are expected, "
+                f"record {number} is another"
             ) from None
 
 

@@ -40,7 +40,8 @@ def read(files: Files, findings: Findings) -> list[Question]:
     values = json_values(path, findings)
     types: dict[int, str] = {}
     if len(values) == 1 and isinstance(values[0], dict) and isinstance(values[0].get("questions"), list):
-        types = {number: name for name, number in values[0].get("question_type", {}).items()}
+        named = values[0].get("question_type")
+        types = {number: name for name, number in named.items()} if isinstance(named, dict) else {}
         values = values[0]["questions"]
     asked = {q.id: q for value in values if isinstance(value, dict) and (q := _question(value, types))}
     if not asked:

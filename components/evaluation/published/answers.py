@@ -21,7 +21,9 @@ from components.evaluation.published.findings import Findings
 from components.evaluation.published.reading import is_table, json_values, plain, table
 
 ID_KEYS = ("question_id", "index", "id", "image_id", "image")
-TEXT_KEYS = ("text", "prediction", "pred", "output", "response", "caption", "answer")
+# No "answer": that is what is right in MMBench's and SEED-Bench's files, which would then score 100.
+TEXT_KEYS = ("text", "prediction", "pred", "output", "response", "caption")
+_OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _records(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
         if not isinstance(value, dict):
             continue
         inner = value.get("outputs", value)
-        if isinstance(inner, dict) and inner and not inner.keys() & {*ID_KEYS, *TEXT_KEYS} and _all(inner, str):
+        if isinstance(inner, dict) and inner and not inner.keys() & _OF_A_RECORD and _all(inner, str):
             yield from ({"question_id": id, "text": text} for id, text in inner.items())
         elif value and _all(value, list):
             for listed in value.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,11 @@ class Ask:
     id: str
     category: str
     message: str
+
+
+def repeated(grades: Sequence[Grade]) -> list[str]:
+    """Ids that stand more than once."""
+    return [id for id, count in Counter(grade.id for grade in grades).items() if count > 1]
 
 
 def numbers(values: Sequence[object], low: float, high: float) -> tuple[float, ...] | None:

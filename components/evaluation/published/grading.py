@@ -34,10 +34,12 @@ def grade(
     asks: Iterable[Ask], judge: Judge, path: Path, parse: Callable[[str], dict[str, Any] | None], **how: Any
 ) -> None:
     """Ask about what `path` does not hold yet. `how`: system, temperature, max_tokens."""
-    wanted = {digest([judge.model, ask.message]): ask for ask in asks}
+    wanted = {digest([judge.model, ask.id, ask.message]): ask for ask in asks}
     if not wanted:
         raise UserError("no answer belongs to a question; there is nothing to grade")
     known = _known(path)
+    if not known and path.exists() and path.read_bytes().strip():
+        raise UserError(f"{path} holds something other than grades that were kept here; name another file for --grades")
     left = {key: ask for key, ask in wanted.items() if key not in known}
     _keep(path, known, wanted)
     with Bar(f"grading by {judge.model}", total=len(left)) as bar, path.open("a", encoding="utf-8") as stream:
@@ -68,7 +70,7 @@ def _known(path: Path) -> dict[str, dict[str, Any]]:
     """Digest -> line; a last line that was cut short is asked again."""
     lines = {}
     if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
+        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             with suppress(ValueError):
                 line = json.loads(text)
                 if isinstance(line, dict) and isinstance(line.get("digest"), str):
@@ -87,4 +89,5 @@ def _keep(path: Path, known: dict[str, dict[str, Any]], wanted: Iterable[str]) -
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    """In ASCII: whatever a judge replies can be written, and none of its characters breaks a line."""
+    return "".join(json.dumps(record) + "\n" for record in records)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 from components.errors import UserError
 from components.evaluation.published.answers import Given
 from components.evaluation.published.findings import Findings
+from components.evaluation.published.questions import bare
 from components.evaluation.question import Question
 
 
@@ -31,9 +33,12 @@ def join(
 
     An answer that stands twice counts once; of several different ones to a question the last counts, as in
     LLaVA's own scripts, and that is told. Answers to no question are listed. Where nothing fits at all, the files
-    do not belong together.
+    do not belong together. Where one id stands for different questions, the answers' prompts tell them apart.
     """
+    key_asked, key_given = _telling_apart(asked, given, key_asked, key_given, path)
     known = {key_asked(question) for question in asked}
+    if len(known) < len(asked):
+        findings.say(f"{len(asked) - len(known)} questions repeat another's id and words; one answer serves both")
     answers: dict[Hashable, str] = {}
     strangers, alike, changed = [], 0, []
     for answer in given:
@@ -55,3 +60,28 @@ def join(
     findings.leave("repeated ids", changed, f"{path} gives them different answers; the last one counts")
     findings.leave("answers without a question", strangers, f"{path} answers what was not asked; left out")
     return [answers.get(key_asked(question)) for question in asked]
+
+
+def _telling_apart(
+    asked: Sequence[Question],
+    given: Sequence[Given],
+    key_asked: Callable[[Question], Hashable],
+    key_given: Callable[[Given], Hashable],
+    path: Path,
+) -> tuple[Callable[[Question], Hashable], Callable[[Given], Hashable]]:
+    """The same keys; with the question's words beside them where one key stands for several questions."""
+    words: dict[Hashable, set[str]] = defaultdict(set)
+    for question in asked:
+        words[key_asked(question)].add(bare(question.text))
+    shared = {key for key, texts in words.items() if len(texts) > 1}
+    if not shared:
+        return key_asked, key_given
+    if not any(answer.prompt for answer in given if key_given(answer) in shared):
+        raise UserError(
+            f"{path}: {len(shared)} ids stand for different questions ({next(iter(shared))} is one), and answers "
+            "without a prompt do not tell which is meant; give answers with their prompts"
+        )
+    return (
+        lambda question: (key_asked(question), bare(question.text)),
+        lambda answer: (key_given(answer), bare(answer.prompt)),
+    )

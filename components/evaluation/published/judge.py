@@ -40,12 +40,12 @@ class Judge:
 
     @classmethod
     def from_environment(cls, model: str) -> Judge:
-        url, key = os.environ.get("OPENAI_BASE_URL", "").rstrip("/"), os.environ.get("OPENAI_API_KEY", "")
+        url, key = (os.environ.get(name, "").strip() for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"))
         if not url and not key:
             raise UserError("--judge needs an endpoint: set OPENAI_BASE_URL, OPENAI_API_KEY or both")
         if url and not url.startswith(("http://", "https://")):
             raise UserError(f"OPENAI_BASE_URL must begin with http:// or https://, got {url!r}")
-        return cls(model, url or OPENAI, key)
+        return cls(model, url.rstrip("/") or OPENAI, key)
 
     def ask(self, message: str, *, system: str, temperature: float, max_tokens: int) -> tuple[str, str]:
         """(reply, name of the model that replied). JudgeAway after TRIES; UserError for what trying will not mend."""
@@ -84,9 +84,12 @@ class Judge:
 
     def _reply(self, answer: Any) -> tuple[str, str]:
         try:
-            return answer["choices"][0]["message"]["content"] or "", str(answer.get("model") or self.model)
+            reply = answer["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
             raise ValueError("an answer without choices") from None
+        if not isinstance(reply, str | None):
+            raise ValueError("an answer whose content is no text")
+        return reply or "", str(answer.get("model") or self.model)
 
 
 def _detail(error: urllib.error.HTTPError) -> str:

@@ -47,6 +47,8 @@ def score_files(name: str, files: Files, rule: str | None) -> Report:
         given = read_answers(path, findings)
         texts.append(join(asked, given, bench.key_asked, bench.key_given, path, findings))
     each = [_figures(bench, asked, text, rule, bench.MISSING_IS_WRONG) for text in texts]
+    if not all(each):
+        raise UserError(f"{bench.NAME}: no question is answered whole; nothing can be scored")
     report = Report(
         name,
         rule,
@@ -59,7 +61,9 @@ def score_files(name: str, files: Files, rule: str | None) -> Report:
         findings=findings,
     )
     missing = [question.id for of_file in texts for question, text in zip(asked, of_file, strict=True) if text is None]
-    silent = {q.task for q in asked} - {q.task for of_file in texts for q, t in zip(asked, of_file, strict=True) if t}
+    silent = {q.task for q in asked} - {
+        q.task for of_file in texts for q, t in zip(asked, of_file, strict=True) if t is not None
+    }
     if silent and not bench.MISSING_IS_WRONG:
         findings.say(f"no answer at all for {', '.join(sorted(silent))}: means and sums go over the others")
     if missing:
@@ -80,14 +84,14 @@ def _figures(
     bench: Published, asked: Sequence[Question], texts: Sequence[str | None], rule: str, wrong: bool
 ) -> Metrics:
     """Missing answers counted as wrong, or their questions left out: with all of their group where only whole groups
-    mean something (the rotations of one question, the two questions about an image).
+    mean something (the rotations of one question, the two questions about an image). Empty where none is left.
     """
     if not wrong:
         pairs = list(zip(asked, texts, strict=True))
         gone = {question.group for question, text in pairs if text is None} if bench.WHOLE_GROUPS else set()
         kept = [(q, text) for q, text in pairs if text is not None and q.group not in gone]
         if not kept:
-            raise UserError(f"{bench.NAME}: no question is answered whole; nothing can be scored")
+            return {}
         asked, texts = [question for question, _ in kept], [text for _, text in kept]
     metrics = bench.score(asked, texts, rule).metrics
     return {
@@ -116,16 +120,18 @@ def _judged(name: str, files: Files, rule: str, findings: Findings) -> Report:
     each = [
         bench.summary(grades, asked, rule, path, findings) for grades, path in zip(graded, files.answers, strict=True)
     ]
+    if not asked:
+        findings.say("which questions were asked is not known without the benchmark's own; only grades are counted")
     judges = sorted({grade.judge for grades in graded for grade in grades if grade.judge})
     if len(judges) > 1:
         findings.say(f"graded by different judges ({', '.join(judges)}): their grades must not be compared")
-    ids = {grade.id for grades in graded for grade in grades}
+    ids = {question.id for question in asked} or {grade.id for grades in graded for grade in grades}
     return Report(
         name,
         rule,
         [str(path) for path in files.answers],
-        len(asked or ids),
-        [len({grade.id for grade in grades if grade.scores}) for grades in graded],
+        len(ids),
+        [len({grade.id for grade in grades if grade.scores} & ids) for grades in graded],
         average(each),
         "left out",
         "graded",

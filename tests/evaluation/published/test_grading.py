@@ -273,3 +273,64 @@ def test_mm_vet_reply_is_a_number_alone(reply: str, score: float | None) -> None
 )
 def test_llava_bench_reply_begins_with_two_numbers(reply: str, pair: list[float] | None) -> None:
     assert llava_bench.parse(reply) == (None if pair is None else {"tuple": pair})
+
+
+def test_odd_replies_are_kept_and_the_grading_goes_on(
+    server: Server, mmvet: tuple[Path, Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a character, and one that some take for the end of a line; then a reply that is no text."""
+    gold, answers = mmvet
+    monkeypatch.setattr(judging, "LONGEST_PAUSE_S", 0.001)
+    odd = ["0.5\n\ud83d", "0.5\nfine\u2028indeed"]
+    server.script = lambda number, body: odd[number - 1] if number <= 2 else [{"type": "text", "text": "1.0"}]
+    words = ("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j")
+    code, _, err = lea(*words, capsys=capsys)
+    assert code == 2
+    assert "content is no text" in err
+    assert "2 of 3 grades are in" in err
+    asked = len(server.bodies)
+    with grades_file(answers, "j").open("ab") as stream:
+        stream.write(b'{"content": "\xc3')  # as a kill leaves it
+    server.script = lambda number, body: "0.5"
+    code, out, _ = lea(*words, capsys=capsys)
+    assert code == 0
+    assert "score 50.00" in out
+    assert len(server.bodies) == asked + 1
+
+
+def test_questions_that_read_alike_are_graded_each(server: Server, tmp_path: Path, capsys: Any) -> None:
+    """MM-Vet asks some questions about several images."""
+    gold, answers = tmp_path / "mm-vet.json", tmp_path / "a.jsonl"
+    gold.write_text(json.dumps({f"v1_{n}": {"question": "What is x?", "answer": "2"} for n in range(3)}))
+    answers.write_text("".join(json.dumps({"question_id": n, "text": "2"}) + "\n" for n in range(3)))
+    _code, out, _ = lea("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j", capsys=capsys)
+    assert "3 of 3 graded" in out
+
+
+def test_a_file_of_something_else_is_not_overwritten_by_grades(
+    server: Server, mmvet: tuple[Path, Path], capsys: Any
+) -> None:
+    gold, answers = mmvet
+    before = answers.read_bytes()
+    words = ("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j", "--grades", answers)
+    code, _, err = lea(*words, capsys=capsys)
+    assert code == 2
+    assert "name another file for --grades" in err
+    assert answers.read_bytes() == before
+    assert server.bodies == []
+
+
+def test_a_key_with_a_line_s_end_is_sent_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret\r\n")
+    monkeypatch.setenv("OPENAI_BASE_URL", " http://localhost/v1/ ")
+    judge = Judge.from_environment("j")
+    assert (judge.key, judge.url) == ("secret", "http://localhost/v1")
+
+
+def test_ids_that_are_no_text_are_printed(tmp_path: Path, capsys: Any) -> None:
+    gold, answers = tmp_path / "g.jsonl", tmp_path / "a.jsonl"
+    gold.write_text('{"question_id": "1", "gt_answer": "A"}')
+    answers.write_text('{"question_id": "1", "text": "A"}\n{"question_id": "\\ud83d", "text": "A"}')
+    code, out, _ = lea("seed_bench", "--annotations", gold, "--answers", answers, capsys=capsys)
+    assert code == 0
+    assert "\\ud83d" in out

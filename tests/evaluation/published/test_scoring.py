@@ -1,5 +1,6 @@
 """Published layouts built in code, scored; each figure worked out by hand from the rule's source."""
 
+import base64
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -106,6 +107,37 @@ def test_pope_says_which_categories_its_mean_leaves_out(tmp_path: Path) -> None:
     report = score("pope", answers, **files)
     assert list(report.metrics) == ["pope", "pope_random"]
     assert any("no answer at all for pope_popular" in line for line in report.findings.lines)
+
+
+def test_pope_empty_answers_are_answers(tmp_path: Path) -> None:
+    files = pope(tmp_path / "pope", [("random", image, text) for image, text, _ in LABELS], {"random": LABELS})
+    report = score(
+        "pope", jsonl(tmp_path / "a.jsonl", [{"question_id": 100 + n, "text": ""} for n in range(3)]), **files
+    )
+    assert report.metrics["pope"]["f1"] == pytest.approx(80)  # silence is yes to LLaVA's rule, which is told:
+    assert any("3 answers are empty" in line for line in report.findings.lines)
+    assert not any("no answer at all" in line for line in report.findings.lines)
+
+
+def test_one_id_of_several_questions_is_told_apart_by_the_prompt(tmp_path: Path) -> None:
+    """The official label files number each category from 1."""
+    asked = [(c, f"{c}.jpg", IN.format(c)) for c in ("random", "popular")]
+    labels = {
+        "random": [("random.jpg", IN.format("random"), "yes")],
+        "popular": [("popular.jpg", IN.format("popular"), "no")],
+    }
+    files = pope(tmp_path / "pope", asked, labels)
+    records = [json.loads(line) | {"question_id": 1} for line in files["questions"].read_text().splitlines()]
+    jsonl(files["questions"], records)
+    said = [
+        {"question_id": 1, "text": text, "prompt": r["text"]} for r, text in zip(records, ("Yes", "No"), strict=True)
+    ]
+    report = score("pope", jsonl(tmp_path / "a.jsonl", said), **files)
+    assert report.metrics["pope"]["accuracy"] == 100
+    assert report.findings.lines == [f"{tmp_path / 'pope'} has no label file for adversarial"]
+    bare = [{"question_id": 1, "text": "Yes"}]
+    with pytest.raises(UserError, match="1 ids stand for different questions"):
+        score("pope", jsonl(tmp_path / "b.jsonl", bare), **files)
 
 
 @pytest.mark.parametrize(("rule", "f1"), [("llava", 80.0), ("lmms_eval", 100.0), ("vlmevalkit", 100 * 2 / 3)])
@@ -250,6 +282,34 @@ def test_mmbench_without_answers_in_the_gold_is_refused(tmp_path: Path) -> None:
         score("mmbench", answers)
 
 
+def test_mmbench_gold_is_not_taken_for_answers(tmp_path: Path) -> None:
+    table = tmp_path / "mmbench_dev.tsv"
+    mmbench_rows().to_csv(table, sep="\t", index=False)
+    with pytest.raises(UserError, match="holds no answers"):
+        score("mmbench", table, annotations=table)
+
+
+def test_mmbench_first_rotations_alone_are_scored(tmp_path: Path) -> None:
+    table = tmp_path / "mmbench_dev.tsv"
+    mmbench_rows().to_csv(table, sep="\t", index=False)
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": 1, "text": "A"}, {"question_id": 2, "text": "A"}])
+    report = score("mmbench", answers, annotations=table)
+    assert report.metrics["mmbench"] == {"circular": 0, "single": 50}
+    assert report.other == {}  # no circle is whole
+    assert report.findings.unmatched["questions without an answer"] == ["1000001", "1000002"]
+
+
+def test_mmbench_rotations_show_the_image_of_the_row_that_they_name(tmp_path: Path) -> None:
+    from components.evaluation.benchmarks import mmbench
+    from components.evaluation.published.findings import Findings
+
+    image = base64.b64encode(bytes(range(90))).decode()
+    table = tmp_path / "mmbench_dev.tsv"
+    mmbench_rows().assign(image=[image, "1", image, "9"]).to_csv(table, sep="\t", index=False)
+    asked = mmbench.read(Files(annotations=table), Findings())
+    assert [question.image for question in asked] == [bytes(range(90))] * 3 + [None]
+
+
 # --- SEED-Bench: convert_seed_for_submission.py of LLaVA ---
 
 
@@ -349,6 +409,21 @@ def test_scienceqa_prompt_is_llavas(tmp_path: Path) -> None:
             assert question.text == f"Which?\nA. x\nB. y\n{CHOICE_PROMPT}"
 
 
+def test_scienceqa_gold_is_the_letter_of_the_true_answer(tmp_path: Path) -> None:
+    """LLaVA's other test files hold a lecture and "The answer is B." in place of the letter."""
+    _, test = scienceqa(tmp_path / "sqa")
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": "2", "text": "B"}])
+    records = json.loads(test.read_text())[1:]
+    for gold, right in (("A lecture. The answer is B.", 1), ("The answer is A.", 0)):
+        records[0]["conversations"][1]["value"] = gold
+        test.write_text(json.dumps(records))
+        assert score("scienceqa", answers, annotations=test).metrics["choice"]["accuracy"] == 100 * right
+    records[0]["conversations"][1]["value"] = "a lecture"
+    test.write_text(json.dumps(records))
+    with pytest.raises(UserError, match=r"question, letter.*record 1 is another"):
+        score("scienceqa", answers, annotations=test)
+
+
 # --- of our own data ---
 
 
@@ -394,6 +469,26 @@ def test_mm_vet_is_the_mean_over_runs(tmp_path: Path) -> None:
     assert metrics["mm_vet_math"]["score"] == pytest.approx(75)
 
 
+def test_mm_vet_counts_the_grades_of_its_questions(tmp_path: Path) -> None:
+    gold = tmp_path / "mm-vet.json"
+    gold.write_text(json.dumps({"v1_0": {"question": "What?", "answer": "1", "capability": None}}))
+    grades = jsonl(tmp_path / "g.jsonl", [{"question_id": f"v1_{n}", "score": n} for n in (0, 1)])
+    report = score("mm_vet", grades, annotations=gold)
+    assert (report.questions, report.answered, as_json(report)["missing"]["count"]) == (1, [1], 0)
+    assert report.findings.unmatched == {"grades without a question": ["v1_1"]}
+    assert any("not known" in line for line in score("mm_vet", grades).findings.lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "grade"), [("mm_vet", "score", [0.0, 1.0]), ("llava_bench", "tuple", [[8, 4], [8, 8]])]
+)
+def test_grades_that_stand_twice_are_told(name: str, key: str, grade: list[Any], tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "g.jsonl", [{"question_id": "v1_0", key: one} for one in grade])
+    report = score(name, path)
+    assert report.findings.unmatched["repeated ids"] == ["v1_0"]
+    assert report.metrics[name]["score"] == {"mm_vet": 100, "llava_bench": 75}[name]
+
+
 def reviews(path: Path, pairs: list[list[float] | None]) -> Path:
     names = ["conv", "detail", "complex"]
     return jsonl(
@@ -434,6 +529,15 @@ def test_repeated_ids_count_once_and_are_told(tmp_path: Path) -> None:
     assert report.metrics["seed_image"]["accuracy"] == 50
     assert report.findings.unmatched["repeated ids"] == ["1"]
     assert any("1 answers stand there twice, alike" in line for line in report.findings.lines)
+
+
+def test_repeated_questions_are_told(tmp_path: Path) -> None:
+    _, test = scienceqa(tmp_path / "sqa")
+    test.write_text(json.dumps(json.loads(test.read_text()) * 2))
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": id, "text": "A"} for id in ("1", "2")])
+    report = score("scienceqa", answers, annotations=test)
+    assert report.questions == 4
+    assert any("2 questions repeat another's id" in line for line in report.findings.lines)
 
 
 def test_files_of_another_benchmark_are_refused(tmp_path: Path) -> None:
