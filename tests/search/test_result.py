@@ -105,7 +105,7 @@ def test_apply_line_survives_the_shell() -> None:
         ("adapter.dual_lora.activation", "none"),
         ("adapter.dropout", 1e-05),
         ("finetune.learning_rate.adapter", 0.001234567890123456),
-        ("training.deepspeed", {"zero_optimization": {"stage": 1, "round_robin_gradients": True}}),
+        ("training.deepspeed", {"zero_optimization": {"overlap_comm": True, "round_robin_gradients": True}}),
         ("training.deepspeed", {}),
         ("vce.enabled", False),
         ("finetune.weight_decay", 0.1),
