@@ -66,7 +66,7 @@ def log_summary(log: Sequence[Mapping[str, float]]) -> str:
     if rates:
         parts.append(f"{sorted(rates)[len(rates) // 2]:.1f} samples/s (median)")
     if "seconds" in last:
-        parts.append(duration(last["seconds"]))
+        parts.append(f"{duration(sum(row['seconds'] for row in log))} in steps")
     return ", ".join(parts)
 
 
