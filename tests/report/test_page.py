@@ -66,7 +66,7 @@ def test_page_holds_the_values(run: Path, here: Here) -> None:
     assert "3 image missing, 1 empty answer" in text
     assert "1\u202f007" in text, "samples of a split: its tasks together, rows not counted"
     assert "version 7 of lea" in text
-    assert "1 min 15 s" in text
+    assert "1 min 16 s in steps" in text
     assert "mean 1.25 against 1.75 nats, lower in 1 of 2 layers" in text
 
 
