@@ -267,8 +267,8 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
 
     def keep(setting: str, phase: str, rows: dict[str, Any]) -> None:
-        held = results["ratios"].setdefault(setting, {})
-        held[phase] = held.get(phase, {}) | rows
+        phases = results["ratios"].setdefault(setting, {})
+        phases[phase] = phases.get(phase, {}) | rows
         args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"{setting} {phase}: measured", flush=True)
 

@@ -119,9 +119,7 @@ def strike(process: subprocess.Popen[Any], kind: str, chance: random.Random) -> 
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL if kind == "driver" else signal.SIGINT)
     process.wait()
-    _, left = psutil.wait_procs(
-        family, timeout=120
-    )  # Ray's processes share the driver's fate; its agents take their time
+    _, left = psutil.wait_procs(family, timeout=120)  # Ray's processes share the driver's fate, its agents late
     assert not left, f"left behind: {left}"
     return True
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from components.errors import UserError
 from components.files import fresh_folder, write_json, write_text
 from components.params import Params
+from components.tracking.store import lock
 from pipelines import stage
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def run(params: Params) -> None:
     from components.search.search import plan
 
     search = plan(params)
-    tell(carry_out(search, go_on=search.is_begun))
+    with lock(search.setting.search):
+        tell(carry_out(search, go_on=search.is_begun))
 
 
 def resume(params: Params) -> dict[str, Any]:
@@ -35,10 +37,11 @@ def resume(params: Params) -> dict[str, Any]:
     from components.search.search import DONE_FILE, plan
 
     search = plan(params)
-    if not search.is_begun:
-        found = "is finished: see tune/" if (search.state / DONE_FILE).exists() else "was never begun"
-        raise UserError(f"nothing to resume: a search with these settings {found}; begin one with: lea tune")
-    return carry_out(search, go_on=True)
+    with lock(search.setting.search):
+        if not search.is_begun:
+            found = "is finished: see tune/" if (search.state / DONE_FILE).exists() else "was never begun"
+            raise UserError(f"nothing to resume: a search with these settings {found}; begin one with: lea tune")
+        return carry_out(search, go_on=True)
 
 
 def carry_out(search: Search, go_on: bool) -> dict[str, Any]:

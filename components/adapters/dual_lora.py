@@ -83,7 +83,7 @@ class Spaces(nn.Linear):
 
     def __init__(self, in_features: int, rank: int, config: DualLoraConfig, **factory: Any) -> None:
         super().__init__(in_features, 2 * rank, bias=False, **factory)
-        self.rank = (rank,)
+        self.norm_shape = (rank,)
         self.use_norm = config.use_norm
         self.activate = ACTIVATIONS[config.activation]
         if config.use_norm:
@@ -94,7 +94,7 @@ class Spaces(nn.Linear):
         """x (..., in) -> skill features, activated task features, both (..., r)."""
         skill, task = functional.linear(x, self.weight).chunk(2, dim=-1)
         if self.use_norm:
-            skill = functional.layer_norm(skill, self.rank, self.norm_weight, self.norm_bias)
+            skill = functional.layer_norm(skill, self.norm_shape, self.norm_weight, self.norm_bias)
         return skill, self.activate(task)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
+from ray.exceptions import RayTaskError
 from ray.tune import Callback, Stopper
 
 from components.files import write_json
@@ -37,7 +38,12 @@ def number_of(state: Path, trial_id: str) -> int:
 def error_of(trial: Any) -> Any:
     """What ended a trial's process, as soon as Ray Tune knows: `trial.get_pickled_error` finds it later."""
     file = Path(trial.pickled_error_file or "")
-    return cloudpickle.loads(file.read_bytes()) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        return cloudpickle.loads(file.read_bytes())
+    except Exception as error:  # an exception of a library's own may not come back whole; the search goes on
+        return RayTaskError("trial", "", error)
 
 
 class Follow(Callback):

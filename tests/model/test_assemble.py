@@ -68,6 +68,8 @@ def test_stored_parts_give_the_same_model_to_the_bit(
     again = load_assistant(base_folder, tmp_path).model
     with torch.no_grad():
         assert torch.equal(again(**inputs(again)).logits, model.eval()(**inputs(model)).logits)
+    blocks = [one.config.vision_config.num_hidden_layers for one in (again, model)]
+    assert blocks[0] == blocks[1] + 1 + max(vce.levels)  # none above the highest level that is read
 
 
 def store(folder: Path, base: Base, vce: Any, adapter: Any) -> None:

@@ -24,3 +24,5 @@ def test_reason_of_a_lost_trial_is_known_at_once(tmp_path: Path, monkeypatch: py
     assert why_lost(error_of(trial)) == "OSError: no space"
     trial.handle_error(RayActorError())
     assert why_lost(error_of(trial)) == LOST
+    Path(str(trial.pickled_error_file)).write_bytes(b"cut off")
+    assert why_lost(error_of(trial)).startswith("UnpicklingError")
