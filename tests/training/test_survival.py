@@ -101,17 +101,25 @@ def test_lost_node_costs_the_steps_since_the_last_checkpoint_and_its_return_is_n
     ):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("components.training.launcher.RESIZE_EVERY_S", 5.0)
+    monkeypatch.setattr("ray._private.utils.set_sigterm_handler", lambda handler: None)  # a thread starts the new node
     training = params.training.model_copy(update={"min_workers": 1})
-    longer = params.pretrain.model_copy(update={"epochs": 100})
+    longer = params.pretrain.model_copy(update={"epochs": 600})
     job = stage.make_job("pretrain", params.model_copy(update={"training": training}), longer, None, None)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    over = threading.Event()
+
+    def return_node() -> None:
+        cluster.add_node(num_cpus=1)
+        over.wait()  # the node's processes die with the thread that began them
+
     try:
         lost = when(9, lambda: cluster.remove_node(node, allow_graceful=False))
-        back = when(60, lambda: cluster.add_node(num_cpus=1))
+        back = when(60, return_node)
         launch(job)
+        over.set()
         lost.join()
         back.join()
     finally:
@@ -135,14 +143,15 @@ def test_full_disk_ends_with_one_line_and_keeps_what_was_saved(
     folder, _, _ = workspace
     small = tmp_path / "small"
     small.mkdir()
+    tracking = f"sqlite:///{tmp_path / 'mlflow.db'}"  # elsewhere: the small disk is for two checkpoints of 80 kB
     script = (
-        f"mount -t tmpfs -o size=600k tmpfs {small} && "
+        f"mount -t tmpfs -o size=200k tmpfs {small} && "
         f"{sys.executable} -m pipelines.pretrain; code=$?; ls {small}/runs/*/checkpoints; exit $code"
     )
     done = subprocess.run(
         ["unshare", "-Urm", "sh", "-c", script],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "LEA_HOME": str(small)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LEA_HOME": str(small), "MLFLOW_TRACKING_URI": tracking},
         capture_output=True,
         text=True,
         check=False,
@@ -150,3 +159,4 @@ def test_full_disk_ends_with_one_line_and_keeps_what_was_saved(
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert "no space left" in last
+    assert "step-" in done.stdout
