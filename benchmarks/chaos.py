@@ -63,10 +63,10 @@ def prepare(folder: Path, epochs: int | None) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     for name in tree["plates"]["sets"]:
         run(folder, "calm", "plates", name)
+    run(folder, "calm", "base")  # its tokenizer counts tokens
     for name in tree["data"]["sources"]:
         run(folder, "calm", "prepare", name)
-    for stage in ("splits", "base"):
-        run(folder, "calm", stage)
+    run(folder, "calm", "splits")
 
 
 def start(folder: Path, home: str, *command: str) -> subprocess.Popen[bytes]:

@@ -4,11 +4,12 @@
     OMP_NUM_THREADS=1 python -m benchmarks.training --rounds 5
 
 The same model (a LLaVA: language model of width 512 and 8 blocks, vision tower of width 384 and 12 blocks, 256 tokens
-an image, LoRA of rank 16 on q and v, projector trained), the same samples, float32. The peers get one sample per row,
-as LLaVA trains; ours packs the samples of an image. All get ready tensors: what is measured is forward, backward and
-optimiser step, inside each trainer's own loop. A round runs one step of each, in rotating order; figures are
-medians over rounds of CPU seconds, ratios of the same round. Peak: tensor bytes alive at once (dispatch-mode
-tracker), weights and moments included.
+an image, LoRA of rank 16 on q and v, projector trained), the same samples in each step, float32. The peers get one
+sample per row, as LLaVA trains; ours packs the samples of an image. A step of `mixed` is four micro-batches of eight:
+ours deals its samples by length, the peers in the random order that is their default. All get ready tensors: what is
+measured is forward, backward and optimiser step, inside each trainer's own loop. A round runs one step of each, in
+rotating order; figures are medians over rounds of CPU seconds, ratios of the same round. Peak: tensor bytes alive at
+once (dispatch-mode tracker), weights and moments included. The JSON keeps what other runs found.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -32,6 +35,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 from components.costs.peak_memory import PeakMemory
 from components.data.collating import Batch
 from components.data.conversation import IGNORED, Encoded
+from components.data.loading import deal
 from components.data.packing import pack, pad
 from components.model.assemble import build
 from components.model.base import Base
@@ -70,11 +74,12 @@ def flickr30k(chance: random.Random) -> list[Unit]:
 
 def mixed(chance: random.Random) -> list[Unit]:
     return [
-        [sample(chance, words(chance, chance.randint(5, 40)), chance.choice((2, 5, 20, 80, 200)))] for _ in range(8)
+        [sample(chance, words(chance, chance.randint(5, 40)), chance.choice((2, 5, 20, 80, 200)))] for _ in range(32)
     ]
 
 
 SHAPES: dict[str, Callable[[random.Random], list[Unit]]] = {"unifood": unifood, "flickr30k": flickr30k, "mixed": mixed}
+MICRO_BATCHES = {"unifood": 1, "flickr30k": 1, "mixed": 4}
 GOALS = {"unifood": 2.5, "flickr30k": 4.5, "mixed": 1.15}
 
 
@@ -111,31 +116,36 @@ def settings() -> Params:
 class Ours:
     """Our engine; samples of an image are one sequence, in micro-batches of like length where there are many."""
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, micro_batches: int = 1) -> None:
         llava, _ = build(Base(model(), None, None, {}), None, params.adapter)
         stop_after_last_level(llava)
         module = SupervisedLoss(llava.train())
         workers = dist.get_world_size()
-        self.engine = start_engine(module, params.finetune, params.training, 10**6, 1, workers)
+        self.engine = start_engine(module, params.finetune, params.training, 10**6, micro_batches, workers)
+        self.micro_batches = micro_batches
         self.parameters = list(module.parameters())
 
     def step(self, units: list[Unit], pixels: torch.Tensor, memory: PeakMemory | None = None) -> float:
-        has_image = torch.ones(len(units), dtype=torch.bool)
-        tokens = {**pad([pack(unit) for unit in units], PADDING), "has_image": has_image}
-        batch = Batch(tokens, pixels, sum(map(len, units)), num_refused=0)
+        lengths = np.array([sum(len(one.ids) for one in unit) for unit in units])
+        whole = [np.array([number] * len(unit)) for number, unit in enumerate(units)]
+        parts = deal(whole, lengths, np.ones(len(units), bool), 0, 1, self.micro_batches)
+        batches = [batch([units[one[0]] for one in part], pixels[[one[0] for one in part]]) for part in parts]
         started = time.process_time()
-        if memory:
-            with memory:
-                train_step(self.engine, [batch], Guard(0))
-        else:
-            train_step(self.engine, [batch], Guard(0))
+        with memory or nullcontext():
+            train_step(self.engine, batches, Guard(0))
         return time.process_time() - started
+
+
+def batch(units: list[Unit], pixels: torch.Tensor) -> Batch:
+    has_image = torch.ones(len(units), dtype=torch.bool)
+    tokens = {**pad([pack(unit) for unit in units], PADDING), "has_image": has_image}
+    return Batch(tokens, pixels, sum(map(len, units)), num_refused=0)
 
 
 class Peer:
     """A trainer of the HF family, run for one step at a time through its own `train`."""
 
-    def __init__(self, params: Params, kind: str) -> None:
+    def __init__(self, params: Params, kind: str, micro_batches: int) -> None:
         from transformers import Trainer, TrainerCallback, TrainingArguments
 
         llava, _ = build(Base(model(), None, None, {}), None, params.adapter)
@@ -165,12 +175,13 @@ class Peer:
             "use_cpu": True,
             "remove_unused_columns": False,
             "learning_rate": 1e-4,
+            "gradient_accumulation_steps": micro_batches,
         }
         self.started = self.seconds = 0.0
         if kind == "trainer":
             self._make: Callable[[], Any] = lambda: Trainer(
                 model=llava,
-                args=TrainingArguments(**common, per_device_train_batch_size=len(self.rows)),
+                args=TrainingArguments(**common, per_device_train_batch_size=len(self.rows) // micro_batches),
                 train_dataset=self.rows,  # type: ignore[arg-type]
                 data_collator=collated,
                 callbacks=[Clock()],
@@ -183,7 +194,7 @@ class Peer:
                 model=llava,  # type: ignore[arg-type]
                 args=SFTConfig(
                     **common,
-                    per_device_train_batch_size=len(self.rows),
+                    per_device_train_batch_size=len(self.rows) // micro_batches,
                     dataset_kwargs={"skip_prepare_dataset": True},
                     max_length=None,
                     bf16=False,
@@ -227,8 +238,9 @@ def tokenizer() -> Any:
 
 
 def compare(shape: str, rounds: int, peers: list[str]) -> dict[str, Any]:
-    params = settings()
-    runners: dict[str, Any] = {"ours": Ours(params), **{name: Peer(params, name) for name in peers}}
+    params, micro_batches = settings(), MICRO_BATCHES[shape]
+    runners: dict[str, Any] = {"ours": Ours(params, micro_batches)}
+    runners |= {name: Peer(params, name, micro_batches) for name in peers}
     names, seconds = list(runners), {name: list[float]() for name in runners}
     for turn in range(-1, rounds):
         chance = random.Random(turn)
@@ -316,7 +328,8 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "shapes": {}}
+    results: dict[str, Any] = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {}
+    results = {"shapes": {}, **results, "torch": torch.__version__, "threads": torch.get_num_threads()}
     if args.scaling:
         results["weak_scaling"] = weak_scaling(args.rounds)
     dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())  # pyright: ignore

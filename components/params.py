@@ -339,11 +339,15 @@ class Training(Section):
 
 
 class BenchmarkFiles(Section):
-    """A published benchmark's files: questions and gold as `lea score` takes them; a folder, zip or tar of images."""
+    """A published benchmark's files: questions and gold as `lea score` takes them; a folder, zip or tar of images.
+
+    `split`: of an annotation file that holds several.
+    """
 
     questions: str | None = None
     annotations: str
     images: str | None = None
+    split: Literal["train", "validation", "test"] = "test"
 
 
 class Evaluate(Section):
@@ -356,7 +360,8 @@ class Evaluate(Section):
     use_gpu: bool  # one for each worker
     bootstrap: Annotated[int, Field(ge=100)]  # resamples
     samples_shown: Positive  # test images in the report
-    files: dict[str, BenchmarkFiles]  # of benchmarks whose questions are not the test split's: pope, mme, ..
+    files: dict[str, BenchmarkFiles]  # of benchmarks that ask published files, not the test split: pope, mme, ..
+    judge: str | None  # model behind OPENAI_BASE_URL that grades mm_vet and llava_bench; null: nobody
 
 
 class Tables(Section):

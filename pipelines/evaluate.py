@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from components.evaluation import gallery
 from components.evaluation.asking import questions
 from components.evaluation.benchmarks.scienceqa import letters
 from components.evaluation.blind import with_wrong_images
+from components.evaluation.judged import MAX_NEW_TOKENS, graded, judged_questions
 from components.evaluation.metrics.choice import confusion
 from components.evaluation.metrics.nutrition import mean_nutrition
 from components.evaluation.question import Question
@@ -40,7 +42,7 @@ OUT = Path("evaluation")
 PARTS = {"base": None, "pretrain": PRETRAIN, "finetune": FINETUNE, "blind": FINETUNE}
 PRINTED = (
     *("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l", "chat.rouge_l"),
-    *("pope.f1", "mme.perception", "mmbench.circular", "seed_image.accuracy"),
+    *("pope.f1", "mme.perception", "mmbench.circular", "seed_image.accuracy", "mm_vet.score", "llava_bench.score"),
 )
 
 
@@ -49,6 +51,7 @@ def run(params: Params) -> None:
 
     rows = list(split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "test"))
     asked = questions(params.evaluate.benchmarks, rows, params.evaluate.files)
+    judged = judged_questions(params.evaluate)
     systems = Systems(BASE, PARTS, params.finetune, params.evaluate)
     results = Results()
     for row, questions_of_row in {**dict.fromkeys(PARTS, asked), "blind": with_wrong_images(asked)}.items():
@@ -57,9 +60,22 @@ def run(params: Params) -> None:
     if any(question.task == "nutrition" for question in asked):
         train = split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "train")
         results.add("mean", *mean_answers(asked, train))
+    begin()
+    for name, of_judged in judged.items():
+        answers = systems.answers("finetune", of_judged, MAX_NEW_TOKENS)
+        state = systems.state("finetune")
+        results.metrics["finetune"] |= graded(name, of_judged, answers, params.evaluate, state, OUT / "judged")
     found = differences(results, resamples=params.evaluate.bootstrap, seed=params.seed)
     write(params, asked, results, found, systems.assistant("finetune"))
     tell(results, found)
+
+
+def begin() -> None:
+    """metrics.json comes last: where it is, the rest is whole."""
+    OUT.mkdir(exist_ok=True)
+    (OUT / "metrics.json").unlink(missing_ok=True)
+    shutil.rmtree(OUT / "judged", ignore_errors=True)
+    (OUT / "judged").mkdir()
 
 
 def mean_answers(asked: Sequence[Question], train: Iterable[Row]) -> tuple[list[Question], list[str]]:
@@ -73,9 +89,6 @@ def mean_answers(asked: Sequence[Question], train: Iterable[Row]) -> tuple[list[
 
 
 def write(params: Params, asked: Sequence[Question], results: Results, found: dict, assistant: Assistant) -> None:
-    """metrics.json comes last: where it is, the rest is whole."""
-    OUT.mkdir(exist_ok=True)
-    (OUT / "metrics.json").unlink(missing_ok=True)
     write_answers(OUT / "answers.parquet", results)
     with fresh_folder(OUT / "plots") as folder:
         write_confusion(folder / "choice.csv", results)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from components.evaluation.benchmarks import BENCHMARKS, PUBLISHED
+from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED
 from components.files import fresh_folder
 from components.home import digest
 from components.params import Params
@@ -37,7 +37,7 @@ def here(params: Params, inputs: Inputs) -> Here:
         params=params,
         metrics=inputs.metrics,
         profiles={path.stem: _overlay(path) for path in sorted(PROFILES.glob("*.yaml"))},
-        benchmarks=frozenset(BENCHMARKS | PUBLISHED),
+        benchmarks=frozenset(BENCHMARKS | PUBLISHED | JUDGED),
         times=inputs.times,
         tables=inputs.tables,
         run=str((inputs.model or {}).get("run", "")),

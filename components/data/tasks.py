@@ -138,17 +138,18 @@ def nutrition_answer(nutrition: Mapping[str, float]) -> str:
 
 
 def parse_nutrition(text: str) -> dict[str, float] | None:
-    """All five values of an answer, in any order, or None where one is missing or no finite number."""
+    """All five values of an answer, in any order, or None where one is missing or larger than any dish's."""
     values = {}
     for field, pattern in _NUTRITION_PATTERNS.items():
         found = pattern.search(text)
         value = float(found[1].replace(",", "")) if found else math.inf
-        if not math.isfinite(value):
+        if value > LARGEST_ESTIMATE:
             return None
         values[field] = value
     return values
 
 
+LARGEST_ESTIMATE = 10_000.0  # g or kcal: above every dish of the data sets; one "75555555 g" would be the whole mean
 _NUMBER = r"(?<![\d.,-])(\d[\d,]*(?:\.\d+)?)"
 _NUTRITION_PATTERNS = {
     "mass_g": re.compile(rf"weighs (?:about )?{_NUMBER} ?g\b", re.IGNORECASE),

@@ -19,7 +19,13 @@ Batches = Callable[[Sequence[Question]], Iterator[dict[int, Answered]]]  # as `a
 def questions(
     names: Sequence[str], rows: Sequence[Row], files: Mapping[str, BenchmarkFiles] = MappingProxyType({})
 ) -> list[Question]:
-    """The questions of all benchmarks, one benchmark after the other: the test split's own, or a published file's."""
+    """The questions of all benchmarks, one benchmark after the other: the test split's own, or those of its `files`.
+
+    Those that a judge grades are asked apart (`judged.py`).
+    """
+    names = [name for name in names if name not in JUDGED]
+    if not names:
+        raise UserError("params.yaml: evaluate.benchmarks must name one that is scored by a rule; a judge grades these")
     asked = [question for name in names for question in _questions_of(name, rows, files.get(name))]
     if not asked:
         held = sorted({sample.task for row in rows for sample in row.samples}) or ["nothing"]
@@ -34,12 +40,8 @@ def _questions_of(name: str, rows: Sequence[Row], files: BenchmarkFiles | None) 
     from components.data.collating import MAX_PIXELS
     from components.evaluation.published.illustrated import published_questions
 
-    if name in (PUBLISHED.keys() | JUDGED.keys()) - BENCHMARKS.keys():
+    if name in PUBLISHED and (files or name not in BENCHMARKS):
         return published_questions(name, files, MAX_PIXELS)
-    if files is not None:
-        raise UserError(
-            f"params.yaml: evaluate.files names {name}, whose questions are the test split's; remove it there"
-        )
     return benchmark(name).questions(rows)
 
 

@@ -79,9 +79,9 @@ class Systems:
         self._loaded: dict[System, Assistant] = {}
         code = [folder_digest(CODE, pattern) for pattern in CODE_THAT_ANSWERS]
         common = [read_reference(base)["digest"], asked_as.template, asked_as.image, code]
+        self._states = {system: _run_state(common, system.parts) for system in dict.fromkeys(self._systems.values())}
         self._journals = {
-            system: Journal(_run_state(common, system.parts) / "answers.jsonl", evaluate.max_new_tokens)
-            for system in dict.fromkeys(self._systems.values())
+            system: Journal(state / "answers.jsonl", evaluate.max_new_tokens) for system, state in self._states.items()
         }
 
     def assistant(self, row: str) -> Assistant:
@@ -96,20 +96,27 @@ class Systems:
         journal = self._journals[self._systems[row]]
         return sum(journal.get(question) is None for question in asked)
 
-    def answers(self, row: str, asked: Sequence[Question]) -> list[Answered]:
-        """A row's answers, from its journal as far as they are there."""
+    def state(self, row: str) -> Path:
+        """A row's run state: what was answered, and what is said of it."""
+        return self._states[self._systems[row]]
+
+    def answers(self, row: str, asked: Sequence[Question], max_new_tokens: int | None = None) -> list[Answered]:
+        """A row's answers, from its journal as far as they are there; None: evaluate.max_new_tokens."""
         from components.data.collating import MAX_PIXELS
         from components.evaluation.answering import answers_by_batch
         from components.evaluation.workers import Limits, answers_by_workers
 
-        limits = Limits(self._evaluate.max_new_tokens, self._evaluate.batch, MAX_PIXELS)
+        journal = self._journals[self._systems[row]]
+        if max_new_tokens is not None:
+            journal = Journal(self.state(row) / "open_answers.jsonl", max_new_tokens)
+        limits = Limits(journal.max_new_tokens, self._evaluate.batch, MAX_PIXELS)
 
         def batches(left: Sequence[Question]) -> Iterator[dict[int, Answered]]:
             if self._evaluate.workers > 1:
                 return answers_by_workers(self._systems[row], left, limits, self._evaluate)
             return answers_by_batch(self.assistant(row), left, **vars(limits))
 
-        return ask(batches, asked, self._journals[self._systems[row]], what=f"evaluate {row}")
+        return ask(batches, asked, journal, what=f"evaluate {row}")
 
 
 def _run_state(common: list, folder: Path | None) -> Path:

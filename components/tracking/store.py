@@ -7,8 +7,10 @@ import getpass
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from components.errors import UserError
 from components.home import home
@@ -33,7 +35,11 @@ UPLOAD_TIMEOUT_S = "300"  # the server answers an upload only when it has stored
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else the absolute URI of the sqlite file in the home folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_own_database()}"
+
+
+def _own_database() -> Path:
+    return home() / "mlflow" / "mlflow.db"
 
 
 def shown(uri: str) -> str:
@@ -49,12 +55,24 @@ def connect() -> MlflowClient:
     with answering(uri):
         from mlflow import MlflowClient
 
-        if uri.startswith("sqlite:"):
-            (home() / "mlflow").mkdir(parents=True, exist_ok=True)
         with lock("mlflow"):  # the first use of a database creates its tables
+            if not os.environ.get("MLFLOW_TRACKING_URI") and not _own_database().exists():
+                _create(_own_database())
             client = MlflowClient(tracking_uri=uri)
             experiment_id(client)
     return client
+
+
+def _create(database: Path) -> None:
+    """Make the tables aside: a full disk or a kill among them must not leave a database that no one can use."""
+    from mlflow import MlflowClient
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    for left in database.parent.glob(f".{database.name}.*"):
+        left.unlink()
+    aside = database.with_name(f".{database.name}.{uuid4().hex}")  # MLflow keeps a name's connection while we live
+    MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
+    aside.replace(database)
 
 
 def experiment_id(client: MlflowClient) -> str:

@@ -54,7 +54,7 @@ def graded(name: str, files: Files, model: str, kept: Path | None, prompt: Path 
     from components.errors import UserError
     from components.evaluation.benchmarks import JUDGED
     from components.evaluation.published.findings import Findings
-    from components.evaluation.published.grading import grade, grades_file
+    from components.evaluation.published.grading import grade_answers, grades_file
     from components.evaluation.published.judge import Judge
 
     if name not in JUDGED:
@@ -69,10 +69,8 @@ def graded(name: str, files: Files, model: str, kept: Path | None, prompt: Path 
     for answers in files.answers:
         path = kept or grades_file(answers, model)
         findings = Findings()
-        asks = list(bench.to_grade(answers, files, instructions, findings))
+        grade_answers(bench, answers, files, judge, path, findings, instructions)
         for line in findings.lines:
             print(f"note: {line}", file=sys.stderr)
-        how = {"system": bench.SYSTEM, "temperature": bench.TEMPERATURE, "max_tokens": bench.MAX_TOKENS}
-        grade(asks, judge, path, bench.parse, **how)
         paths.append(path)
     return replace(files, answers=tuple(paths))

@@ -61,6 +61,7 @@ def test_nutrition_answer_parses_back_rounded():
         "The dish weighs 320 g.",
         tasks.nutrition_answer(NUTRITION).replace("450", "-450"),
         tasks.nutrition_answer(NUTRITION).replace("450", "9" * 400),
+        tasks.nutrition_answer(NUTRITION).replace("450", "75555555"),
         tasks.nutrition_answer(NUTRITION).replace("450", "NaN"),
     ],
 )

@@ -1,7 +1,8 @@
 """A tiny LLaVA with random weights, and small pictures."""
 
 import io
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from components.model.assemble import Assistant
+from tests.judge_server import Server
 
 WORDS = [f"word{number}" for number in range(60)]
 
@@ -78,3 +80,16 @@ def picture() -> Callable[[int], bytes]:
         return stream.getvalue()
 
     return draw
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    served = Server()
+    thread = threading.Thread(target=served.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    monkeypatch.setenv("OPENAI_BASE_URL", served.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    yield served
+    served.http.shutdown()
+    served.http.server_close()
+    thread.join()

@@ -30,8 +30,9 @@ from components.evaluation.systems import Systems
 from components.files import write_json
 from components.model import assemble
 from components.model.base import load_base, save_base
-from components.params import Params, load_params
+from components.params import BenchmarkFiles, Params, load_params
 from pipelines import evaluate
+from tests.judge_server import Server
 
 REPOSITORY = Path(__file__).parents[2]
 NUM_TEST = 4  # dishes; two photos each
@@ -258,3 +259,58 @@ def test_damaged_image_fails_its_own_questions_and_no_others(
     failed = [line for line in table if line["row"] == "finetune" and line["failed"]]
     assert sorted(line["id"] for line in failed) == ["0i", "0n", "0r"]
     assert {line["answer"] for line in failed} == {""}
+
+
+@pytest.fixture
+def judged(params: Params, picture: Callable[[int], bytes], tmp_path: Path) -> Params:
+    """MM-Vet of two questions beside Flickr30k's."""
+    gold = {
+        f"v1_{n}": {"imagename": f"v1_{n}.png", "question": f"word{n}", "answer": "word9", "capability": ["ocr"]}
+        for n in range(2)
+    }
+    (tmp_path / "images").mkdir()
+    (tmp_path / "mm-vet.json").write_text(json.dumps(gold))
+    for n in range(2):
+        (tmp_path / "images" / f"v1_{n}.png").write_bytes(picture(n))
+    files = {"mm_vet": BenchmarkFiles(annotations=str(tmp_path / "mm-vet.json"), images=str(tmp_path / "images"))}
+    section = params.evaluate.model_copy(update={"benchmarks": ["flickr30k", "mm_vet"], "files": files})
+    return params.model_copy(update={"evaluate": section})
+
+
+def test_judged_benchmarks_are_answered_and_a_judge_grades_them(
+    inside: Path, judged: Params, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate, "write_insight", lambda *_: None)
+    evaluate.run(judged)
+    told = "mm_vet is answered, not graded; set evaluate.judge, or: lea score mm_vet --answers evaluation/judged/mm_vet"
+    assert told in capsys.readouterr().out
+    answers = [json.loads(line) for line in (inside / "judged" / "mm_vet.jsonl").read_text().splitlines()]
+    assert [(line["question_id"], line["prompt"]) for line in answers] == [("v1_0", "word0"), ("v1_1", "word1")]
+    assert not server.bodies
+
+    server.script = lambda number, body: ["1.0", "0.5"][number - 1] if number != 2 else (400, {})
+    graded = judged.model_copy(update={"evaluate": judged.evaluate.model_copy(update={"judge": "gpt-x"})})
+    with pytest.raises(UserError, match="refuses the judge gpt-x"):
+        evaluate.run(graded)
+    assert not (inside / "metrics.json").exists()
+    server.script = lambda number, body: "0.5"
+    evaluate.run(graded)
+    assert len(server.bodies) == 3, "a grade that is known is not asked for again"
+    assert answers[1]["text"] in server.bodies[2]["messages"][0]["content"]
+    metrics = json.loads((inside / "metrics.json").read_text())
+    assert metrics["finetune"]["mm_vet"]["score"] == pytest.approx(75)
+    assert metrics["finetune"]["mm_vet_ocr"]["score"] == pytest.approx(75)
+    assert "mm_vet" not in metrics["base"]
+    assert "caption" in metrics["finetune"]
+    assert len((inside / "judged" / "mm_vet.grades.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_judge_without_an_endpoint_is_told_before_anything_is_asked(
+    inside: Path, judged: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    section = judged.evaluate.model_copy(update={"judge": "gpt-x"})
+    with pytest.raises(UserError, match=r"evaluate\.judge needs an endpoint"):
+        evaluate.run(judged.model_copy(update={"evaluate": section}))
+    assert not list((tmp_path / "home").rglob("*.jsonl"))

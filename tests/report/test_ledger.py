@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from components.evaluation.benchmarks import BENCHMARKS, PUBLISHED, mmbench, mme
+from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED, mmbench, mme
 from components.params import validate_params
 from components.profiles import FOLDER
 from components.report.ledger import Here, LedgerRow, PublishedTable, ledger, read_published
@@ -138,7 +138,7 @@ def general(here: Here) -> Here:
         params=validate_params(merged(here.params.model_dump(), overlay)),
         profiles={"llava-1.5-7b-general": overlay},
         metrics={"finetune": scores},
-        benchmarks=frozenset(BENCHMARKS | PUBLISHED),
+        benchmarks=frozenset(BENCHMARKS | PUBLISHED | JUDGED),
         run="feedface" * 8,
     )
 
@@ -152,10 +152,11 @@ def test_each_figure_of_a_row_has_a_state_of_its_own(general: Here) -> None:
     found = ledger([table("general")], general)[0]
     ours = next(row for row in found.rows if row.name == "Dual-LoRA + VCE")
     here, not_here, never = "measured here", "not measured here", "not measurable in this project"
-    assert ours.states == [here, not_here, never, here, never]
-    assert "not measured here: SEED image (lea profile llava-1.5-7b-general && dvc exp run" in ours.detail
-    assert found.rows[1].states == [not_here, None, never, not_here, never]
-    assert found.summary == "10 not measurable in this project, 6 not measured here, 2 measured here"
+    assert ours.states == [here, not_here, not_here, here, not_here]
+    assert "not measured here: SEED image, LLaVA-W, MM-Vet (lea profile llava-1.5-7b-general && " in ours.detail
+    assert found.rows[0].states == [never, None, never, never, never]
+    assert found.rows[1].states == [not_here, None, not_here, not_here, not_here]
+    assert found.summary == "4 not measurable in this project, 12 not measured here, 2 measured here"
 
 
 def test_columns_name_metrics_that_the_benchmarks_give() -> None:
@@ -165,6 +166,9 @@ def test_columns_name_metrics_that_the_benchmarks_give() -> None:
         "mme": mme.score([], []).metrics,
         "pope": {"pope": {"f1": 0.0}},
         "seed_bench": {"seed_image": {"accuracy": 0.0}},
+        "scienceqa": {"choice": {"accuracy_image": 0.0}},
+        "mm_vet": {"mm_vet": {"score": 0.0}},
+        "llava_bench": {"llava_bench": {"score": 0.0}},
     }
     known = {f"{task}.{metric}" for metrics in given.values() for task, of in metrics.items() for metric in of}
     for name in ("general", "vlora"):

@@ -139,5 +139,7 @@ def scored(name: str) -> Benchmark | Published:
 
 def benchmark(name: str) -> Benchmark:
     if name not in BENCHMARKS:
-        raise UserError(f"params.yaml: evaluate.benchmarks names {name!r}; known: {', '.join(BENCHMARKS | PUBLISHED)}")
+        raise UserError(
+            f"params.yaml: evaluate.benchmarks names {name!r}; known: {', '.join(BENCHMARKS | PUBLISHED | JUDGED)}"
+        )
     return BENCHMARKS[name]

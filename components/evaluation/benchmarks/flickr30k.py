@@ -15,7 +15,7 @@ from components.evaluation.metrics import text
 from components.evaluation.published.answers import Given
 from components.evaluation.published.findings import Findings
 from components.evaluation.published.questions import Files, stem
-from components.evaluation.published.records import rows_of
+from components.evaluation.published.records import questions_of
 from components.evaluation.question import Question, Scores, question_from
 
 NAME = "flickr30k"
@@ -40,7 +40,7 @@ def questions(rows: Iterable[Row]) -> list[Question]:
 def read(files: Files, findings: Findings) -> list[Question]:
     """`annotations`: the captions file, or Karpathy's JSON, of which the test split is taken."""
     path = files.need("annotations", NAME, "the captions file (results.token) or Karpathy's dataset_flickr30k.json")
-    return questions(row for row, _ in rows_of(NAME, path, findings))
+    return questions_of(NAME, path, files.split, findings, questions)
 
 
 def key_asked(question: Question) -> str:

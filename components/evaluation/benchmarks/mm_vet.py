@@ -53,7 +53,7 @@ def asked(files: Files, findings: Findings) -> list[Question]:
             value["question"],
             (plain(value["answer"]),),
             json.dumps({"capability": _skills(value.get("capability"))}),
-            image_name=plain(value.get("imagename")) or None,
+            image_name=plain(value.get("imagename")),
         )
         for id, value in listed.items()
         if isinstance(value, dict) and isinstance(value.get("question"), str) and "answer" in value

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from components.data.schema import IMAGE_MARKER, Row
 from components.data.tasks import CHOICE_PROMPT, LETTERS, parse_choice
@@ -21,7 +20,7 @@ from components.evaluation.published.joining import id_asked as key_asked
 from components.evaluation.published.joining import id_given as key_given
 from components.evaluation.published.questions import Files
 from components.evaluation.published.reading import json_values
-from components.evaluation.published.records import rows_of
+from components.evaluation.published.records import questions_of
 from components.evaluation.question import Question, Scores, each_sample
 from components.evaluation.rules import letters as rules
 
@@ -56,11 +55,7 @@ def read(files: Files, findings: Findings) -> list[Question]:
     values = json_values(path, findings)
     if all(isinstance(value, dict) and "conversations" in value for value in values):
         return list(_test_file(replace(files, questions=path), findings))
-    asked = [
-        replace(question, image_name=pictured[question.id])
-        for pictured, rows in [_pictured(path, findings)]
-        for question in questions(rows)
-    ]
+    asked = questions_of(NAME, path, files.split, findings, questions)
     if test:
         wanted = {question.id for question in test}
         findings.leave("questions without a problem", wanted - {q.id for q in asked}, f"{path} has them not; left out")
@@ -68,12 +63,6 @@ def read(files: Files, findings: Findings) -> list[Question]:
     if not asked:
         raise UserError(f"{path} holds no problem of ScienceQA that is asked")
     return asked
-
-
-def _pictured(path: Path, findings: Findings) -> tuple[dict[str, str | None], list[Row]]:
-    found = list(rows_of(NAME, path, findings))
-    names = {sample.id: "image.png" if pictured else None for row, pictured in found for sample in row.samples}
-    return names, [row for row, _ in found]
 
 
 def _test_file(files: Files, findings: Findings) -> Iterable[Question]:

@@ -27,7 +27,7 @@ from components.evaluation.metrics import ingredients, nutrition, text
 from components.evaluation.published.answers import Given
 from components.evaluation.published.findings import Findings
 from components.evaluation.published.questions import Files, bare
-from components.evaluation.published.records import rows_of
+from components.evaluation.published.records import questions_of
 from components.evaluation.question import Question, Scores, each_sample
 
 NAME = "unifood"
@@ -49,7 +49,7 @@ def read(files: Files, findings: Findings) -> list[Question]:
     path = files.need(
         "annotations", NAME, "the records as JSON lines (id, image, ingredients, instructions, nutrition)"
     )
-    return questions(row for row, _ in rows_of(NAME, path, findings))
+    return questions_of(NAME, path, files.split, findings, questions)
 
 
 def key_asked(question: Question) -> str:

@@ -2,8 +2,9 @@
 
     pMAE(field) = 100 * mean |predicted - true| / mean true        pMAE = mean over the fields
 
-An answer without five readable numbers counts as predicting 0 for each field: silence is neither dropped
-nor free (it scores 100). The number of such answers is reported as `unparsed`.
+An answer without five readable numbers up to 10,000 counts as predicting 0 for each field: silence is neither
+dropped nor free (it scores 100), and no single slip of the pen is the whole mean. The number of such answers is
+reported as `unparsed`.
 
 The sums behind both means are kept per sample, as (samples, 10): |error| of the five fields, then the five
 true values. So a resample of samples gives its pMAE by adding rows up.

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.evaluation.benchmarks import Judged
+from components.evaluation.published.findings import Findings
 from components.evaluation.published.grades import Ask
 from components.evaluation.published.judge import Judge, JudgeAway
+from components.evaluation.published.questions import Files
 from components.files import write_text
 from components.home import digest
 from components.progress import Bar
@@ -28,6 +31,21 @@ from components.progress import Bar
 def grades_file(answers: Path, judge: str) -> Path:
     """Beside the answers: one file for each judge."""
     return answers.with_name(f"{answers.stem}.graded-by-{re.sub(r'[^A-Za-z0-9._-]+', '-', judge)}.jsonl")
+
+
+def grade_answers(
+    bench: Judged,
+    answers: Path,
+    files: Files,
+    judge: Judge,
+    grades: Path,
+    findings: Findings,
+    prompt: str | None = None,
+) -> None:
+    """Have a file of answers graded as its benchmark has it; `prompt` replaces our instructions to the judge."""
+    asks = list(bench.to_grade(answers, files, prompt, findings))
+    how = {"system": bench.SYSTEM, "temperature": bench.TEMPERATURE, "max_tokens": bench.MAX_TOKENS}
+    grade(asks, judge, grades, bench.parse, **how)
 
 
 def grade(

@@ -19,21 +19,23 @@ from components.params import BenchmarkFiles
 
 
 def published_questions(name: str, files: BenchmarkFiles | None, max_pixels: int) -> list[Question]:
-    """All questions whose image is there; what was left out is told on standard error."""
-    if name in JUDGED:
-        raise UserError(
-            f"params.yaml: evaluate.benchmarks names {name}, which a judge model grades; see: lea score --help"
-        )
+    """All questions whose image is there, or that have none; what was left out is told on standard error."""
     if files is None:
         raise UserError(f"params.yaml: evaluate.files.{name} is missing: questions, annotations and images of {name}")
     findings = Findings()
-    given = Files(Path(files.questions) if files.questions else None, Path(files.annotations))
-    asked = PUBLISHED[name].read(given, findings)
-    if any(question.image is None for question in asked):
+    given = files_of(files)
+    asked = JUDGED[name].asked(given, findings) if name in JUDGED else PUBLISHED[name].read(given, findings)
+    if not asked:
+        raise UserError(f"{files.annotations} holds no questions of {name}; see evaluate.files.{name} in params.yaml")
+    if any(question.image is None and question.image_name is not None for question in asked):
         asked = _with_images(name, asked, files, max_pixels, findings)
     for line in findings.lines:
         print(f"{name}: {line}", file=sys.stderr)
     return _named_apart(asked)
+
+
+def files_of(files: BenchmarkFiles) -> Files:
+    return Files(Path(files.questions) if files.questions else None, Path(files.annotations), split=files.split)
 
 
 def _with_images(
@@ -43,19 +45,24 @@ def _with_images(
         raise UserError(f"params.yaml: evaluate.files.{name}.images is missing: the folder, zip or tar of its images")
     images = Path(files.images)
     store = ImageStore.open(images.parent, images.name, max_pixels)
-    held: dict[str, tuple[bytes, str] | None] = {}
-    for wanted in {question.image_name or "" for question in asked}:
-        try:
-            data, _ = store.read(wanted)
-            held[wanted] = data, hashlib.sha256(data).hexdigest()
-        except ImageError:
-            held[wanted] = None
-    absent = [question.id for question in asked if held[question.image_name or ""] is None]
-    findings.leave("questions without an image", absent, f"{images}: not asked")
-    shown = [question.shown(*image) for question in asked if (image := held[question.image_name or ""])]
-    if not shown:
-        raise UserError(f"{images} holds no image of {name} (the first is {asked[0].image_name!r})")
-    return shown
+    names = [question.image_name for question in asked if question.image_name is not None]
+    held = {name: _read(store, name) for name in dict.fromkeys(names)}
+    if not any(held.values()):
+        raise UserError(f"{images} holds no image of {name} (the first is {names[0]!r})")
+    absent = {name for name, image in held.items() if image is None}
+    gone = [question.id for question in asked if question.image_name in absent]
+    findings.leave("questions without an image", gone, f"{images}: not asked")
+    left = [question for question in asked if question.image_name not in absent]
+    return [question.shown(*image) if (image := held.get(question.image_name or "")) else question for question in left]
+
+
+def _read(store: ImageStore, name: str) -> tuple[bytes, str] | None:
+    """An image and its hash."""
+    try:
+        data, _ = store.read(name)
+    except ImageError:
+        return None
+    return data, hashlib.sha256(data).hexdigest()
 
 
 def _named_apart(asked: list[Question]) -> list[Question]:

@@ -39,10 +39,10 @@ class Judge:
     sleep: Callable[[float], None] = time.sleep
 
     @classmethod
-    def from_environment(cls, model: str) -> Judge:
+    def from_environment(cls, model: str, named_by: str = "--judge") -> Judge:
         url, key = (os.environ.get(name, "").strip() for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"))
         if not url and not key:
-            raise UserError("--judge needs an endpoint: set OPENAI_BASE_URL, OPENAI_API_KEY or both")
+            raise UserError(f"{named_by} needs an endpoint: set OPENAI_BASE_URL, OPENAI_API_KEY or both")
         if url and not url.startswith(("http://", "https://")):
             raise UserError(f"OPENAI_BASE_URL must begin with http:// or https://, got {url!r}")
         return cls(model, url.rstrip("/") or OPENAI, key)

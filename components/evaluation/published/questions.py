@@ -15,11 +15,12 @@ PROMPTS = (SHORT_PROMPT, CHOICE_PROMPT)
 
 @dataclass(frozen=True)
 class Files:
-    """What `lea score` was given. `annotations` may be a folder."""
+    """What `lea score` was given. `annotations` may be a folder, of whose records `split` is asked."""
 
     questions: Path | None = None
     annotations: Path | None = None
     answers: tuple[Path, ...] = ()
+    split: str = "test"
 
     def need(self, option: str, benchmark: str, what: str) -> Path:
         path: Path | None = getattr(self, option)

@@ -1,5 +1,6 @@
 """Published questions with their images, as the stage asks them."""
 
+import json
 from pathlib import Path
 from types import MappingProxyType
 
@@ -37,11 +38,32 @@ def test_what_cannot_be_asked_is_told(mme: BenchmarkFiles, tmp_path: Path) -> No
     none = MappingProxyType({})
     with pytest.raises(UserError, match=r"evaluate\.files\.pope is missing"):
         questions(["pope"], [], none)
-    with pytest.raises(UserError, match="a judge model grades"):
+    with pytest.raises(UserError, match="must name one that is scored by a rule"):
         questions(["mm_vet"], [], none)
-    with pytest.raises(UserError, match="whose questions are the test split's"):
-        questions(["unifood"], [], {"unifood": mme})
     with pytest.raises(UserError, match=r"evaluate\.files\.mme\.images is missing"):
         published_questions("mme", mme.model_copy(update={"images": None}), 1000)
     with pytest.raises(UserError, match="holds no image of mme"):
         published_questions("mme", mme.model_copy(update={"images": str(tmp_path / "gt")}), 1000)
+
+
+def test_a_split_of_problems_json_is_asked_with_its_images_and_without(tmp_path: Path) -> None:
+    problem = {"question": "Which?", "choices": ["a", "b"], "answer": 1, "hint": ""}
+    problems = {
+        "1": {**problem, "image": "image.png"},
+        "2": {**problem, "image": None},
+        "3": {**problem, "image": None},
+    }
+    (tmp_path / "problems.json").write_text(json.dumps(problems))
+    (tmp_path / "pid_splits.json").write_text(json.dumps({"val": ["1", "2"], "test": ["3"]}))
+    (tmp_path / "images" / "val" / "1").mkdir(parents=True)
+    (tmp_path / "images" / "val" / "1" / "image.png").write_bytes(b"one")
+    files = BenchmarkFiles(
+        annotations=str(tmp_path / "problems.json"), images=str(tmp_path / "images"), split="validation"
+    )
+    asked = questions(["scienceqa"], [], {"scienceqa": files})
+    assert [(question.id, question.image) for question in asked] == [("1", b"one"), ("2", None)]
+    results = Results()
+    results.add("finetune", asked, ["A", "B"])
+    assert results.metrics["finetune"]["choice"] == {"accuracy": 0.5, "accuracy_image": 0.0}
+    with pytest.raises(UserError, match="declares no train split, only test, validation"):
+        questions(["scienceqa"], [], {"scienceqa": files.model_copy(update={"split": "train"})})
