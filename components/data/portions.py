@@ -17,7 +17,7 @@ from components.data.checks import Located, locate
 from components.data.image_store import ImageStore
 from components.data.sources.entry import Entry, Reject
 
-_MOST_ITEMS = 4_000  # of a portion: bounds the texts in memory
+_MOST_ITEMS = 2_000  # of a portion: bounds the texts in memory
 _SAMPLES_PER_ROW = 64
 
 
