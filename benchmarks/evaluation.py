@@ -49,7 +49,7 @@ from transformers import (
 from components.data.images import decode
 from components.evaluation.answering import answer
 from components.evaluation.question import Question
-from components.model.assemble import Assistant
+from components.model.assistant import Assistant
 from components.model.vision_input import pixel_values
 from components.model.vision_tower import stop_after_last_level
 

@@ -34,7 +34,7 @@ from components.params import Params
 from pipelines import stage
 
 if TYPE_CHECKING:
-    from components.model.assemble import Assistant
+    from components.model.assistant import Assistant
 
 PREPARED, ASSIGNMENTS = Path("data/prepared"), Path("data/splits/assignments.parquet")
 BASE, PRETRAIN, FINETUNE = Path("models/base"), Path("models/pretrain"), Path("models/finetune")

@@ -34,7 +34,7 @@ from components.model.vision_input import pixel_values
 from components.model.vlora import ARGUMENT, PerceptualWeights
 
 if TYPE_CHECKING:
-    from components.model.assemble import Assistant
+    from components.model.assistant import Assistant
 
 SHRINK_AT = 0.75  # share of rows still going at which the ended ones are cut out of the cache
 

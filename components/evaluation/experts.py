@@ -12,7 +12,7 @@ from components.evaluation.reading import by_task, read
 from components.files import write_csv
 
 if TYPE_CHECKING:
-    from components.model.assemble import Assistant
+    from components.model.assistant import Assistant
 
 COLUMNS = ("layer", "task", "expert", "rank", "load", "off_share")
 

@@ -13,7 +13,7 @@ from components.evaluation.question import Question
 from components.evaluation.results import Results
 
 if TYPE_CHECKING:
-    from components.model.assemble import Assistant
+    from components.model.assistant import Assistant
 
 LARGEST = 1024  # pixels per side of a stored picture
 

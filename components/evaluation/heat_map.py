@@ -13,7 +13,7 @@ from components.evaluation.insight import cue_heat_map
 from components.model.vision_input import centre_square, pad_to_square, pixel_values
 
 if TYPE_CHECKING:
-    from components.model.assemble import Assistant
+    from components.model.assistant import Assistant
 
 SIDE, GAP = 320, 8  # pixels
 OPACITY = 0.6

@@ -13,7 +13,7 @@ from components.evaluation.question import Question
 from components.model.vision_input import pixel_values
 
 if TYPE_CHECKING:
-    from components.model.assemble import Assistant
+    from components.model.assistant import Assistant
 
 QUESTIONS_PER_TASK = 32  # a few thousand tokens: means over tokens move in the third digit from here on
 LONGEST = 4096  # tokens

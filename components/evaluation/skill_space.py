@@ -13,7 +13,7 @@ from components.evaluation.reading import by_task, read
 from components.files import write_csv
 
 if TYPE_CHECKING:
-    from components.model.assemble import Assistant
+    from components.model.assistant import Assistant
 
 ENTROPY = ("layer", "task", "before", "after", "zero_share", "silent_share")
 SHARES = ("layer", "task", "unit", "before", "after")

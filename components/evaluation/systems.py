@@ -16,7 +16,7 @@ from components.home import digest, folder_digest, home
 from components.params import Evaluate, Finetune, Template
 
 if TYPE_CHECKING:
-    from components.model.assemble import Assistant
+    from components.model.assistant import Assistant
 
 CODE = Path(components.__file__).parent
 CODE_THAT_ANSWERS = (
@@ -26,7 +26,7 @@ CODE_THAT_ANSWERS = (
     "evaluation/answering.py",
     *(
         f"model/{name}.py"
-        for name in ("assemble", "connector", "perceptual_weights", "vision_input", "visual_cue", "vlora")
+        for name in ("assemble", "assistant", "connector", "perceptual_weights", "vision_input", "visual_cue", "vlora")
     ),
 )
 HELD = ("**/*.safetensors", "**/*.json")  # of a folder of parts; its log says nothing about its answers
@@ -45,7 +45,7 @@ class System:
     def load(self) -> Assistant:
         import torch
 
-        from components.model.assemble import load_assistant
+        from components.model.assistant import load_assistant
 
         assistant = load_assistant(self.base, self.parts, template=self.template, image=self.image)
         if self.use_gpu:

@@ -1,66 +1,26 @@
-"""The whole model from its parts: frozen base, connector (VCE, and the projector or VLoRA's generator), adapter.
-
-Parts are stored apart from the base, as safetensors: connector.safetensors, adapter/ (PEFT's own format) or, where it
-was trained itself, language_model.safetensors, and model.json, which says how they belong together.
-"""
+"""The whole model from its parts: frozen base, connector (VCE, and the projector or VLoRA's generator), adapter."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.constants import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
-from peft.utils.save_and_load import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from components import params
 from components.adapters import method
-from components.data.conversation import Encoder, Template
 from components.errors import UserError
-from components.files import write_tensors
-from components.model.base import Base, load_base, read_config
+from components.model.base import Base, read_config
 from components.model.connector import Connector
-from components.model.stored import ADAPTER_FOLDER, CONNECTOR_FILE, LANGUAGE_FILE, SETTINGS_FILE, read_settings
-from components.model.vision_input import ImageMode
-from components.model.vision_tower import stop_after_last_level
 from components.model.visual_cue import VisualCueEnhancement
 from components.model.vlora import make_visual_weights
-
-CONNECTOR = "model.multi_modal_projector."  # where the connector's parameters lie in the model
-
-
-@dataclass(frozen=True)
-class Assistant:
-    """A model that answers, with all that turns a question into its input."""
-
-    model: LlavaForConditionalGeneration
-    tokenizer: Any
-    image_processor: Any
-    template: Template
-    image: ImageMode
-
-    @property
-    def image_token_id(self) -> int:
-        return self.model.config.image_token_id
-
-    @property
-    def num_image_tokens(self) -> int:
-        return self.model.config.image_seq_length
-
-    @property
-    def encoder(self) -> Encoder:
-        return Encoder(self.tokenizer, self.template, self.image_token_id, self.num_image_tokens)
+from components.model.weights import CONNECTOR, language_parts
 
 
 def add_connector(
@@ -194,102 +154,6 @@ def trainable_groups(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter
 def recompute_blocks(model: LlavaForConditionalGeneration) -> None:
     """The language model's blocks keep their inputs only and are computed again in the backward pass."""
     model.model.language_model.activation_checkpointing_enable({"use_reentrant": False})
-
-
-def language_parts(model: LlavaForConditionalGeneration) -> tuple[nn.Module, ...]:
-    return model.model.language_model, model.lm_head
-
-
-def save_parts(
-    folder: Path, settings: Mapping[str, Any], weights: Mapping[str, Tensor], wrapped: PeftModel | None
-) -> None:
-    """Write connector, adapter or language model, and model.json.
-
-    weights: every trainable tensor by its name in the model.
-    """
-    connector = {n.removeprefix(CONNECTOR): t.contiguous() for n, t in weights.items() if n.startswith(CONNECTOR)}
-    write_tensors(folder / CONNECTOR_FILE, connector)
-    if wrapped is not None:
-        own = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
-        wrapped.save_pretrained(str(folder / ADAPTER_FOLDER), state_dict=own)
-    elif len(weights) > len(connector):
-        language = {n: t.contiguous() for n, t in weights.items() if not n.startswith(CONNECTOR)}
-        write_tensors(folder / LANGUAGE_FILE, language)
-    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def load_connector(model: LlavaForConditionalGeneration, folder: Path) -> None:
-    """Load the connector; a file that lacks one of its tensors, or holds another, is refused."""
-    connector = model.model.multi_modal_projector
-    connector.load_state_dict(_stored(folder / CONNECTOR_FILE, connector.state_dict()))
-
-
-def load_language_model(model: LlavaForConditionalGeneration, folder: Path) -> None:
-    """Load a language model that was trained; a file that lacks one of its tensors, or holds another, is refused."""
-    language = {id(parameter) for part in language_parts(model) for parameter in part.parameters()}
-    own = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in language}
-    model.load_state_dict(_stored(folder / LANGUAGE_FILE, own), strict=False)
-
-
-def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
-    """Put a stored adapter into the model; a file that lacks one of its tensors, or holds another, is refused."""
-    place = folder / ADAPTER_FOLDER
-    if not (place / CONFIG_NAME).is_file():  # PEFT would look for a hub id of that name
-        raise UserError(f"{place / CONFIG_NAME} is missing; run: dvc repro")
-    try:
-        wrapped = PeftModel(model, PeftConfig.from_pretrained(str(place)))  # pyright: ignore[reportArgumentType]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{place / CONFIG_NAME} is damaged or of another base: {error}") from None
-    set_peft_model_state_dict(wrapped, _stored(place / SAFETENSORS_WEIGHTS_NAME, adapter_tensors(wrapped)))
-
-
-def _stored(file: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file, whose names and shapes are to be those of `expected`."""
-    try:
-        stored = load_file(file)
-    except FileNotFoundError:
-        raise UserError(f"{file} is missing; run: dvc repro") from None
-    except SafetensorError as error:
-        raise UserError(f"{file} is damaged: {error}") from None
-    found, wanted = ({(name, tensor.shape) for name, tensor in tensors.items()} for tensors in (stored, expected))
-    odd = sorted({name for name, _ in found ^ wanted})
-    if odd:
-        raise UserError(f"{file} does not fit the settings: {odd[0]} (and {len(odd) - 1} more)")
-    return stored
-
-
-def load_assistant(
-    base_folder: Path, parts: Path | None, *, template: Template = "v1", image: ImageMode = "pad"
-) -> Assistant:
-    """Read base and parts for answering. Without parts: the bare base, asked in `template`."""
-    base = load_base(base_folder)
-    if parts is None:
-        model: Any = base.model
-        add_connector(model, None)
-    else:
-        settings = read_settings(parts)
-        if settings["base"]["digest"] != base.reference["digest"]:
-            raise UserError(
-                f"{parts} was trained on base {settings['base']['digest'][:12]}, "
-                f"but {base_folder} is {base.reference['digest'][:12]}; run: dvc repro"
-            )
-        vce = params.Vce(**settings["vce"]) if settings["vce"] else None
-        vlora = params.VLora(**settings["vlora"]) if settings.get("vlora") else None
-        model, _ = build(base, vce, None, vlora)
-        load_connector(model, parts)
-        if settings.get("language_model") == "trained":
-            load_language_model(model, parts)
-        if settings["adapter"]:
-            load_adapter(model, parts)
-    stop_after_last_level(model)
-    model.requires_grad_(False)
-    model.eval()
-    return Assistant(model, base.tokenizer, base.image_processor, template, image)
-
-
-def adapter_tensors(wrapped: PeftModel) -> dict[str, Tensor]:
-    """The adapter's tensors under the names in which they are saved."""
-    return get_peft_model_state_dict(wrapped)
 
 
 def num_parameters(model: nn.Module) -> dict[str, int]:

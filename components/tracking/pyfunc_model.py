@@ -22,7 +22,7 @@ class AnsweringModel(PythonModel):
     """`image` is bytes, base64 (with or without `data:...;base64,`), a file's path or null; `prompt` is text."""
 
     def load_context(self, context: Any) -> None:
-        from components.model.assemble import load_assistant
+        from components.model.assistant import load_assistant
         from components.tracking import bases
 
         parts = Path(context.artifacts["parts"])

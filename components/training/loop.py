@@ -16,16 +16,10 @@ from components.data.conversation import Encoder
 from components.data.loading import Plan, Samples, alone, deal
 from components.data.prefetch import ahead
 from components.errors import UserError
-from components.model.assemble import (
-    build,
-    check_fit,
-    load_connector,
-    num_parameters,
-    precision_of,
-    trainable_groups,
-)
+from components.model.assemble import build, check_fit, num_parameters, precision_of, trainable_groups
 from components.model.base import load_base
 from components.model.vision_tower import stop_after_last_level
+from components.model.weights import load_connector
 from components.training.checkpoint import (
     CHECKPOINTS,
     TrainState,

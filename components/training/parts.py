@@ -33,7 +33,7 @@ def write_parts(
         weights: every trained tensor by its name in the model.
         wrapped: the model with its adapter, or None where there is none.
     """
-    from components.model.assemble import save_parts
+    from components.model.weights import save_parts
 
     settings: dict[str, Any] = {
         "base": reference,

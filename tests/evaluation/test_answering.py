@@ -15,7 +15,8 @@ from components.data.images import ImageError
 from components.evaluation import answering
 from components.evaluation.journal import Answered, Failed
 from components.evaluation.question import Question
-from components.model.assemble import Assistant, add_connector
+from components.model.assemble import add_connector
+from components.model.assistant import Assistant
 from components.model.vision_input import pixel_values
 from components.params import Params
 

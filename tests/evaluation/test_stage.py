@@ -30,6 +30,7 @@ from components.evaluation.systems import Systems
 from components.files import write_json
 from components.model import assemble
 from components.model.base import load_base, save_base
+from components.model.weights import save_parts
 from components.params import BenchmarkFiles, Params, load_params
 from pipelines import evaluate
 from tests.judge_server import Server
@@ -67,7 +68,7 @@ def workspace(tmp_path_factory: Any, assistant: Any, picture: Callable[[int], by
             "vce": params.vce.model_dump(),
             "adapter": adapter.model_dump() if adapter else None,
         }
-        assemble.save_parts(root / folder, settings, weights, wrapped)
+        save_parts(root / folder, settings, weights, wrapped)
     for source, rows in {
         "unifood": dishes(picture),
         "scienceqa": choices(picture),

@@ -9,8 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from components.adapters import adapter_parameters
 from components.errors import UserError
-from components.model.assemble import build, check_fit, load_assistant, save_parts, trainable_groups
+from components.model.assemble import build, check_fit, trainable_groups
+from components.model.assistant import load_assistant
 from components.model.base import Base, load_base
+from components.model.weights import save_parts
 from components.params import Params
 from tests.models import write_tiny_base
 

@@ -15,9 +15,11 @@ from components import params as settings_of
 from components.data.conversation import IGNORED, Encoded
 from components.data.packing import pack, pad
 from components.errors import UserError
-from components.model.assemble import build, load_assistant, save_parts, trainable_groups
+from components.model.assemble import build, trainable_groups
+from components.model.assistant import load_assistant
 from components.model.base import Base, compose, load_base
 from components.model.connector import picture
+from components.model.weights import save_parts
 from components.params import Params, VLora
 from components.training.loss import SupervisedLoss
 from tests.models import tiny_pieces, write_tiny_base

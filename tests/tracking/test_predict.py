@@ -108,8 +108,9 @@ def build_tiny_model(workspace) -> None:
         PreTrainedTokenizerFast,
     )
 
-    from components.model.assemble import build, save_parts
+    from components.model.assemble import build
     from components.model.base import compose, load_base, save_base
+    from components.model.weights import save_parts
 
     torch.manual_seed(0)
     tokens = ["<unk>", "<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]

@@ -1,0 +1,92 @@
+"""The trained parts as files, apart from the base.
+
+connector.safetensors, adapter/ (PEFT's own format) or, where it was trained itself, language_model.safetensors, and
+model.json, which says how they belong together. A file that lacks a tensor, or holds another, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PeftModel
+from peft.utils.constants import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from peft.utils.save_and_load import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import LlavaForConditionalGeneration
+
+from components.errors import UserError
+from components.files import write_tensors
+from components.model.stored import ADAPTER_FOLDER, CONNECTOR_FILE, LANGUAGE_FILE, SETTINGS_FILE
+
+CONNECTOR = "model.multi_modal_projector."  # where the connector's parameters lie in the model
+
+
+def language_parts(model: LlavaForConditionalGeneration) -> tuple[nn.Module, ...]:
+    return model.model.language_model, model.lm_head
+
+
+def save_parts(
+    folder: Path, settings: Mapping[str, Any], weights: Mapping[str, Tensor], wrapped: PeftModel | None
+) -> None:
+    """Write connector, adapter or language model, and model.json.
+
+    weights: every trainable tensor by its name in the model.
+    """
+    connector = {n.removeprefix(CONNECTOR): t.contiguous() for n, t in weights.items() if n.startswith(CONNECTOR)}
+    write_tensors(folder / CONNECTOR_FILE, connector)
+    if wrapped is not None:
+        own = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
+        wrapped.save_pretrained(str(folder / ADAPTER_FOLDER), state_dict=own)
+    elif len(weights) > len(connector):
+        language = {n: t.contiguous() for n, t in weights.items() if not n.startswith(CONNECTOR)}
+        write_tensors(folder / LANGUAGE_FILE, language)
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def load_connector(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    connector = model.model.multi_modal_projector
+    connector.load_state_dict(_stored(folder / CONNECTOR_FILE, connector.state_dict()))
+
+
+def load_language_model(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Load a language model that was trained."""
+    language = {id(parameter) for part in language_parts(model) for parameter in part.parameters()}
+    own = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in language}
+    model.load_state_dict(_stored(folder / LANGUAGE_FILE, own), strict=False)
+
+
+def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Put a stored adapter into the model."""
+    place = folder / ADAPTER_FOLDER
+    if not (place / CONFIG_NAME).is_file():  # PEFT would look for a hub id of that name
+        raise UserError(f"{place / CONFIG_NAME} is missing; run: dvc repro")
+    try:
+        wrapped = PeftModel(model, PeftConfig.from_pretrained(str(place)))  # pyright: ignore[reportArgumentType]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{place / CONFIG_NAME} is damaged or of another base: {error}") from None
+    set_peft_model_state_dict(wrapped, _stored(place / SAFETENSORS_WEIGHTS_NAME, adapter_tensors(wrapped)))
+
+
+def _stored(file: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file, whose names and shapes are to be those of `expected`."""
+    try:
+        stored = load_file(file)
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing; run: dvc repro") from None
+    except SafetensorError as error:
+        raise UserError(f"{file} is damaged: {error}") from None
+    found, wanted = ({(name, tensor.shape) for name, tensor in tensors.items()} for tensors in (stored, expected))
+    odd = sorted({name for name, _ in found ^ wanted})
+    if odd:
+        raise UserError(f"{file} does not fit the settings: {odd[0]} (and {len(odd) - 1} more)")
+    return stored
+
+
+def adapter_tensors(wrapped: PeftModel) -> dict[str, Tensor]:
+    """The adapter's tensors under the names in which they are saved."""
+    return get_peft_model_state_dict(wrapped)
