@@ -307,8 +307,8 @@ def _scale(rank: int, workers: int, rounds: int, folder: str, out: str) -> None:
 
 def table(results: dict[str, Any]) -> str:
     lines = [f"{'shape':<12}{'trainer':<12}{'samples/s':>11}{'ours x':>9}{'goal':>7}{'peak MB':>10}{'ours share':>12}"]
-    for shape, rows in results["shapes"].items():
-        for name, row in rows.items():
+    for shape, found in results["shapes"].items():
+        for name, row in found["methods"].items():
             goal = GOALS[shape] if name != "ours" else ""
             speed = f"{row['samples_per_s']:>11.2f}{row['ours_faster']:>9.2f}{goal:>7}"
             peak = f"{row['peak_bytes'] / 1e6:>10.0f}{row['ours_peak_share']:>12.2f}"
@@ -328,13 +328,15 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    results: dict[str, Any] = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {}
-    results = {"shapes": {}, **results, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    results: dict[str, Any] = {"shapes": {}}
+    if args.output.exists():
+        results |= json.loads(args.output.read_text(encoding="utf-8"))
+    where = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rounds": args.rounds}
     if args.scaling:
-        results["weak_scaling"] = weak_scaling(args.rounds)
+        results["weak_scaling"] = {"where": where, **weak_scaling(args.rounds)}
     dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())  # pyright: ignore
     for shape in args.shapes:
-        results["shapes"][shape] = compare(shape, args.rounds, args.peers)
+        results["shapes"][shape] = {"where": where, "methods": compare(shape, args.rounds, args.peers)}
     dist.destroy_process_group()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

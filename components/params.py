@@ -341,13 +341,13 @@ class Training(Section):
 class BenchmarkFiles(Section):
     """A published benchmark's files: questions and gold as `lea score` takes them; a folder, zip or tar of images.
 
-    `split`: of an annotation file that holds several.
+    `split`: of annotations that declare several; null: test.
     """
 
     questions: str | None = None
     annotations: str
     images: str | None = None
-    split: Literal["train", "validation", "test"] = "test"
+    split: Literal["train", "validation", "test"] | None = None
 
 
 class Evaluate(Section):
@@ -361,7 +361,7 @@ class Evaluate(Section):
     bootstrap: Annotated[int, Field(ge=100)]  # resamples
     samples_shown: Positive  # test images in the report
     files: dict[str, BenchmarkFiles]  # of benchmarks that ask published files, not the test split: pope, mme, ..
-    judge: str | None  # model behind OPENAI_BASE_URL that grades mm_vet and llava_bench; null: nobody
+    judge: Annotated[str, Field(min_length=1)] | None  # model behind OPENAI_BASE_URL for mm_vet and llava_bench
 
 
 class Tables(Section):

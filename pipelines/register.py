@@ -13,7 +13,7 @@ from typing import Any
 
 from components.errors import UserError
 from components.files import write_json
-from components.home import file_digest, home
+from components.home import digest, file_digest, home
 from components.params import Params
 from components.tracking import promotion, registry, runs, store
 from components.tracking.gate import flat_metrics
@@ -50,11 +50,12 @@ def run(params: Params) -> None:
 
 
 def measured_on(params: Params) -> dict[str, str]:
-    """Digests of what the test samples come from: every source that is evaluated, and the splits."""
+    """Digests of what the figures rest on: every source that is evaluated, the splits, published files, the judge."""
     if not ASSIGNMENTS.is_file():
         raise UserError(f"{ASSIGNMENTS} is missing; run: dvc repro splits")
     sources = {name: _read(PREPARED / name / "manifest.json", "prepare")["digest"] for name in params.finetune.sources}
-    return {**sources, "splits": file_digest(ASSIGNMENTS)}
+    asked = {name: value for name in ("files", "judge") if (value := params.evaluate.model_dump()[name])}
+    return {**sources, "splits": file_digest(ASSIGNMENTS), **({"asked": digest(asked)} if asked else {})}
 
 
 def _told(judged: promotion.Promotion) -> str:

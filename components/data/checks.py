@@ -42,6 +42,7 @@ REASONS = {
     "ingredient_deprecated": "an ingredient that its publisher withdrew",
     "nutrition_malformed": "a nutrition value is missing or no number",
     "nutrition_negative": "a nutrition value is below zero",
+    "nutrition_too_large": "more than 10,000 g or kcal, which no answer may claim",
     "nutrition_zero_total": "a total is zero although there is food",
     "nutrition_over_9_kcal_per_g": "more energy than pure fat has",
     "nutrition_over_mass": "fat, protein and carbohydrate outweigh the dish",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from components.data.tasks import NUTRITION_FIELDS
+from components.data.tasks import LARGEST_ESTIMATE, NUTRITION_FIELDS
 
 _KCAL_PER_GRAM_OF_FAT = 9.0  # nothing that is eaten has more
 _SCALE_ERROR = 1.05  # published masses are weighed, macronutrients computed
@@ -26,6 +26,8 @@ def nutrition_problem(
             return "nutrition_malformed", f"{field} must be a number, found {str(value)[:40]!r}"
         if value < 0:
             return "nutrition_negative", f"{field} {value}"
+        if value > LARGEST_ESTIMATE:
+            return "nutrition_too_large", f"{field} {value:g}"
         values[field] = float(value)
     mass, kcal = values["mass_g"], values["calories_kcal"]
     for field, total in values.items():

@@ -149,7 +149,7 @@ def parse_nutrition(text: str) -> dict[str, float] | None:
     return values
 
 
-LARGEST_ESTIMATE = 10_000.0  # g or kcal: above every dish of the data sets; one "75555555 g" would be the whole mean
+LARGEST_ESTIMATE = 10_000.0  # g or kcal of a dish; a single "75555555 g of protein" would be the whole mean
 _NUMBER = r"(?<![\d.,-])(\d[\d,]*(?:\.\d+)?)"
 _NUTRITION_PATTERNS = {
     "mass_g": re.compile(rf"weighs (?:about )?{_NUMBER} ?g\b", re.IGNORECASE),

@@ -42,6 +42,8 @@ def _questions_of(name: str, rows: Sequence[Row], files: BenchmarkFiles | None) 
 
     if name in PUBLISHED and (files or name not in BENCHMARKS):
         return published_questions(name, files, MAX_PIXELS)
+    if files:
+        raise UserError(f"params.yaml: evaluate.files names {name}, which has no published files; remove it there")
     return benchmark(name).questions(rows)
 
 

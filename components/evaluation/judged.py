@@ -12,28 +12,35 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from components.errors import UserError
 from components.evaluation.benchmarks import JUDGED
 from components.evaluation.journal import Answered
 from components.evaluation.published.findings import Findings
-from components.evaluation.published.grading import grade_answers, grades_file
+from components.evaluation.published.grading import grade, grades_file, how_of
 from components.evaluation.published.illustrated import files_of, published_questions
 from components.evaluation.published.judge import Judge
 from components.evaluation.question import Question
 from components.files import write_text
-from components.params import Evaluate
+from components.home import digest
+from components.params import BenchmarkFiles, Evaluate
+from components.tracking.store import lock
 
 MAX_NEW_TOKENS = 1024  # open answers; LLaVA's limit for these benchmarks
+MOST_UNGRADED = 0.1  # share of answers; with more the rest says nothing about the whole
 Metrics = dict[str, dict[str, float]]  # task -> metric -> value
 
 
 def judged_questions(evaluate: Evaluate) -> dict[str, list[Question]]:
-    """The questions of each judged benchmark of `evaluate.benchmarks`; UserError if their judge cannot be asked."""
+    """The questions of each judged benchmark of `evaluate.benchmarks`; UserError if they could not be graded."""
     from components.data.collating import MAX_PIXELS
 
     names = [name for name in evaluate.benchmarks if name in JUDGED]
-    if names and evaluate.judge:
-        Judge.from_environment(evaluate.judge, "evaluate.judge")
-    return {name: published_questions(name, evaluate.files.get(name), MAX_PIXELS) for name in names}
+    asked = {name: published_questions(name, evaluate.files.get(name), MAX_PIXELS) for name in names}
+    if evaluate.judge is not None:
+        for name in names:
+            Judge.from_environment(evaluate.judge, "evaluate.judge")
+            JUDGED[name].check_gradable(files_of(evaluate.files[name]))
+    return asked
 
 
 def graded(
@@ -41,21 +48,30 @@ def graded(
 ) -> Metrics:
     """Write `name`.jsonl into `out`, with a judge its grades too, and return what they come to.
 
-    `state` is the run state of the model that answered. Questions that failed have no line.
+    `state` is the run state of the model that answered. A question that failed is answered by silence.
     """
-    kept, written = state / f"{name}.jsonl", out / f"{name}.jsonl"
-    write_text(kept, layout(asked, answers))
-    shutil.copyfile(kept, written)
-    given = evaluate.files[name]
-    if evaluate.judge is None:
-        told = f"lea score {name} --answers {written} --annotations {given.annotations} --judge MODEL"
-        print(f"evaluate: {name} is answered, not graded; set evaluate.judge, or: {told}")
-        return {}
-    bench, judge, findings = JUDGED[name], Judge.from_environment(evaluate.judge, "evaluate.judge"), Findings()
-    grades = grades_file(kept, judge.model)
-    grade_answers(bench, kept, files_of(given), judge, grades, findings)
-    shutil.copyfile(grades, out / f"{name}.grades.jsonl")
-    metrics = bench.summary(bench.read_grades(grades, findings), asked, next(iter(bench.RULES)), grades, findings)
+    kept = state / f"{name}-{digest([[question.id, question.text] for question in asked])[:8]}.jsonl"
+    given, findings = evaluate.files[name], Findings()
+    with lock(f"{state.name}-{name}"):  # queued experiments may share a model
+        write_text(kept, layout(asked, answers))
+        shutil.copyfile(kept, out / f"{name}.jsonl")
+        if evaluate.judge is None:
+            print(f"evaluate: {name} is answered, not graded; set evaluate.judge, or: {_command(name, kept, given)}")
+            return {}
+        judge, bench = Judge.from_environment(evaluate.judge, "evaluate.judge"), JUDGED[name]
+        grades = grades_file(kept, judge.model)
+        grade(list(bench.to_grade(kept, files_of(given), None, findings)), judge, grades, **how_of(bench))
+        shutil.copyfile(grades, out / f"{name}.grades.jsonl")
+        found = bench.read_grades(grades, findings)
+        ungraded = len(asked) - sum(bool(one.scores) for one in found)
+        if ungraded > MOST_UNGRADED * len(asked):
+            raise UserError(
+                f"evaluate: {judge.model} gave no grade for {ungraded} of {len(asked)} answers of {name} (its replies: "
+                f"{grades}); run the stage again to ask it for these again"
+            )
+        metrics = bench.summary(found, asked, next(iter(bench.RULES)), grades, findings)
+    metrics[name]["ungraded"] = float(ungraded)
+    metrics[name]["failed"] = float(sum(not isinstance(answer, str) for answer in answers))
     for line in findings.lines:
         print(f"{name}: {line}", file=sys.stderr)
     return metrics
@@ -63,9 +79,14 @@ def graded(
 
 def layout(asked: Sequence[Question], answers: Sequence[Answered]) -> str:
     """JSON lines {question_id, prompt, text}."""
-    lines = [
-        {"question_id": question.id, "prompt": question.text, "text": answer}
-        for question, answer in zip(asked, answers, strict=True)
-        if isinstance(answer, str)
-    ]
-    return "".join(json.dumps(line) + "\n" for line in lines)
+    texts = [answer if isinstance(answer, str) else "" for answer in answers]
+    return "".join(
+        json.dumps({"question_id": question.id, "prompt": question.text, "text": text}) + "\n"
+        for question, text in zip(asked, texts, strict=True)
+    )
+
+
+def _command(name: str, answers: Path, files: BenchmarkFiles) -> str:
+    """Grades answers where `evaluate.judge` finds the grades again."""
+    questions = f" --questions {files.questions}" if files.questions else ""
+    return f"lea score {name} --answers {answers}{questions} --annotations {files.annotations} --judge MODEL"

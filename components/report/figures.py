@@ -48,7 +48,8 @@ FIGURES: dict[str, Figure] = {
     "caption.bleu": Figure("BLEU"),
     "caption.rouge_l": Figure("ROUGE-L"),
 }
-COUNTS = frozenset({"unparsed", "failed", "missing", "samples", "count"})  # told apart from scores, not ranked
+# Told apart from scores, not ranked.
+COUNTS = frozenset({"unparsed", "failed", "ungraded", "missing", "samples", "count"})
 
 
 def figure(metric: str) -> Figure:

@@ -26,6 +26,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="answers, or recorded grades of mm_vet and llava_bench; several files are averaged",
     )
     parser.add_argument("--annotations", type=Path, help="what is right: a file, or a folder of files")
+    parser.add_argument("--split", choices=("train", "validation", "test"), help="of annotations that declare several")
     parser.add_argument("--rule", help="another toolkit's rule (lmms_eval, vlmevalkit, ..)")
     parser.add_argument("--judge", metavar="MODEL", help="have answers to mm_vet and llava_bench graded by this model")
     parser.add_argument("--grades", type=Path, help="where its grades are kept (default: beside the answers)")
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from components.evaluation.published.scoring import score_files
 
     name = arguments.benchmark
-    files = Files(arguments.questions, arguments.annotations, tuple(arguments.answers))
+    files = Files(arguments.questions, arguments.annotations, tuple(arguments.answers), arguments.split)
     if arguments.judge:
         files = graded(name, files, arguments.judge, arguments.grades, arguments.judge_prompt)
     report = score_files(name, files, arguments.rule)
@@ -54,8 +55,10 @@ def graded(name: str, files: Files, model: str, kept: Path | None, prompt: Path 
     from components.errors import UserError
     from components.evaluation.benchmarks import JUDGED
     from components.evaluation.published.findings import Findings
-    from components.evaluation.published.grading import grade_answers, grades_file
+    from components.evaluation.published.grading import grade, grades_file, how_of
     from components.evaluation.published.judge import Judge
+    from components.home import digest
+    from components.tracking.store import lock
 
     if name not in JUDGED:
         raise UserError(f"--judge: {name} is scored by a rule; a judge grades {' and '.join(JUDGED)}")
@@ -69,8 +72,10 @@ def graded(name: str, files: Files, model: str, kept: Path | None, prompt: Path 
     for answers in files.answers:
         path = kept or grades_file(answers, model)
         findings = Findings()
-        grade_answers(bench, answers, files, judge, path, findings, instructions)
+        asks = list(bench.to_grade(answers, files, instructions, findings))
         for line in findings.lines:
             print(f"note: {line}", file=sys.stderr)
+        with lock(f"grades-{digest(str(path.resolve()))[:16]}"):
+            grade(asks, judge, path, **how_of(bench))
         paths.append(path)
     return replace(files, answers=tuple(paths))

@@ -61,6 +61,7 @@ def test_roles_must_alternate(roles: tuple[str, str]):
         ((100, 900, 100, 0, 0), None),  # pure fat
         ((0, 0, 0, 0, 0), "nutrition_zero_total"),
         ((300, 400, 10, -1, 50), "nutrition_negative"),
+        ((10_001, 400, 10, 1, 50), "nutrition_too_large"),
         ((100, 400, 50, 40, 30), "nutrition_over_mass"),
         ((300, None, 10, 20, 50), "nutrition_malformed"),
         ((300, True, 10, 20, 50), "nutrition_malformed"),

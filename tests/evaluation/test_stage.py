@@ -26,13 +26,15 @@ from components.data.shards import ShardWriter
 from components.errors import UserError
 from components.evaluation import answering
 from components.evaluation.asking import questions
+from components.evaluation.journal import Failed
+from components.evaluation.judged import graded, judged_questions
 from components.evaluation.systems import Systems
 from components.files import write_json
 from components.model import assemble
 from components.model.base import load_base, save_base
 from components.model.weights import save_parts
 from components.params import BenchmarkFiles, Params, load_params
-from pipelines import evaluate
+from pipelines import cli, evaluate, stage
 from tests.judge_server import Server
 
 REPOSITORY = Path(__file__).parents[2]
@@ -283,27 +285,54 @@ def test_judged_benchmarks_are_answered_and_a_judge_grades_them(
 ) -> None:
     monkeypatch.setattr(evaluate, "write_insight", lambda *_: None)
     evaluate.run(judged)
-    told = "mm_vet is answered, not graded; set evaluate.judge, or: lea score mm_vet --answers evaluation/judged/mm_vet"
-    assert told in capsys.readouterr().out
+    assert "mm_vet is answered, not graded; set evaluate.judge, or: lea score mm_vet" in capsys.readouterr().out
     answers = [json.loads(line) for line in (inside / "judged" / "mm_vet.jsonl").read_text().splitlines()]
     assert [(line["question_id"], line["prompt"]) for line in answers] == [("v1_0", "word0"), ("v1_1", "word1")]
     assert not server.bodies
 
-    server.script = lambda number, body: ["1.0", "0.5"][number - 1] if number != 2 else (400, {})
-    graded = judged.model_copy(update={"evaluate": judged.evaluate.model_copy(update={"judge": "gpt-x"})})
+    server.script = lambda number, body: "1.0" if number == 1 else (400, {})
+    asking = judged.model_copy(update={"evaluate": judged.evaluate.model_copy(update={"judge": "gpt-x"})})
     with pytest.raises(UserError, match="refuses the judge gpt-x"):
-        evaluate.run(graded)
+        evaluate.run(asking)
     assert not (inside / "metrics.json").exists()
+    server.script = lambda number, body: "no idea"
+    with pytest.raises(UserError, match="gave no grade for 1 of 2 answers of mm_vet"):
+        evaluate.run(asking)
     server.script = lambda number, body: "0.5"
-    evaluate.run(graded)
-    assert len(server.bodies) == 3, "a grade that is known is not asked for again"
-    assert answers[1]["text"] in server.bodies[2]["messages"][0]["content"]
+    evaluate.run(asking)
+    assert len(server.bodies) == 4, "a grade that is known is not asked for again, nonsense is"
+    assert f"Prediction: {answers[1]['text']}" in server.bodies[3]["messages"][0]["content"]
     metrics = json.loads((inside / "metrics.json").read_text())
-    assert metrics["finetune"]["mm_vet"]["score"] == pytest.approx(75)
+    assert metrics["finetune"]["mm_vet"] == {"score": 75, "std": 0, "ungraded": 0, "failed": 0}
     assert metrics["finetune"]["mm_vet_ocr"]["score"] == pytest.approx(75)
     assert "mm_vet" not in metrics["base"]
     assert "caption" in metrics["finetune"]
     assert len((inside / "judged" / "mm_vet.grades.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_command_that_is_printed_grades_where_the_judge_is_looked_for(
+    inside: Path, judged: Params, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate, "write_insight", lambda *_: None)
+    evaluate.run(judged)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "not graded" in line)
+    words = line.partition("lea ")[2].replace("MODEL", "gpt-x").split()
+    assert "evaluation" not in Path(words[words.index("--answers") + 1]).parts, "DVC would empty the folder"
+    arguments = cli.parser().parse_args(words)
+    assert stage.guarded(lambda: cli.VERBS["score"].run(arguments)) == 0
+    paid = len(server.bodies)
+    evaluate.run(judged.model_copy(update={"evaluate": judged.evaluate.model_copy(update={"judge": "gpt-x"})}))
+    assert paid == len(server.bodies) == 2
+
+
+def test_a_question_that_failed_is_graded_as_silence(judged: Params, server: Server, tmp_path: Path) -> None:
+    asked = judged_questions(judged.evaluate)["mm_vet"]
+    silence = "Prediction: \nGrade:"
+    server.script = lambda number, body: "0" if body["messages"][0]["content"].endswith(silence) else "1"
+    section = judged.evaluate.model_copy(update={"judge": "gpt-x"})
+    (tmp_path / "state").mkdir()
+    metrics = graded("mm_vet", asked, ["word9", Failed("torn")], section, tmp_path / "state", tmp_path)
+    assert metrics["mm_vet"] == {"score": 50, "std": 0, "ungraded": 0, "failed": 1}
 
 
 def test_a_judge_without_an_endpoint_is_told_before_anything_is_asked(

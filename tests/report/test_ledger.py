@@ -167,14 +167,13 @@ def test_columns_name_metrics_that_the_benchmarks_give() -> None:
         "pope": {"pope": {"f1": 0.0}},
         "seed_bench": {"seed_image": {"accuracy": 0.0}},
         "scienceqa": {"choice": {"accuracy_image": 0.0}},
-        "mm_vet": {"mm_vet": {"score": 0.0}},
-        "llava_bench": {"llava_bench": {"score": 0.0}},
     }
     known = {f"{task}.{metric}" for metrics in given.values() for task, of in metrics.items() for metric in of}
     for name in ("general", "vlora"):
         printed = table(name)
         for id, _, metric, _, _ in printed.columns:
-            assert (metric in known) != (id in printed.unmeasurable_columns), id
+            if id not in JUDGED:  # their figures are comparable under the published judge alone
+                assert (metric in known) != (id in printed.unmeasurable_columns), id
 
 
 def test_profiles_ask_what_their_table_prints() -> None:

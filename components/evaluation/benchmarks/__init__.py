@@ -98,6 +98,8 @@ class Judged(Protocol):
 
     def asked(self, files: Files, findings: Findings) -> list[Question]: ...
 
+    def check_gradable(self, files: Files) -> Path: ...
+
     def read_grades(self, path: Path, findings: Findings) -> list[Grade]: ...
 
     def summary(
@@ -125,6 +127,8 @@ PUBLISHED: dict[str, Published] = {
     "mmbench": mmbench,
     "seed_bench": seed_bench,
 }
+
+WITH_SPLITS = ("unifood", "scienceqa", "flickr30k")  # those whose files may declare splits
 
 JUDGED: dict[str, Judged] = {
     "mm_vet": mm_vet,

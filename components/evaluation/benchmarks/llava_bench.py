@@ -102,14 +102,19 @@ def _in_folder(folder: Path | None, name: str) -> Path | None:
 # --- grading ---
 
 
+def check_gradable(files: Files) -> Path:
+    folder = files.need("annotations", NAME, "the folder with questions.jsonl, context.jsonl and answers_gpt4.jsonl")
+    for name in ("context.jsonl", "answers_gpt4.jsonl"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing; a judge of llava_bench is shown it")
+    return folder
+
+
 def to_grade(path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Ask]:
     """One request for each answer that belongs to a question; `annotations` is the benchmark's folder."""
-    folder = files.need("annotations", NAME, "the folder with questions.jsonl, context.jsonl and answers_gpt4.jsonl")
+    folder = check_gradable(files)
     questions = asked(files, findings)
     context, reference = folder / "context.jsonl", folder / "answers_gpt4.jsonl"
-    for needed in (context, reference):
-        if not needed.is_file():
-            raise UserError(f"{needed} is missing; a judge of llava_bench is shown it")
     if not questions:
         raise UserError(f"{folder}/questions.jsonl is missing; put it there or give --questions")
     captions = {

@@ -139,9 +139,13 @@ def _by_capability(graded: Mapping[str, Grade], known: Mapping[str, Question]) -
 # --- grading ---
 
 
+def check_gradable(files: Files) -> Path:
+    return files.need("annotations", NAME, "mm-vet.json, whose answers the judge compares with")
+
+
 def to_grade(path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Ask]:
     """One request for each answer that belongs to a question."""
-    files.need("annotations", NAME, "mm-vet.json, whose answers the judge compares with")
+    check_gradable(files)
     known = {question.id: question for question in asked(files, findings)}
     given = {_id(answer.id): answer.text for answer in read_answers(path, findings)}
     findings.leave("answers without a question", [id for id in given if id not in known], f"{path}: not graded")

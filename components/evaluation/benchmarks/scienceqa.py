@@ -47,6 +47,8 @@ def read(files: Files, findings: Findings) -> list[Question]:
     Given both, the test file says which are asked.
     """
     test = list(_test_file(files, findings))
+    if test:
+        files.without_splits("LLaVA's test file of ScienceQA")
     if test and files.annotations in (None, files.questions):
         return test
     path = files.need("annotations", NAME, "problems.json, or LLaVA's test file llava_test_CQM-A.json")
@@ -54,6 +56,7 @@ def read(files: Files, findings: Findings) -> list[Question]:
         path = path / "problems.json"
     values = json_values(path, findings)
     if all(isinstance(value, dict) and "conversations" in value for value in values):
+        files.without_splits("LLaVA's test file of ScienceQA")
         return list(_test_file(replace(files, questions=path), findings))
     asked = questions_of(NAME, path, files.split, findings, questions)
     if test:

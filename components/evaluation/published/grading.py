@@ -3,7 +3,8 @@
     {question_id, category, judge, model, date, digest, content, score or tuple}       one line for each reply
 
 `judge` is who was asked, `model` who says to have replied, `content` the raw reply; a reply that is no grade keeps its
-line, with null for a grade. Lines are written as replies come: a grading that was stopped goes on without asking again.
+line, with null for a grade, and is asked for again next time. Lines are written as replies come: a grading that was
+stopped goes on without asking again. What belongs to other answers lies in `.earlier.jsonl`, and is found there.
 The digest covers judge, instructions, question and answer, so that a changed answer is graded anew.
 """
 
@@ -19,10 +20,8 @@ from typing import Any
 
 from components.errors import UserError
 from components.evaluation.benchmarks import Judged
-from components.evaluation.published.findings import Findings
 from components.evaluation.published.grades import Ask
 from components.evaluation.published.judge import Judge, JudgeAway
-from components.evaluation.published.questions import Files
 from components.files import write_text
 from components.home import digest
 from components.progress import Bar
@@ -33,19 +32,14 @@ def grades_file(answers: Path, judge: str) -> Path:
     return answers.with_name(f"{answers.stem}.graded-by-{re.sub(r'[^A-Za-z0-9._-]+', '-', judge)}.jsonl")
 
 
-def grade_answers(
-    bench: Judged,
-    answers: Path,
-    files: Files,
-    judge: Judge,
-    grades: Path,
-    findings: Findings,
-    prompt: str | None = None,
-) -> None:
-    """Have a file of answers graded as its benchmark has it; `prompt` replaces our instructions to the judge."""
-    asks = list(bench.to_grade(answers, files, prompt, findings))
-    how = {"system": bench.SYSTEM, "temperature": bench.TEMPERATURE, "max_tokens": bench.MAX_TOKENS}
-    grade(asks, judge, grades, bench.parse, **how)
+def how_of(bench: Judged) -> dict[str, Any]:
+    """How a benchmark has its judge asked and its replies read."""
+    return {
+        "parse": bench.parse,
+        "system": bench.SYSTEM,
+        "temperature": bench.TEMPERATURE,
+        "max_tokens": bench.MAX_TOKENS,
+    }
 
 
 def grade(
@@ -55,11 +49,15 @@ def grade(
     wanted = {digest([judge.model, ask.id, ask.message]): ask for ask in asks}
     if not wanted:
         raise UserError("no answer belongs to a question; there is nothing to grade")
-    known = _known(path)
-    if not known and path.exists() and path.read_bytes().strip():
+    here, earlier = _lines_of(path), _earlier(path)
+    if not here and path.exists() and path.read_bytes().strip():
         raise UserError(f"{path} holds something other than grades that were kept here; name another file for --grades")
-    left = {key: ask for key, ask in wanted.items() if key not in known}
-    _keep(path, known, wanted)
+    known = {key: line for key, line in (_lines_of(earlier) | here).items() if _has_grade(line)}
+    kept = {key: known[key] for key in wanted if key in known}
+    with earlier.open("a", encoding="utf-8") as stream:
+        stream.write(_lines(line for key, line in here.items() if key not in kept))
+    write_text(path, _lines(kept.values()))
+    left = {key: ask for key, ask in wanted.items() if key not in kept}
     with Bar(f"grading by {judge.model}", total=len(left)) as bar, path.open("a", encoding="utf-8") as stream:
         for key, ask in left.items():
             try:
@@ -84,7 +82,15 @@ def grade(
             bar.at(bar.done + 1)
 
 
-def _known(path: Path) -> dict[str, dict[str, Any]]:
+def _earlier(path: Path) -> Path:
+    return path.with_suffix(".earlier.jsonl")
+
+
+def _has_grade(line: dict[str, Any]) -> bool:
+    return "tuple" in line or line.get("score") is not None
+
+
+def _lines_of(path: Path) -> dict[str, dict[str, Any]]:
     """Digest -> line; a last line that was cut short is asked again."""
     lines = {}
     if path.exists():
@@ -94,16 +100,6 @@ def _known(path: Path) -> dict[str, dict[str, Any]]:
                 if isinstance(line, dict) and isinstance(line.get("digest"), str):
                     lines[line["digest"]] = line
     return lines
-
-
-def _keep(path: Path, known: dict[str, dict[str, Any]], wanted: Iterable[str]) -> None:
-    """Leave only the lines that belong to these answers, as the file is what is scored; others move beside it."""
-    kept = [known[key] for key in wanted if key in known]
-    other = [line for key, line in known.items() if line not in kept]
-    if other:
-        with path.with_suffix(".earlier.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(_lines(other))
-    write_text(path, _lines(kept))
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from components.data.image_store import ImageStore
 from components.data.images import ImageError
 from components.errors import UserError
-from components.evaluation.benchmarks import JUDGED, PUBLISHED
+from components.evaluation.benchmarks import JUDGED, PUBLISHED, WITH_SPLITS
 from components.evaluation.published.findings import Findings
 from components.evaluation.published.questions import Files
 from components.evaluation.question import Question
@@ -24,6 +24,8 @@ def published_questions(name: str, files: BenchmarkFiles | None, max_pixels: int
         raise UserError(f"params.yaml: evaluate.files.{name} is missing: questions, annotations and images of {name}")
     findings = Findings()
     given = files_of(files)
+    if name not in WITH_SPLITS:
+        given.without_splits(name)
     asked = JUDGED[name].asked(given, findings) if name in JUDGED else PUBLISHED[name].read(given, findings)
     if not asked:
         raise UserError(f"{files.annotations} holds no questions of {name}; see evaluate.files.{name} in params.yaml")
@@ -31,6 +33,8 @@ def published_questions(name: str, files: BenchmarkFiles | None, max_pixels: int
         asked = _with_images(name, asked, files, max_pixels, findings)
     for line in findings.lines:
         print(f"{name}: {line}", file=sys.stderr)
+    if name in JUDGED and len({question.id for question in asked}) < len(asked):
+        raise UserError(f"{files.annotations}: questions of {name} share an id; their answers could not be told apart")
     return _named_apart(asked)
 
 

@@ -15,12 +15,16 @@ PROMPTS = (SHORT_PROMPT, CHOICE_PROMPT)
 
 @dataclass(frozen=True)
 class Files:
-    """What `lea score` was given. `annotations` may be a folder, of whose records `split` is asked."""
+    """What `lea score` was given. `annotations` may be a folder; `split` is for those that declare several."""
 
     questions: Path | None = None
     annotations: Path | None = None
     answers: tuple[Path, ...] = ()
-    split: str = "test"
+    split: str | None = None
+
+    def without_splits(self, benchmark: str) -> None:
+        if self.split:
+            raise UserError(f"{benchmark} has no splits to choose from; leave out split {self.split}")
 
     def need(self, option: str, benchmark: str, what: str) -> Path:
         path: Path | None = getattr(self, option)

@@ -17,9 +17,9 @@ from components.params import Source
 
 
 def questions_of(
-    kind: str, path: Path, split: str, findings: Findings, questions: Callable[[Iterable[Row]], list[Question]]
+    kind: str, path: Path, split: str | None, findings: Findings, questions: Callable[[Iterable[Row]], list[Question]]
 ) -> list[Question]:
-    """What `questions` asks of a file's records; of `split` alone, where the file declares it.
+    """What `questions` asks of a file's records; where the file declares splits, of `split` (None: test) alone.
 
     They carry their images' names, not the images.
     """
@@ -33,13 +33,17 @@ def questions_of(
         "unreadable annotations", [f"{reject.id} ({reject.reason})" for reject in rejects], f"{path}: left out"
     )
     declared = {entry.split for entry in entries} - {None}
-    if split in declared:
-        findings.say(f"{path}: its {split} split is asked")
-        entries = [entry for entry in entries if entry.split == split]
-    elif declared and split != "test":
-        raise UserError(f"{path} declares no {split} split, only {', '.join(sorted(map(str, declared)))}")
+    wanted = split or "test"
+    if wanted in declared:
+        findings.say(f"{path}: its {wanted} split is asked")
+        entries = [entry for entry in entries if entry.split == wanted]
+    elif declared or split:
+        known = ", ".join(sorted(map(str, declared))) or "none at all"
+        raise UserError(f"{path} declares no {wanted} split; it declares {known}")
     if not entries:
         raise UserError(f"{path} holds no record of {kind} that can be read")
-    images = {entry.group: entry.image for entry in entries}
-    asked = questions(Row(entry.group, entry.samples) for entry in entries)
-    return [replace(question, image_name=images[question.group]) for question in asked]
+    return [
+        replace(question, image_name=entry.image)
+        for entry in entries
+        for question in questions([Row(entry.group, entry.samples)])
+    ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.errors import UserError
-from components.evaluation.benchmarks import JUDGED, PUBLISHED, Published
+from components.evaluation.benchmarks import JUDGED, PUBLISHED, WITH_SPLITS, Published
 from components.evaluation.published.answers import read_answers
 from components.evaluation.published.findings import Findings
 from components.evaluation.published.joining import join
@@ -37,6 +37,8 @@ class Report:
 def score_files(name: str, files: Files, rule: str | None) -> Report:
     """Score every file of `files.answers` by `rule` (the benchmark's first by default) and average them."""
     findings = Findings()
+    if name not in WITH_SPLITS:
+        files.without_splits(name)
     if name in JUDGED:
         return _judged(name, files, chosen(JUDGED[name].RULES, name, rule), findings)
     bench = PUBLISHED[name]

@@ -116,8 +116,23 @@ def test_nonsense_is_recorded_and_counted_never_guessed(server: Server, mmvet: t
     lines = [json.loads(line) for line in grades_file(answers, "j").read_text().splitlines()]
     assert [line["score"] for line in lines] == [1.0, None, None]
     assert lines[1]["content"] == "I would say 0.5"
-    server.script = lambda number, body: pytest.fail("asked again")
-    assert lea(*words, capsys=capsys)[0] == 0
+    # The next command asks for these two again and keeps what was said before.
+    server.script = lambda number, body: "0"
+    code, out, _ = lea(*words, capsys=capsys)
+    assert (code, len(server.bodies)) == (0, 5)
+    assert "score 33.33" in out
+    earlier = grades_file(answers, "j").with_suffix(".earlier.jsonl").read_text().splitlines()
+    assert [json.loads(line)["content"] for line in earlier] == ["I would say 0.5", "7"]
+
+
+def test_answers_that_take_turns_are_not_paid_twice(server: Server, mmvet: tuple[Path, Path], capsys: Any) -> None:
+    gold, answers = mmvet
+    words = ("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j")
+    first = answers.read_text()
+    for text, paid in ((first, 3), (first.replace("it is", "is it"), 6), (first, 6)):
+        answers.write_text(text)
+        assert lea(*words, capsys=capsys)[0] == 0
+        assert len(server.bodies) == paid
 
 
 def test_only_nonsense_cannot_be_scored(server: Server, mmvet: tuple[Path, Path], capsys: Any) -> None:

@@ -65,5 +65,35 @@ def test_a_split_of_problems_json_is_asked_with_its_images_and_without(tmp_path:
     results = Results()
     results.add("finetune", asked, ["A", "B"])
     assert results.metrics["finetune"]["choice"] == {"accuracy": 0.5, "accuracy_image": 0.0}
-    with pytest.raises(UserError, match="declares no train split, only test, validation"):
+    with pytest.raises(UserError, match="declares no train split; it declares test, validation"):
         questions(["scienceqa"], [], {"scienceqa": files.model_copy(update={"split": "train"})})
+    given = [{"id": "1", "conversations": [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "A"}]}]
+    (tmp_path / "test.json").write_text(json.dumps(given))
+    with pytest.raises(UserError, match="LLaVA's test file of ScienceQA has no splits to choose from"):
+        published_questions("scienceqa", files.model_copy(update={"annotations": str(tmp_path / "test.json")}), 1000)
+
+
+def test_each_photo_of_a_dish_is_asked_about_itself(tmp_path: Path) -> None:
+    records = [{"id": str(n), "image": f"{n}.png", "dish": "d", "ingredients": ["rice"]} for n in (1, 2)]
+    (tmp_path / "unifood.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (tmp_path / "images").mkdir()
+    for n in (1, 2):
+        (tmp_path / "images" / f"{n}.png").write_bytes(b"photo %d" % n)
+    files = BenchmarkFiles(annotations=str(tmp_path / "unifood.jsonl"), images=str(tmp_path / "images"))
+    asked = questions(["unifood"], [], {"unifood": files})
+    assert [question.image for question in asked] == [b"photo 1", b"photo 2"]
+    with pytest.raises(UserError, match="declares no validation split; it declares none at all"):
+        questions(["unifood"], [], {"unifood": files.model_copy(update={"split": "validation"})})
+    with pytest.raises(UserError, match=r"evaluate\.files names chat, which has no published files"):
+        questions(["chat"], [], {"chat": files})
+    with pytest.raises(UserError, match="pope has no splits to choose from"):
+        published_questions("pope", files.model_copy(update={"split": "train"}), 1000)
+
+
+def test_judged_questions_that_share_an_id_are_refused(tmp_path: Path) -> None:
+    lines = [{"question_id": 0, "image": "1.jpg", "text": text, "category": "conv"} for text in ("Who?", "Where?")]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "1.jpg").write_bytes(b"one")
+    files = BenchmarkFiles(annotations=str(tmp_path), images=str(tmp_path))
+    with pytest.raises(UserError, match="questions of llava_bench share an id"):
+        published_questions("llava_bench", files, 1000)
