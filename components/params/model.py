@@ -1,0 +1,132 @@
+"""The parts that are trained: `connector`, `vce`, `adapter`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from components.params.section import Fraction, Positive, Section
+
+
+def _names_or_a_regex(targets: Any) -> Any:
+    names = [targets] if isinstance(targets, str) else targets
+    if not (isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)):
+        raise ValueError(f"must be a list of names or one regex, got {targets!r}")
+    try:
+        re.compile(targets if isinstance(targets, str) else "")
+    except re.error as error:
+        raise ValueError(f"{targets!r} is no valid regex: {error}") from None
+    return targets
+
+
+Targets = Annotated[list[str] | str, BeforeValidator(_names_or_a_regex)]
+
+
+class Vce(Section):
+    """Visual Cue Enhancement (paper 3.3). Levels are hidden states of the vision encoder."""
+
+    enabled: bool
+    anchor: int
+    levels: Annotated[list[int], Field(min_length=1)]
+    num_heads: Positive
+    num_points: Positive
+    scale: float
+    start: Literal["paper", "identity"]  # a full cue from the first step, or none: for a projector that is aligned
+
+    @model_validator(mode="after")
+    def _anchor_is_a_level(self) -> Vce:
+        if self.anchor not in self.levels:
+            raise ValueError(f"anchor {self.anchor} must be one of the levels {self.levels}")
+        return self
+
+    def misfit(self, width: int, layers: int) -> str | None:
+        """Why this cannot read an encoder of so many features and layers; None if it can."""
+        for level in self.levels:
+            if not -layers - 1 <= level <= layers:
+                return (
+                    f"vce.levels holds {level}, but the vision encoder has hidden states "
+                    f"0 to {layers} (or -1 to {-layers - 1})"
+                )
+        if width % (len(self.levels) * self.num_heads):
+            parts = f"{len(self.levels)} levels * vce.num_heads {self.num_heads}"
+            return f"the vision encoder's width {width} must divide by {parts}"
+        return None
+
+
+class VLora(Section):
+    """Perceptual weights instead of visual tokens (Ma et al. 2024). Blocks every, 2 * every, ... (from 1) get them."""
+
+    width: Positive  # of the generator
+    types: Annotated[list[Literal["q", "k", "v", "o", "m"]], Field(min_length=1)]
+    every: Positive
+    rank: Positive
+    alpha_over_rank: Annotated[float, Field(gt=0)]
+    blocks: Positive  # of the generator, per type
+    heads: Positive
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> VLora:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads ({self.heads})")
+        if len(set(self.types)) < len(self.types):
+            raise ValueError(f"types {self.types} must name each type once")
+        return self
+
+
+class Connector(Section):
+    kind: Literal["projector", "vlora"]
+    vlora: VLora
+
+    @property
+    def chosen_vlora(self) -> VLora | None:
+        return self.vlora if self.kind == "vlora" else None
+
+
+class DualLora(Section):
+    normalize: bool
+    activation: Literal["relu", "none", "one", "leaky_relu", "gelu", "silu", "softplus", "sigmoid", "tanh"]
+
+
+class LoraMoe(Section):
+    routing: Literal["softmax", "top_k"]
+    num_experts: Positive
+    top_k: Positive
+    balance_loss: Annotated[float, Field(ge=0)]  # weight of the load-balancing loss; 0 switches it off
+
+
+class Rode(Section):
+    rank_shares: Annotated[list[Positive], Field(min_length=1)]  # of the experts; the ranks sum to adapter.rank
+
+
+class Adapter(Section):
+    """`rank` is that of all experts together where there are several."""
+
+    kind: Literal["lora", "dual_lora", "lora_moe", "rode"]
+    rank: Positive
+    alpha_over_rank: Annotated[float, Field(gt=0)]
+    dropout: Fraction
+    targets: Targets
+    dual_lora: DualLora
+    lora_moe: LoraMoe
+    rode: Rode
+
+    @model_validator(mode="after")
+    def _ranks_and_experts_agree(self) -> Adapter:
+        moe, shares = self.lora_moe, self.rode.rank_shares
+        if self.kind == "lora_moe" and self.rank % moe.num_experts:
+            raise ValueError(f"rank {self.rank} must divide by lora_moe.num_experts {moe.num_experts}")
+        least, most = min(2, moe.num_experts), moe.num_experts  # one expert alone has weight 1, and no router to train
+        if self.kind == "lora_moe" and moe.routing == "top_k" and not least <= moe.top_k <= most:
+            raise ValueError(f"lora_moe.top_k {moe.top_k} must be between {least} and lora_moe.num_experts {most}")
+        if self.kind == "dual_lora" and self.dual_lora.normalize and self.rank < 2:
+            raise ValueError("rank must be at least 2 with dual_lora.normalize, got 1: LayerNorm over one feature is 0")
+        if self.kind == "rode" and self.rank % sum(shares):
+            raise ValueError(f"rank {self.rank} must divide by {sum(shares)}, the sum of rode.rank_shares {shares}")
+        return self
+
+    @property
+    def rode_ranks(self) -> list[int]:
+        shares = self.rode.rank_shares
+        return [self.rank // sum(shares) * share for share in shares]
