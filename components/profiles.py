@@ -66,7 +66,10 @@ def _merged(name: str, path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def merge(tree: MutableMapping[str, Any], overlay: Mapping[str, Any], prefix: str = "") -> None:
-    """Put the leaves of `overlay` into `tree`, in place; REPLACED tables and lists are replaced whole."""
+    """Put the leaves of `overlay` into `tree`, in place; REPLACED tables and lists are replaced whole.
+
+    The overlay's comments are its own: under another profile they would be false.
+    """
     for key, value in overlay.items():
         where = f"{prefix}{key}"
         if isinstance(value, Mapping) and isinstance(tree.get(key), MutableMapping) and where not in REPLACED:
@@ -74,7 +77,18 @@ def merge(tree: MutableMapping[str, Any], overlay: Mapping[str, Any], prefix: st
         elif key in tree and plain(tree[key]) == plain(value):
             continue  # keep how the user wrote it
         else:
-            tree[key] = value
+            tree[key] = _without_comments(value)
+
+
+def _without_comments(value: Any) -> Any:
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        _without_comments(inner)
+    comments: Any = getattr(value, "ca", None)  # where ruamel keeps them
+    if comments is not None:
+        comments.items.clear()
+        comments.comment = None
+        comments.end = []
+    return value
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -102,5 +116,8 @@ def _yaml() -> YAML:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 160
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml

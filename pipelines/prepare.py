@@ -21,7 +21,8 @@ TOKENIZER = Path("models/base/tokenizer.json")
 
 def run(params: Params, name: str = "") -> None:
     if name not in params.data.sources:
-        raise UserError(f"data.sources has no {name!r}; it has {', '.join(params.data.sources)}")
+        wrong = f"has no {name!r}; it has" if name else "names the sources to choose one from:"
+        raise UserError(f"data.sources {wrong} {', '.join(params.data.sources)}")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)

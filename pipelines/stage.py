@@ -18,9 +18,15 @@ MISTAKE, INTERRUPTED = 2, 130  # exit codes
 
 def main(run: Callable[..., Any]) -> NoReturn:
     """Run `run(params, *arguments)` of a stage module as a program and exit."""
+    from components.names import check_names
     from components.params import load_params
 
-    sys.exit(guarded(lambda: run(load_params(), *sys.argv[1:])))
+    def work() -> None:
+        params = load_params()
+        check_names(params)
+        run(params, *sys.argv[1:])
+
+    sys.exit(guarded(work))
 
 
 def guarded(work: Callable[[], Any]) -> int:

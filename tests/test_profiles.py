@@ -47,6 +47,15 @@ def test_there_and_back_restores_every_value(settings: Path) -> None:
     assert load_params(settings) == before
 
 
+def test_a_profiles_comments_stay_with_it(settings: Path) -> None:
+    for name in ("llava-1.5-7b-general", "vlora", "tiny"):
+        profiles.apply(name, settings)
+    text = settings.read_text(encoding="utf-8")
+    for said in ("nothing is drawn", "files of their own", "80 GiB"):
+        assert said not in text
+    assert "judge: null #" in text
+
+
 def test_committed_params_are_the_tiny_profile(settings: Path) -> None:
     assert profiles.apply("tiny", settings) == []
 

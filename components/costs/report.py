@@ -70,8 +70,8 @@ def tell_plan(plan: Any, params: Params) -> None:
         f"""
 Assumed: {text} text tokens a sample (--text-tokens), half of them answers; no prefix shared between samples;
   {_flop(assumed["flops"])}/s sustained per {unit} (--flops; by default 40 % of an A100's peak in bf16, or a CPU core);
-  sample counts as published, or --samples; fused attention; {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the
-  runtime.
+  sample counts as published or drawn (plates.sets), or --samples; fused attention;
+  {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the runtime.
   Not counted in hours: reading data, evaluation, start-up, failures, waiting for others."""
     )
     published = _table("ours and published", "ours", "published", "unit", "source")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from glob import escape
@@ -51,5 +53,7 @@ def named_source(target: str, images: str | None, sources: dict[str, Source]) ->
     if not file.is_file():
         known = ", ".join(sources)
         raise UserError(f"{target} is no file and no source of params.yaml (data.sources has {known})")
+    if tarfile.is_tarfile(file) or zipfile.is_zipfile(file):
+        raise UserError(f"{target} is an archive; name the JSON of its records, and the archive by --images")
     place = str(Path(images).resolve()) if images else "."
     return Source(kind="llava_json", path=str(file.resolve().parent), annotations=escape(file.name), images=place)

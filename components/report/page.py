@@ -54,7 +54,7 @@ TEXTS = {  # what both forms say beside the numbers
     "size_here": "The same here, on the ranks of this profile.",
     "size_not_here": "Not measured here; python -m pipelines.tables ranks does it.",
     "time": "Time of a forward pass against LoRA's (Figure 8): the paper's from GPUs, ours from a CPU, as told under "
-    "the published results.",
+    "the published results, where a second LoRA shows how far chance reaches.",
     "ledger": "What the two papers print, and what is known of it here. A figure counts as measured here only when a "
     "run holds the paper's base and settings. What the same method scored here on other data and another base stands "
     "below it for orientation; the two cannot be compared.",

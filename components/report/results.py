@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from components.report.figures import COUNTS, Figure, figure, typeset
@@ -35,11 +35,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`groups`: task and how many columns stand under it. `rows`: label, whether it is our model, cells."""
+    """`groups`: task and how many columns stand under it. `rows`: label, whether it is our model, cells.
+
+    `notes`: answers that could not be scored as the others.
+    """
 
     groups: list[tuple[str, int]]
     columns: list[Column]
     rows: list[tuple[str, bool, list[Cell]]]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,20 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
             columns.append(Column(task, printed.name, printed.higher_is_better, first))
             cells.append(_column(printed, [metrics[name].get(task, {}).get(metric) for name in names]))
     rows = [(ROWS[name], name == OURS, [column[place] for column in cells]) for place, name in enumerate(names)]
-    return Table(groups, columns, rows)
+    notes = [
+        f"{_COUNTED[count]} ({task}): " + ", ".join(f"{ROWS[name]} {number:.0f}" for name, number in found.items())
+        for task in tasks
+        for count in _COUNTED
+        if (found := {n: number for n in names if (number := metrics[n].get(task, {}).get(count))})
+    ]
+    return Table(groups, columns, rows, notes)
+
+
+_COUNTED = {
+    "unparsed": "Answers without five readable numbers, counted as zeros",
+    "failed": "Questions that failed, counted as wrong",
+    "ungraded": "Answers that the judge gave no grade",
+}
 
 
 def _column(printed: Figure, values: list[float | None]) -> list[Cell]:

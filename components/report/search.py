@@ -45,7 +45,7 @@ def search_shown(result: Mapping[str, Any] | None) -> SearchShown | None:
     return SearchShown(
         sentence=f"{len(trials)} trials ({counted}); trial {result['best']} has the lowest validation loss.",
         gains=[_gain(split, row) for split, row in result["gain"].items()],
-        headings=[name.replace("_", " ") for name in rows[0]],
+        headings=[_heading(name) for name in rows[0]],
         rows=[(row["trial"] == result["best"], [_cell(value) for value in row.values()]) for row in rows],
         charts={name: drawn[name] for name in CAPTIONS if name in drawn},
         captions=CAPTIONS,
@@ -60,6 +60,11 @@ def _gain(split: str, row: Mapping[str, float]) -> str:
         f"{split} loss{chosen}: {row['best']:.4f} against {row['default']:.4f} with the present settings, "
         f"difference {row['gain']:.4f} ({row['low']:.4f} to {row['high']:.4f}, 95 %): {verdict}"
     )
+
+
+def _heading(name: str) -> str:
+    """Settings keep their keys."""
+    return name if "." in name else name.replace("_", " ").replace(" kib", ", KiB").replace(" seconds", " s")
 
 
 def _cell(value: Any) -> str:

@@ -1,12 +1,14 @@
 """How strongly each searched setting goes with the loss, and how much of that chance alone would give.
 
-Trials stop at different epochs, so they are compared at the last epoch that all of them reached. The strength is
-the absolute rank correlation for numbers, and the correlation ratio of the ranks for other choices; both lie between
-0 and 1. Settings are drawn by the search, not assigned at random, and trials are few: this ranks, it proves nothing.
+Trials stop at different epochs, so they are compared at the last of the epochs that most of them reported. The
+strength is the absolute rank correlation for numbers, and the correlation ratio of the ranks for other choices; both
+lie between 0 and 1. Settings are drawn by the search, not assigned at random, and trials are few: this ranks, it
+proves nothing.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,13 +33,14 @@ class Importance:
 
 def importances(trials: Sequence[Trial], space: Sequence[Dimension]) -> list[Importance]:
     """The strongest first; empty where fewer than FEWEST trials have an epoch in common."""
-    shown = [trial for trial in trials if trial.state != FAILED and trial.curve]
-    if len(shown) < FEWEST:
+    reported = Counter(
+        epoch for trial in trials if trial.state != FAILED for epoch in {round(point[0], 6) for point in trial.curve}
+    )
+    most = max(reported.values(), default=0)
+    if most < FEWEST:
         return []
-    common = set.intersection(*({round(point[0], 6) for point in trial.curve} for trial in shown))
-    if not common:
-        return []
-    epoch = max(common)
+    epoch = max(epoch for epoch, count in reported.items() if count == most)
+    shown = [trial for trial in trials if trial.state != FAILED and epoch in {round(p[0], 6) for p in trial.curve}]
     losses = np.array([next(p[1] for p in trial.curve if round(p[0], 6) == epoch) for trial in shown])
     random = np.random.default_rng(0)
     found = []

@@ -60,7 +60,9 @@ def image_bytes(value: Any) -> bytes | None:
     try:
         return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
     except binascii.Error:
-        raise ValueError("image must be bytes, base64 text, the path of a file, or null") from None
+        raise ValueError(
+            f"image must be bytes, base64 text, the path of a file, or null; {text[:80]!r} is no file and no base64"
+        ) from None
 
 
 set_model(AnsweringModel())

@@ -28,6 +28,5 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.free:
             shutil.rmtree(run)
     if not arguments.json:
-        done = "freed" if arguments.free else "in"
-        hint = "" if arguments.free else "; --free removes them"
-        print(f"{sum(sizes.values()) / 1e6:.1f} MB {done} {len(sizes)} runs{hint}")
+        hint = ", freed" if arguments.free else "; --free removes them"
+        print(f"{sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} runs{hint}")

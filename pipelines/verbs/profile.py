@@ -16,10 +16,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from components import profiles
+    from components.names import check_names
     from components.params import load_params
 
     if arguments.check or not arguments.name:
         params = load_params()
+        check_names(params)
         print(f"params.yaml is valid (profile {params.profile})")
         if not arguments.check:
             print("profiles: " + ", ".join(profiles.names()))

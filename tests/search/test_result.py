@@ -7,6 +7,7 @@ import json
 import math
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -150,6 +151,13 @@ def test_strength_is_one_where_the_setting_decides_and_zero_where_it_is_even() -
     assert strength([1, 1, 1, 1], losses, True) == 0
     assert strength(["a", "b", "b", "a"], losses, False) == pytest.approx(0)
     assert strength(["a", "a", "b", "b"], np.array([1.0, 1.0, 2.0, 2.0]), False) == pytest.approx(1)
+
+
+def test_importance_leaves_out_a_trial_that_was_trained_unwatched() -> None:
+    trials = [trial(number, 0.1 * number, epoch=1.5) for number in range(1, 9)]
+    unwatched = replace(trial(9, 0.1), curve=[(3.0, 0.1, 60.0)])
+    found = importances([*trials, unwatched], SPACE)
+    assert (found[0].epoch, found[0].num_trials) == (1.5, 8)
 
 
 def test_importance_compares_at_an_epoch_that_all_reached() -> None:

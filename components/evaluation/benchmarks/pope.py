@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -39,11 +40,12 @@ _ALIKE = 0.7  # of the letters of two spellings of one word
 
 
 def read(files: Files, findings: Findings) -> list[Question]:
-    """`questions`: llava_pope_test.jsonl; `annotations`: the folder of coco_pope_<category>.json, or one of them."""
-    listed = read_questions(
-        files.need("questions", NAME, "the question file that the answers' ids belong to (llava_pope_test.jsonl)"),
-        findings,
-    )
+    """`questions`: llava_pope_test.jsonl, or the label file whose questions were asked; `annotations`: the folder of
+    coco_pope_<category>.json, or one of them.
+    """
+    path = files.need("questions", NAME, "the question file that the answers' ids belong to (llava_pope_test.jsonl)")
+    named = _category(path)  # POPE's own files name the category, LLaVA's questions each have one
+    listed = [one if one.category else replace(one, category=named or "") for one in read_questions(path, findings)]
     folder = files.need("annotations", NAME, "the folder of the label files coco_pope_<category>.json")
     labels = _labels(folder, findings)
     matched = _match(listed, labels, findings)
@@ -107,7 +109,7 @@ def _labels(path: Path, findings: Findings) -> dict[Key, dict[str, str]]:
     labels: dict[Key, dict[str, str]] = defaultdict(dict)
     read_from = []
     for file in named:
-        category = next((name for name in CATEGORIES if name in file.name), None)
+        category = _category(file)
         if category is None:
             continue
         read_from.append(category)
@@ -121,6 +123,10 @@ def _labels(path: Path, findings: Findings) -> dict[Key, dict[str, str]]:
     if absent:
         findings.say(f"{path} has no label file for {', '.join(absent)}")
     return labels
+
+
+def _category(file: Path) -> str | None:
+    return next((name for name in CATEGORIES if name in file.name), None)
 
 
 def _normal(text: str) -> str:

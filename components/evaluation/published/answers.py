@@ -7,6 +7,7 @@ one object  {"outputs": {id: text}, ..}           LLaVA's ScienceQA result
 one object  {"correct": [{question_id, pred}, ..], "incorrect": [..]}      its ScienceQA output
 a table     index, .., prediction                 MMBench
 a folder    <subtask>.txt of image, question, gold, answer by tabs         MME's own
+JSON lines  {question, answer}, nothing else: the first is to question 1   POPE's own
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
     if path.is_dir():
         return _of_folder(path, findings)
     records = table(path, findings) if is_table(path, findings) else list(_records(json_values(path, findings)))
+    if records and all(set(record) == {"question", "answer"} for record in records):
+        findings.say(f"{path}: answers without ids; the first was taken for that to question 1, and so on")
+        return [Given(str(n), plain(one["answer"]), plain(one["question"])) for n, one in enumerate(records, start=1)]
     given = [answer for record in records if (answer := _answer(record))]
     if not given:
         keys = ", ".join(list(records[0])[:6]) if records else "nothing"

@@ -89,7 +89,7 @@ def test_cut_off_file_is_read_up_to_the_cut(layout: str, kept: int, told: str, t
         (b"{\x00\x01\xff\xfe", "neither text nor"),
         (b"PK\x03\x04 damaged", "not a spreadsheet"),
         (b"[nonsense", "no JSON that can be read"),
-        (b'{"question": "is there a bird?", "answer": "yes"}', "holds no answers"),
+        (b'{"question": "is there a bird?", "id": 1, "answer": "yes"}', "holds no answers"),
         (b"index,comment\n1,hm\n", "holds no answers"),
     ],
 )

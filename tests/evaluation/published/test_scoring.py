@@ -54,6 +54,16 @@ IN = "Is there a {} in the image?"
 LABELS = [("1.jpg", IN.format("dog"), "yes"), ("1.jpg", IN.format("cat"), "no"), ("2.jpg", IN.format("car"), "yes")]
 
 
+def test_popes_own_files_and_answers_without_ids_are_read(tmp_path: Path) -> None:
+    folder = pope(tmp_path / "pope", [], {"random": LABELS})["annotations"]
+    labels = folder / "coco_pope_random.json"
+    asked = [json.loads(line) for line in labels.read_text().splitlines()]
+    lines = [{"question": one["text"], "answer": one["label"]} for one in asked]
+    report = score("pope", jsonl(tmp_path / "answers.json", lines), questions=labels, annotations=folder)
+    assert report.metrics["pope_random"]["f1"] == 100
+    assert any("answers without ids" in line for line in report.findings.lines)
+
+
 def test_pope_joins_by_category_image_and_text(tmp_path: Path) -> None:
     asked = [(c, image, text) for c in ("random", "popular") for image, text, _ in LABELS]
     files = pope(tmp_path / "pope", asked, {"random": LABELS[::-1], "popular": LABELS, "adversarial": LABELS})
