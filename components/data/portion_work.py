@@ -88,6 +88,7 @@ def make_portion(
     pq.write_table(rejects_table(source, rejects), files.rejects, compression="zstd")
     files.digests.write_bytes(digests)
     write_text(files.tally, json.dumps({"key": portion.key, "shard": shard, "tally": tally.plain()}))
+    pa.default_memory_pool().release_unused()
     return tally
 
 
