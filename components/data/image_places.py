@@ -103,6 +103,8 @@ class Tar:
     """Where each member lies, as three numbers a member: a million images take 16 MB, not a gigabyte."""
 
     def __init__(self, path: Path):
+        if path.stat().st_size >= 2**32 * BLOCK:
+            raise UserError(f"{path} is larger than 2 TiB; split it")
         self._archive = path
         self._path, self._changed = str(path.resolve()), path.stat().st_mtime_ns
         hashes, blocks, sizes = array("Q"), array("I"), array("i")
