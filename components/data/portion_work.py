@@ -6,6 +6,7 @@ SHA-256 for each row (digests) and, last, the tally: a portion whose tally bears
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections import deque
@@ -88,6 +89,7 @@ def make_portion(
     pq.write_table(rejects_table(source, rejects), files.rejects, compression="zstd")
     files.digests.write_bytes(digests)
     write_text(files.tally, json.dumps({"key": portion.key, "shard": shard, "tally": tally.plain()}))
+    gc.collect()  # what ended in cycles would stay until much more has piled up
     pa.default_memory_pool().release_unused()
     return tally
 
