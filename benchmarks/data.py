@@ -6,7 +6,8 @@
     python -m benchmarks.data resume --records 1000000    # to a batch in the middle of an epoch
 
 Each run adds its figures to the JSON, so the whole can be measured in slices. `prepare` needs the package `datasets`.
-`scale` has Ray's workers make the shards of however few records (a small source is made in one process otherwise).
+`scale` has Ray's workers make the shards of however few records (a small source is made in one process otherwise),
+after the cluster has settled.
 Goals on 2 cores: prepare 1.7 times as fast; time linear and memory flat from 10,000 to 1,000,000 records (at most 1.5
 GB above an idle cluster, 1.2 times that of 10,000); loading as fast as DataLoader with a smaller start-up; resuming
 below 2 s; a no-op `dvc repro` over a million records below 15 s.
@@ -48,6 +49,7 @@ from components.data.shards import PreparedRows
 from components.params import Data, Source, load_params
 
 DISTINCT = 200  # pictures that are drawn; every record's bytes differ by a comment
+SETTLE_S = 180  # an idle cluster grows by about 12 MB in its first minutes, whatever it is used for
 WORDS = "a plate of rice with beans and a spoon on the wooden table near the window of an old kitchen".split()  # noqa: SIM905
 
 
@@ -179,8 +181,8 @@ def scale(folder: Path, records: int, rounds: int) -> dict[str, Any]:
 
     spread._WORTH_RAY_ITEMS = 0
     spec, tokenizer = raw(folder / "data/raw/bench", records, (24, 24), "PNG")
-    start_ray(1, {"PYTHONPATH": str(PACKAGE_ROOT), "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"})
-    time.sleep(5)
+    start_ray(1, spread.WORKER_ENVIRONMENT)
+    time.sleep(SETTLE_S)
     idle = proportional_memory()
     peak, over = [idle], threading.Event()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.errors import UserError
 
-BLOCK = 512
+_BLOCK = 512
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 
 
@@ -33,8 +33,8 @@ def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
         except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
             raise UserError(f"{path} is cut off or damaged ({error}); get the file again") from None
         raw.seek(end)
-        mark = raw.read(BLOCK)
-        if len(mark) < BLOCK or any(mark) or any(raw.read(1 << 20)):
+        mark = raw.read(_BLOCK)
+        if len(mark) < _BLOCK or any(mark) or any(raw.read(1 << 20)):
             raise UserError(f"{path} is cut off or damaged after byte {end}; get the file again")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -100,6 +102,38 @@ def test_links_in_a_zip_are_refused(tmp_path):
         member.external_attr = 0o120777 << 16
         archive.writestr(member, "/etc/passwd")
     assert reason(ImageStore.open(tmp_path, "a.zip", 1000), "link.jpg") == "image_outside_root"
+
+
+def test_encrypted_member_of_a_zip_is_named(tmp_path):
+    make("zip", tmp_path, {"1.jpg": b"one"})
+    data = bytearray((tmp_path / "images.zip").read_bytes())
+    data[data.index(b"PK\1\2") + 8] |= 1  # the flag in its entry of the central directory
+    (tmp_path / "images.zip").write_bytes(data)
+    assert reason(ImageStore.open(tmp_path, "images.zip", 1000), "1.jpg") == "image_unreadable"
+
+
+def test_member_of_a_zip_that_claims_more_than_any_file_holds_is_too_large(tmp_path):
+    make("zip", tmp_path, {"1.jpg": b"one"})
+    data = bytearray((tmp_path / "images.zip").read_bytes())
+    entry, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
+    extra = struct.pack("<HHQ", 1, 8, 2**64 - 1)  # zip64's field: the size
+    data[end:end] = extra
+    struct.pack_into("<I", data, entry + 24, 2**32 - 1)  # which says: look there
+    struct.pack_into("<H", data, entry + 30, len(extra))
+    struct.pack_into("<I", data, end + len(extra) + 12, end - entry + len(extra))
+    (tmp_path / "images.zip").write_bytes(data)
+    assert reason(ImageStore.open(tmp_path, "images.zip", 1000), "1.jpg") == "image_too_large"
+
+
+def test_list_of_members_that_cannot_be_written_is_a_users_mistake(tmp_path):
+    write_tar(tmp_path / "a.tar", {f"{'x' * 90}{number}": b"" for number in range(30_000)})
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, usual[1]))
+    try:
+        with pytest.raises(UserError, match=r"a\.tar cannot be written .* SQLITE_TMPDIR"):
+            ImageStore.open(tmp_path, "a.tar", 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from components.data.sources.entry import Reject
 from components.errors import UserError
 
-_CHUNK = 1 << 20  # characters read at once
+_CHUNK = 1 << 17  # characters read at once
 _LONGEST_RECORD = 1 << 26  # characters; more than that is damage, not a record
 _BLANK = " \t\r\n"
 
