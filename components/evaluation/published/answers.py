@@ -29,11 +29,15 @@ _OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer"}
 
 @dataclass(frozen=True)
 class Given:
-    """One answer as it stands in a file. `prompt` is empty where the file does not repeat it."""
+    """One answer as it stands in a file. `prompt` is empty where the file does not repeat it.
+
+    `counted`: the file has no ids, and this one is the answer's place in it.
+    """
 
     id: str
     text: str
     prompt: str = ""
+    counted: bool = False
 
 
 def read_answers(path: Path, findings: Findings) -> list[Given]:
@@ -42,7 +46,10 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
     records = table(path, findings) if is_table(path, findings) else list(_records(json_values(path, findings)))
     if records and all(set(record) == {"question", "answer"} for record in records):
         findings.say(f"{path}: answers without ids; the first was taken for that to question 1, and so on")
-        return [Given(str(n), plain(one["answer"]), plain(one["question"])) for n, one in enumerate(records, start=1)]
+        return [
+            Given(str(number), plain(one["answer"]), plain(one["question"]), counted=True)
+            for number, one in enumerate(records, start=1)
+        ]
     given = [answer for record in records if (answer := _answer(record))]
     if not given:
         keys = ", ".join(list(records[0])[:6]) if records else "nothing"

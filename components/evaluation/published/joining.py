@@ -33,17 +33,18 @@ def join(
 
     An answer that stands twice counts once; of several different ones to a question the last counts, as in
     LLaVA's own scripts, and that is told. Answers to no question are listed. Where nothing fits at all, the files
-    do not belong together. Where one id stands for different questions, the answers' prompts tell them apart.
+    do not belong together. Where one id stands for different questions, the answers' prompts tell them apart. An
+    answer that has its id from its place in the file must also repeat its question's words.
     """
     key_asked, key_given = _telling_apart(asked, given, key_asked, key_given, path)
-    known = {key_asked(question) for question in asked}
+    known = {key_asked(question): bare(question.text).casefold() for question in asked}
     if len(known) < len(asked):
         findings.say(f"{len(asked) - len(known)} questions repeat another's id and words; one answer serves both")
     answers: dict[Hashable, str] = {}
     strangers, alike, changed = [], 0, []
     for answer in given:
         key = key_given(answer)
-        if key not in known:
+        if key not in known or (answer.counted and bare(answer.prompt).casefold() != known[key]):
             strangers.append(answer.id)
             continue
         if key in answers:
