@@ -20,10 +20,10 @@ def opened(place: str) -> Any:
 
 
 def open_parquet(place: str) -> pq.ParquetFile:
-    """Local files are mapped; of a remote one only the row groups that are asked for are fetched."""
+    """Local files are mapped, and read by the thread that asks; of a remote one only the row groups that are asked for are fetched."""
     if is_url(place):
         return pq.ParquetFile(_remote(place), pre_buffer=True)
-    return pq.ParquetFile(place, memory_map=True)
+    return pq.ParquetFile(place, memory_map=True, pre_buffer=False)
 
 
 def _remote(url: str) -> Any:
