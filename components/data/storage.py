@@ -20,7 +20,7 @@ def opened(place: str) -> Any:
 
 
 def open_parquet(place: str) -> pq.ParquetFile:
-    """Local files are mapped, and read by the thread that asks; of a remote one only the row groups that are asked for are fetched."""
+    """Local files are mapped and read by the thread that asks; of a remote one only what is asked for is fetched."""
     if is_url(place):
         return pq.ParquetFile(_remote(place), pre_buffer=True)
     return pq.ParquetFile(place, memory_map=True, pre_buffer=False)
