@@ -1,4 +1,7 @@
-"""A zip or tar of images: names to extents, nothing unpacked, its list of members on disk and not in memory."""
+"""A zip or tar of images: names to extents, nothing unpacked, the list of its members on disk and not in memory.
+
+(While a zip is opened, Python's zipfile holds its whole directory: some 600 bytes a member.)
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,16 @@ _PROBLEMS = {
     "link": ("image_outside_root", "is a link or no regular file"),
     "encrypted": ("image_unreadable", "is encrypted"),
 }
+_ZIP = (b"PK\3\4", b"PK\5\6")  # how one begins, the second where it is empty
 _ENCRYPTED = 1  # bit of a zip member's flags
-_LARGEST = 2**63 - 1  # what SQLite holds; more than any file has, less than a damaged header may say
+_LARGEST = 2**63 - 1  # what SQLite holds; more than any file has, less than a damaged zip may say
 
 # name, key of _PROBLEMS or None, then Extent's offset, size, packed, method, checksum
 Member = tuple[str, str | None, int, int, int, int, int]
 
 
 class Archive:
-    """Members lie in a temporary SQLite database, which goes with this object: a million of them take 2 MB here."""
+    """Members lie in a temporary SQLite database, which goes with this object; 2 MB of it are held in memory."""
 
     def __init__(self, path: Path, members: Callable[[Path], Iterator[Member]]):
         self._path, self._changed = str(path.resolve()), path.stat().st_mtime_ns
@@ -36,6 +40,7 @@ class Archive:
             self._list.execute("CREATE TABLE member (name BLOB, problem, offset, size, packed, method, checksum)")
             self._list.executemany("INSERT INTO member VALUES (?, ?, ?, ?, ?, ?, ?)", map(self._row, members(path)))
             self._list.execute("CREATE INDEX by_name ON member (name)")
+            self._list.commit()  # nothing is written afterwards, however full the disk gets
         except sqlite3.OperationalError as error:
             raise UserError(
                 f"the list of what is in {path} cannot be written ({error}); let SQLITE_TMPDIR name a folder with space"
@@ -72,7 +77,9 @@ class Archive:
 
 
 def open_archive(path: Path) -> Archive:
-    return Archive(path, _of_zip if zipfile.is_zipfile(path) else _of_tar)
+    with path.open("rb") as file:
+        begins = file.read(4)  # zipfile.is_zipfile looks at the end, where a tar's last members may hold anything
+    return Archive(path, _of_zip if begins in _ZIP else _of_tar)
 
 
 def _of_tar(path: Path) -> Iterator[Member]:

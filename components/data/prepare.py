@@ -111,7 +111,8 @@ def _versions() -> dict[str, str]:
 def _join(paths: Iterable[Path], schema: pa.Schema, out: Path) -> None:
     with pq.ParquetWriter(out, schema, compression="zstd") as joined:
         for path in paths:
-            joined.write_table(pq.ParquetFile(path).read(use_threads=False))  # threads would each keep some memory
+            with pq.ParquetFile(path, pre_buffer=False) as part:
+                joined.write_table(part.read(use_threads=False))  # threads would each keep some memory
 
 
 def _kept(rejects: Path, name: str) -> Path:

@@ -27,6 +27,8 @@ def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
         try:
             with tarfile.open(fileobj=raw, mode="r:") as archive:
                 while member := archive.next():
+                    if member.size < 0:  # tarfile would go back and read it again, for ever
+                        raise ValueError(f"{member.name[:80]} has {member.size} bytes")
                     archive.members = []  # type: ignore[attr-defined]  # it would keep all headers
                     yield member
                 end = archive.offset  # type: ignore[attr-defined]

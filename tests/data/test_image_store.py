@@ -93,7 +93,9 @@ def test_links_in_a_tar_are_refused(tmp_path, type: bytes):
         member = tarfile.TarInfo("x/link.jpg")
         member.type, member.linkname = type, "/etc/passwd"
         archive.addfile(member)
-    assert reason(ImageStore.open(tmp_path, "a.tar", 1000), "x/link.jpg") == "image_outside_root"
+    store = ImageStore.open(tmp_path, "a.tar", 1000)
+    assert reason(store, "x/link.jpg") == "image_outside_root"
+    assert list(store.names()) == ["x/link.jpg"]  # so that it is refused by name
 
 
 def test_links_in_a_zip_are_refused(tmp_path):
@@ -150,6 +152,26 @@ def test_later_member_of_a_tar_replaces_an_earlier_one(tmp_path):
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     assert ImageStore.open(tmp_path, "a.tar", 1000).read("1.jpg")[0] == b"new"
+
+
+@pytest.mark.parametrize("data", [b"PK\5\6" + bytes(40), None])
+def test_tar_that_ends_in_what_looks_like_a_zip_is_a_tar(tmp_path, data: bytes | None):
+    write_zip(tmp_path / "features.npz", {"x.npy": b"x"})
+    write_tar(tmp_path / "a.tar", {"1.jpg": b"one", "last": data or (tmp_path / "features.npz").read_bytes()})
+    assert ImageStore.open(tmp_path, "a.tar", 1000).read("1.jpg")[0] == b"one"
+    assert ImageStore.open(tmp_path, None, 1000).read("a.tar/1.jpg")[0] == b"one"
+
+
+@pytest.mark.parametrize("size", [-512, -(2**70)])
+def test_tar_with_a_negative_size_is_refused(tmp_path, size: int):
+    write_tar(tmp_path / "a.tar", {"1.jpg": b"one", "2.jpg": b"two"})
+    data = bytearray((tmp_path / "a.tar").read_bytes())
+    data[1024 + 124 : 1024 + 136] = size.to_bytes(12, "big", signed=True)  # of the second member, in base 256
+    data[1024 + 148 : 1024 + 156] = b" " * 8
+    data[1024 + 148 : 1024 + 156] = b"%06o\0 " % sum(data[1024:1536])
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.tar is cut off or damaged"):
+        ImageStore.open(tmp_path, "a.tar", 1000)
 
 
 @pytest.mark.parametrize("cut", [100, 512, 700, 1024, 1500, 2048])

@@ -12,6 +12,8 @@ from components.evaluation.published.findings import Findings
 from components.evaluation.published.questions import bare
 from components.evaluation.question import Question
 
+_OTHER_WORDS = 0.1  # of answers without ids may differ from their questions: published files spell some otherwise
+
 
 def id_asked(question: Question) -> Hashable:
     return question.id
@@ -33,18 +35,18 @@ def join(
 
     An answer that stands twice counts once; of several different ones to a question the last counts, as in
     LLaVA's own scripts, and that is told. Answers to no question are listed. Where nothing fits at all, the files
-    do not belong together. Where one id stands for different questions, the answers' prompts tell them apart. An
-    answer that has its id from its place in the file must also repeat its question's words.
+    do not belong together. Where one id stands for different questions, the answers' prompts tell them apart.
     """
+    _in_order(asked, given, key_asked, key_given, path, findings)
     key_asked, key_given = _telling_apart(asked, given, key_asked, key_given, path)
-    known = {key_asked(question): bare(question.text).casefold() for question in asked}
+    known = {key_asked(question) for question in asked}
     if len(known) < len(asked):
         findings.say(f"{len(asked) - len(known)} questions repeat another's id and words; one answer serves both")
     answers: dict[Hashable, str] = {}
     strangers, alike, changed = [], 0, []
     for answer in given:
         key = key_given(answer)
-        if key not in known or (answer.counted and bare(answer.prompt).casefold() != known[key]):
+        if key not in known:
             strangers.append(answer.id)
             continue
         if key in answers:
@@ -61,6 +63,27 @@ def join(
     findings.leave("repeated ids", changed, f"{path} gives them different answers; the last one counts")
     findings.leave("answers without a question", strangers, f"{path} answers what was not asked; left out")
     return [answers.get(key_asked(question)) for question in asked]
+
+
+def _in_order(
+    asked: Sequence[Question],
+    given: Sequence[Given],
+    key_asked: Callable[[Question], Hashable],
+    key_given: Callable[[Given], Hashable],
+    path: Path,
+    findings: Findings,
+) -> None:
+    """Do answers that are known by their place alone repeat the words of the question in that place?"""
+    words = {key_asked(question): bare(question.text).casefold() for question in asked}
+    counted = [answer for answer in given if answer.counted and answer.prompt and key_given(answer) in words]
+    other = [answer for answer in counted if words[key_given(answer)] not in bare(answer.prompt).casefold()]
+    if len(other) > _OTHER_WORDS * len(counted):
+        one, question = other[0], words[key_given(other[0])]
+        raise UserError(
+            f"{path}: its answers have no ids and stand in another order than the questions: answer {one.id} is "
+            f"to {one.prompt[:80]!r}, question {one.id} is {question[:80]!r}; add question_id"
+        )
+    findings.leave("answers in other words", [answer.id for answer in other], f"{path}: counted as to that question")
 
 
 def _telling_apart(

@@ -19,10 +19,19 @@ def test_popes_own_files_and_answers_without_ids_are_read(tmp_path: Path) -> Non
     report = score("pope", jsonl(tmp_path / "answers.json", lines), questions=labels, annotations=folder)
     assert report.metrics["pope_random"]["f1"] == 100
     assert any("answers without ids" in line for line in report.findings.lines)
-    moved = [lines[1], lines[0], lines[2]]
-    report = score("pope", jsonl(tmp_path / "answers.json", moved), questions=labels, annotations=folder)
-    assert report.findings.unmatched["answers without a question"] == ["1", "2"]
-    assert report.answered == [1]
+
+
+def test_answers_without_ids_must_stand_in_the_questions_order(tmp_path: Path) -> None:
+    asked = [(f"{n}.jpg", IN.format(f"thing{n}"), "yes") for n in range(20)]
+    folder = pope(tmp_path / "pope", [], {"random": asked})["annotations"]
+    files = {"questions": folder / "coco_pope_random.json", "annotations": folder}
+    said = [{"question": f"<image>\n{text} Say yes or no.", "answer": "yes"} for _, text, _ in asked]
+    with pytest.raises(UserError, match=r"stand in another order .* add question_id"):
+        score("pope", jsonl(tmp_path / "a.json", said[1:] + said[:1]), **files)
+    said[7]["question"] = IN.format("thimg7")  # a spelling, not an order
+    report = score("pope", jsonl(tmp_path / "a.json", said), **files)
+    assert report.answered == [20]
+    assert report.findings.unmatched["answers in other words"] == ["8"]
 
 
 def test_pope_joins_by_category_image_and_text(tmp_path: Path) -> None:
