@@ -37,7 +37,7 @@ def join(
     LLaVA's own scripts, and that is told. Answers to no question are listed. Where nothing fits at all, the files
     do not belong together. Where one id stands for different questions, the answers' prompts tell them apart.
     """
-    _in_order(asked, given, key_asked, key_given, path, findings)
+    _in_order(asked, given, path, findings)
     key_asked, key_given = _telling_apart(asked, given, key_asked, key_given, path)
     known = {key_asked(question) for question in asked}
     if len(known) < len(asked):
@@ -65,23 +65,16 @@ def join(
     return [answers.get(key_asked(question)) for question in asked]
 
 
-def _in_order(
-    asked: Sequence[Question],
-    given: Sequence[Given],
-    key_asked: Callable[[Question], Hashable],
-    key_given: Callable[[Given], Hashable],
-    path: Path,
-    findings: Findings,
-) -> None:
-    """Do answers that are known by their place alone repeat the words of the question in that place?"""
-    words = {key_asked(question): bare(question.text).casefold() for question in asked}
-    counted = [answer for answer in given if answer.counted and answer.prompt and key_given(answer) in words]
-    other = [answer for answer in counted if words[key_given(answer)] not in bare(answer.prompt).casefold()]
+def _in_order(asked: Sequence[Question], given: Sequence[Given], path: Path, findings: Findings) -> None:
+    """Answers that are known by their place alone must repeat the words of the question in that place."""
+    words = {question.id: bare(question.text).casefold() for question in asked}
+    counted = [answer for answer in given if answer.counted and answer.prompt and answer.id in words]
+    other = [answer for answer in counted if words[answer.id] not in bare(answer.prompt).casefold()]
     if len(other) > _OTHER_WORDS * len(counted):
-        one, question = other[0], words[key_given(other[0])]
+        one = other[0]
         raise UserError(
             f"{path}: its answers have no ids and stand in another order than the questions: answer {one.id} is "
-            f"to {one.prompt[:80]!r}, question {one.id} is {question[:80]!r}; add question_id"
+            f"to {one.prompt[:80]!r}, question {one.id} is {words[one.id][:80]!r}; add question_id"
         )
     findings.leave("answers in other words", [answer.id for answer in other], f"{path}: counted as to that question")
 
