@@ -26,7 +26,7 @@ STATUS = {FINISHED: "FINISHED", STOPPED: "KILLED", FAILED: "FAILED"}  # MLflow's
 
 
 def number_of(state: Path, trial_id: str) -> int:
-    """The trial's number, from 1 as trials begin; kept on disk, for Ray orders them anew when a search goes on."""
+    """The trial's number, from 1 as trials are drawn; kept on disk, for Ray orders them anew when a search goes on."""
     file = state / NUMBERS_FILE
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if trial_id not in known:
@@ -54,7 +54,8 @@ class Follow(Callback):
         self._default_run = default_run
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number_of(self._state, trial.trial_id)
+        for drawn in trials:  # of two that begin together the later drawn may be up first
+            number_of(self._state, drawn.trial_id)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **_: Any) -> None:
         number, of = number_of(self._state, trial.trial_id), self._setting.tree["tune"]["budget"]["trials"]

@@ -179,7 +179,7 @@ def finish(search: Search, trials: list[Trial]) -> tuple[Trial, Job]:
 
 
 def collect(results: Any, search: Search) -> list[Trial]:
-    """Trials from Ray Tune's results, in the order in which they began."""
+    """Trials from Ray Tune's results, in the order in which they were drawn."""
     from components.search.follow import number_of
 
     frames = [result.metrics_dataframe for result in results]
