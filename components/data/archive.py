@@ -22,6 +22,14 @@ _PROBLEMS = {
     "encrypted": ("image_unreadable", "is encrypted"),
 }
 _ZIP = (b"PK\3\4", b"PK\5\6")  # how one begins, the second where it is empty
+_ZIP_DAMAGE = (  # what zipfile raises where a directory was cut off or altered
+    zipfile.BadZipFile,
+    NotImplementedError,
+    ValueError,
+    OSError,
+    OverflowError,
+    struct.error,
+)
 _ENCRYPTED = 1  # bit of a zip member's flags
 _LARGEST = 2**63 - 1  # what SQLite holds; more than any file has, less than a damaged zip may say
 
@@ -92,7 +100,7 @@ def _of_zip(path: Path) -> Iterator[Member]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, OverflowError, struct.error) as error:
+    except _ZIP_DAMAGE as error:
         raise UserError(f"{path} is cut off or damaged ({error}); get the file again") from None
     for member in members:
         if member.is_dir():
