@@ -29,7 +29,7 @@ import psutil
 import yaml
 from rich.table import Table
 
-from components.home import file_digest
+from components.digests import file_digest
 from components.progress import tell
 
 ROOT = Path(__file__).parent.parent

@@ -41,6 +41,12 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -
         raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}; unset it to run locally") from None
 
 
+def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
+    """Environment variables that a worker process needs before it imports torch or DeepSpeed."""
+    shared = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(PACKAGE_ROOT)}
+    return shared if use_gpu else {**shared, "DS_ACCELERATOR": "cpu"}
+
+
 def _settled_address() -> str:
     """Settle where the Ray that is about to start will answer, while its processes can still be told."""
     import ray

@@ -40,7 +40,7 @@ def _save(folder: Path, params: Params, pieces: tuple[Any, ...], name: str) -> N
 def _tiny(params: Params) -> tuple[Any, ...]:
     import torch
 
-    from components.model.tiny import train_tiny_base
+    from components.synthetic.tiny.base import train_tiny_base
 
     torch.set_num_threads(os.cpu_count() or 1)
     with Bar("base", None) as bar:

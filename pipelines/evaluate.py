@@ -19,22 +19,22 @@ from typing import TYPE_CHECKING
 
 from components.data.schema import Row
 from components.data.tasks import nutrition_answer
-from components.evaluation import gallery
-from components.evaluation.asking import questions
 from components.evaluation.benchmarks.scienceqa import letters
 from components.evaluation.blind import with_wrong_images
-from components.evaluation.judged import MAX_NEW_TOKENS, graded, judged_questions
+from components.evaluation.inference.asking import questions
+from components.evaluation.inference.systems import Systems
+from components.evaluation.insight import gallery
+from components.evaluation.judge.benchmarks import MAX_NEW_TOKENS, graded, judged_questions
 from components.evaluation.metrics.choice import confusion
 from components.evaluation.metrics.nutrition import mean_nutrition
 from components.evaluation.question import Question
 from components.evaluation.results import Results, differences, printed_table, write_answers
-from components.evaluation.systems import Systems
 from components.files import fresh_folder, write_json
 from components.params import Params
 from pipelines import stage
 
 if TYPE_CHECKING:
-    from components.model.assistant import Assistant
+    from components.evaluation.inference.assistant import Assistant
 
 PREPARED, ASSIGNMENTS = Path("data/prepared"), Path("data/splits/assignments.parquet")
 BASE, PRETRAIN, FINETUNE = Path("models/base"), Path("models/pretrain"), Path("models/finetune")
@@ -47,7 +47,7 @@ PRINTED = (
 
 
 def run(params: Params) -> None:
-    from components.data.loading import split_rows
+    from components.batching.sampler import split_rows
 
     rows = list(split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "test"))
     asked = questions(params.evaluate.benchmarks, rows, params.evaluate.files)
@@ -111,9 +111,9 @@ def write_insight(
     folder: Path, params: Params, asked: Sequence[Question], results: Results, assistant: Assistant
 ) -> None:
     """Test images with their answers and heat maps, the skill space, and how experts are used."""
-    from components.data.collating import MAX_PIXELS
-    from components.evaluation.experts import write_experts
-    from components.evaluation.skill_space import write_skill_space
+    from components.batching.collator import MAX_PIXELS
+    from components.evaluation.insight.experts import write_experts
+    from components.evaluation.insight.skill_space import write_skill_space
 
     entries = []
     for place, of_image in enumerate(gallery.choose(asked, params.evaluate.samples_shown)):

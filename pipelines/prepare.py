@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from components.data.prepare import prepare_source
 from components.errors import UserError
 from components.params import Params
+from components.prepare.source import prepare_source
 from components.progress import tell
 from pipelines import stage
 

@@ -11,12 +11,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import write_json
-from components.home import digest, file_digest, home
 from components.params import Params
 from components.tracking import promotion, registry, runs, store
 from components.tracking.gate import flat_metrics
+from components.workspace import home
 from pipelines import stage
 
 PARTS, BASE, METRICS = Path("models/finetune"), Path("models/base"), Path("evaluation/metrics.json")

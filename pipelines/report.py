@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
+from components.digests import digest
 from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED
 from components.files import fresh_folder
-from components.home import digest
 from components.params import Params
 from components.report.inputs import Inputs, read_inputs
 from components.report.ledger import Here

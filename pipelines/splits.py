@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from components.data.shards import PreparedRows
-from components.data.splits import assign, fingerprint
 from components.files import fresh_folder, write_json
 from components.params import Params
+from components.prepare.splits import assign, fingerprint
 from components.progress import tell
 from pipelines import stage
 

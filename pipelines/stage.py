@@ -18,8 +18,8 @@ MISTAKE, INTERRUPTED = 2, 130  # exit codes
 
 def main(run: Callable[..., Any]) -> NoReturn:
     """Run `run(params, *arguments)` of a stage module as a program and exit."""
-    from components.names import check_names
     from components.params import load_params
+    from pipelines.names import check_names
 
     def work() -> None:
         params = load_params()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
 from components.files import fresh_folder, write_json, write_text
+from components.locks import lock
 from components.params import Params
-from components.tracking.store import lock
 from pipelines import stage
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ def carry_out(search: Search, go_on: bool) -> dict[str, Any]:
 
 def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any]) -> dict[str, Any]:
     """The files of the result; search.json, which says that the rest is whole, comes last."""
-    from components.report.drawing import alone
     from components.search.importance import importances
     from components.search.plots import plots
     from components.search.result import (
@@ -83,6 +82,7 @@ def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any
         write_table,
     )
     from components.search.space import apply, leaves
+    from components.svg import alone
     from components.tracking.searches import sync_search
 
     OUT.mkdir(exist_ok=True)

@@ -27,9 +27,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from components.data.schema import IMAGE_MARKER
+from components.digests import folder_digest
 from components.errors import UserError
 from components.files import write_json
-from components.home import folder_digest
 from components.model.stored import REFERENCE_FILE, read_reference
 
 TOKENIZER_FILE = "tokenizer.json"

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.errors import UserError
 from components.params import Params, validate_params
+from components.params.trees import Value, changed, merged, setting
 from components.report.figures import typeset
 from components.report.results import OURS
-from components.settings import Value, changed, merged, setting
 
 SHOWN = 12  # digits of a digest
 PUBLISHED_FILE = Path(__file__).with_name("published.yaml")

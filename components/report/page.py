@@ -17,13 +17,13 @@ from components.params import Params
 from components.report import answers, charts, entropy, experts, records, skill_space
 from components.report.assumptions import assumptions
 from components.report.comparisons import answers_of, comparisons
-from components.report.drawing import alone
 from components.report.inputs import Inputs
 from components.report.ledger import Here, LedgerTable, PublishedTable, ledger, read_published
 from components.report.pictures import is_wide, picture, write_enlarged
 from components.report.results import differences, headline, metrics_table
 from components.report.search import search_shown
 from components.report.size_and_time import measured_sizes, published_sizes, size_chart, time_chart, times
+from components.svg import alone
 
 TEMPLATES = Path(__file__).with_name("templates")
 STAGES = {"pretrain": "Stage 1: projector and VCE", "finetune": "Stage 2: projector, VCE and adapter"}

@@ -12,13 +12,13 @@ from ray.exceptions import RayTaskError
 from ray.tune import Callback, Stopper
 
 from components.files import write_json
-from components.home import home
 from components.search.result import BYTES_PER_PARAMETER, FAILED, FINISHED, STOPPED, state_of, why_lost
 from components.search.space import decode
 from components.search.trial import METRIC, Setting
 from components.search.upkeep import num_bytes, prune
 from components.tracking.runs import RunRecord, sync_training
 from components.training.checkpoint import CHECKPOINTS, latest_step
+from components.workspace import home
 
 NUMBERS_FILE = "numbers.json"
 ENDED = ("TERMINATED", "ERROR")  # Ray Tune's words

@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from components.batching.sampler import Samples
 from components.cluster import start_ray
-from components.data.loading import Samples
+from components.digests import digest
 from components.files import write_json
-from components.home import digest, home
 from components.model.assemble import check_fit
 from components.params import Params
 from components.search import trial as one
@@ -30,6 +30,7 @@ from components.search.upkeep import owned, prune
 from components.training.job import Job, run_digest
 from components.training.launcher import before_ray, worker_environment
 from components.training.stage import BASE
+from components.workspace import home
 
 DONE_FILE = "done.json"
 STATES = "tune/experiment_state-*.json"  # Ray Tune's, from its first report on

@@ -17,10 +17,10 @@ from typing import Any
 
 from components.errors import UserError
 from components.files import write_text
+from components.locks import lock
 from components.params import Params, validate_params
 from components.search.space import Dimension, apply, decode
 from components.search.upkeep import claim
-from components.tracking.store import lock
 from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import CARRIED_OUT, Job, Validation
 from components.training.journal import TIMINGS_FILE, VALIDATION_FILE, read_journal

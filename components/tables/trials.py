@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from components.data.loading import split_rows
-from components.evaluation import gallery
-from components.evaluation.asking import questions
+from components.batching.sampler import split_rows
+from components.evaluation.inference.asking import questions
+from components.evaluation.inference.systems import Systems
+from components.evaluation.insight import gallery
 from components.evaluation.question import Name, Question
 from components.evaluation.results import Results
-from components.evaluation.systems import Systems
 from components.files import write_json
-from components.home import home
 from components.model.stored import ADAPTER_FOLDER, read_settings
 from components.params import Params
 from components.report.figures import duration
@@ -29,6 +28,7 @@ from components.tables.measured import Trial
 from components.training.job import Job
 from components.training.parts import parts_of
 from components.training.stage import ASSIGNMENTS, BASE, PREPARED, make_job, run_training
+from components.workspace import home
 
 BF16 = 2  # bytes
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from components.errors import UserError
 from components.params import Params, validate_params
-from components.settings import Value, changed
+from components.params.trees import Value, changed
 
 ADAPTER_ALONE: dict[str, Value] = {"vce.enabled": False, "finetune.learning_rate.projector": 0}
 

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import fresh_folder, write_json
-from components.home import digest, file_digest, home
+from components.workspace import home
 
 REFERENCE_FILE = "base.json"
 CHECKPOINT = "checkpoint"  # the kind whose files lie elsewhere: in a folder of the user's, or on the hub

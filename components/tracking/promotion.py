@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.home import digest, home
+from components.digests import digest
+from components.locks import lock
 from components.params import Gate
 from components.tracking import registry, store
 from components.tracking.gate import Decision, decide
+from components.workspace import home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +41,7 @@ def promote(
 ) -> Promotion:
     """Make a version (number or alias) the champion if the gate lets it, or by force."""
     client = store.connect()
-    with store.answering(store.tracking_uri()), store.lock("registry"):
+    with store.answering(store.tracking_uri()), lock("registry"):
         version = registry.resolve(client, name, which)
         number, before = int(version.version), registry.alias_version(client, name, registry.CHAMPION)
         champion = client.get_model_version(name, str(before)) if before else None

@@ -11,9 +11,10 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import write_json
-from components.home import digest, file_digest
+from components.locks import lock
 from components.params import Params
 from components.tracking import bases, runs, store
 
@@ -63,7 +64,7 @@ def register(
     stated = {DATA_TAG: digest(dict(data)), METRICS_TAG: json.dumps(dict(metrics), sort_keys=True)}
     client = store.connect()
     uri = store.tracking_uri()
-    with store.answering(uri), store.fluent(uri), store.lock("registry"):
+    with store.answering(uri), store.fluent(uri), lock("registry"):
         found = find_by_digest(client, name, own)
         if found is None:
             number = int(_create(client, parts, base, settings, own, metrics, params, data, stated).version)
@@ -207,7 +208,7 @@ def _log_model(run_id: str, files: Path, own: str, metrics: Mapping[str, float],
         warnings.filterwarnings("ignore", message="(?s).*(type hint|input example)")  # the signature is stated
         model = mlflow.pyfunc.log_model(
             name=name,
-            python_model=str(CODE / "tracking" / "pyfunc_model.py"),
+            python_model=str(CODE / "serving" / "pyfunc_model.py"),
             artifacts={held: str(files / held) for held in ("parts", "base", "serving.json")},
             code_paths=[str(CODE)],
             signature=ModelSignature(asked, Schema([ColSpec("string")])),

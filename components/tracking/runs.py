@@ -14,9 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.digests import file_digest
 from components.errors import UserError
 from components.files import write_json
-from components.home import file_digest
+from components.locks import lock
 from components.tracking import store
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _send(record: RunRecord, through: int | None, finished: bool) -> None:
 def find_or_create_run(client: MlflowClient, run_digest: str, name: str) -> Run:
     """The one run that carries `run_digest`."""
     experiment = store.experiment_id(client)
-    with store.lock("runs"):
+    with lock("runs"):
         found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run_digest}'", max_results=1)
         if found:
             return found[0]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from components.cluster import PACKAGE_ROOT, start_ray
+from components.cluster import start_ray, worker_environment
 from components.errors import UserError
 from components.params import Training
 from components.progress import Bar
@@ -124,12 +124,6 @@ def fit(
         shutil.rmtree(scratch, ignore_errors=True)
     if mistake.exists():
         raise UserError(mistake.read_text(encoding="utf-8"))
-
-
-def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
-    """Environment variables that a worker process needs before it imports torch or DeepSpeed."""
-    shared = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(PACKAGE_ROOT)}
-    return shared if use_gpu else {**shared, "DS_ACCELERATOR": "cpu"}
 
 
 def _work(message: dict[str, Any]) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from components.data.collating import Batch, Collator
-from components.data.conversation import Encoder
-from components.data.loading import Plan, Samples, alone, deal
-from components.data.prefetch import ahead
+from components.batching.collator import Batch, Collator
+from components.batching.conversation import Encoder
+from components.batching.prefetch import ahead
+from components.batching.sampler import Plan, Samples, alone, deal
 from components.errors import UserError
 from components.model.assemble import build, check_fit, num_parameters, precision_of, trainable_groups
 from components.model.base import load_base

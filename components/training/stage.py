@@ -9,20 +9,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from components.data.loading import Plan, Samples, split_places
+from components.batching.sampler import Plan, Samples, split_places
 from components.data.shards import read_manifest
+from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import fresh_folder
-from components.home import digest, file_digest, home
+from components.locks import lock
 from components.model.stored import CONNECTOR_FILE, read_reference, read_settings
 from components.params import Adapter, Finetune, Params, Pretrain
 from components.tracking.runs import RunRecord, flat_params, sync_training
-from components.tracking.store import lock
 from components.training.checkpoint import CHECKPOINTS, newest_intact
 from components.training.job import Job, run_digest
 from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, read_journal
 from components.training.launcher import launch
 from components.training.parts import parts_of
+from components.workspace import home
 
 PREPARED, ASSIGNMENTS, BASE = Path("data/prepared"), Path("data/splits/assignments.parquet"), Path("models/base")
 

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 
 from components.adapters import RouterWeights
-from components.data.collating import Batch
-from components.data.packing import PADDING
+from components.batching.collator import Batch
+from components.batching.packing import PADDING
 from components.training.engine import plain_optimizer
 from components.training.guard import Guard
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from components.data.collating import Collator
-from components.data.conversation import Encoder
-from components.data.loading import Plan, Samples, alone, deal
+from components.batching.collator import Collator
+from components.batching.conversation import Encoder
+from components.batching.sampler import Plan, Samples, alone, deal
 from components.errors import UserError
 from components.training.job import Job
 from components.training.journal import VALIDATION_FILE, append, read_journal

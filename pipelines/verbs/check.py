@@ -16,9 +16,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from components.data.checking import check_source, named_source
     from components.errors import UserError
     from components.params import load_params
+    from components.prepare.dry_run import check_source, named_source
     from components.progress import Bar, tell
     from pipelines.prepare import TOKENIZER, records_table
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from components import profiles
 from components.costs.published import adapter_bytes, comparisons, llava_flops, vce_bytes, vlora_flops
 from components.costs.skeleton import LLAVA, bare, llava_config, parts, skeleton
-from components.params import load_params
+from components.params import load_params, profiles
 
 MIB = 2**20
 

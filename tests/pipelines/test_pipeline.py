@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from components.errors import UserError
-from components.home import home
 from components.params import Params
-from components.predict import predict
+from components.serving.predict import predict
 from components.tracking import registry, store
 from components.training import launcher
 from components.training.job import to_message
 from components.training.stage import make_job
+from components.workspace import home
 from pipelines import evaluate, finetune, pretrain, register, report
 from tests.workspace import prepare_workspace
 

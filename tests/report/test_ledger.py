@@ -7,9 +7,9 @@ import yaml
 
 from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED, mmbench, mme
 from components.params import validate_params
-from components.profiles import FOLDER
+from components.params.profiles import FOLDER
+from components.params.trees import changed, merged
 from components.report.ledger import Here, LedgerRow, PublishedTable, ledger, read_published
-from components.settings import changed, merged
 from tests.report.conftest import TIMES
 
 PROFILE = {"profile": "llava-1.5-7b", "base": {"kind": "checkpoint"}, "adapter": {"rank": 64}}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from components.digests import folder_digest
 from components.files import write_json
-from components.home import folder_digest
 from components.params import Params, validate_params
 from components.tracking import store
 
