@@ -12,7 +12,7 @@ from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED
 from components.files import fresh_folder
 from components.params import Params
 from components.report.inputs import Inputs, read_inputs
-from components.report.ledger import Here
+from components.report.ledger import ThisRun
 from components.report.page import write_report
 from components.tracking.runs import send_report
 from pipelines import stage
@@ -23,7 +23,7 @@ PROFILES = Path(__file__).with_name("profiles")
 
 def run(params: Params) -> None:
     inputs = read_inputs(ROOT)
-    known = here(params, inputs)
+    known = this_run(params, inputs)
     with fresh_folder(OUT) as folder:
         write_report(inputs, known, folder)
     if known.run:
@@ -31,9 +31,9 @@ def run(params: Params) -> None:
     print(f"report: {OUT / 'report.html'}, {OUT / 'report.md'}")
 
 
-def here(params: Params, inputs: Inputs) -> Here:
+def this_run(params: Params, inputs: Inputs) -> ThisRun:
     """What this project can measure, and where this run's figures come from."""
-    return Here(
+    return ThisRun(
         params=params,
         metrics=inputs.metrics,
         profiles={path.stem: _overlay(path) for path in sorted(PROFILES.glob("*.yaml"))},

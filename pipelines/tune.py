@@ -68,6 +68,7 @@ def carry_out(search: Search, go_on: bool) -> dict[str, Any]:
 
 def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any]) -> dict[str, Any]:
     """The files of the result; search.json, which says that the rest is whole, comes last."""
+    from components.params.trees import flatten
     from components.search.importance import importances
     from components.search.plots import plots
     from components.search.result import (
@@ -81,7 +82,7 @@ def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any
         write_best,
         write_table,
     )
-    from components.search.space import apply, leaves
+    from components.search.space import apply
     from components.svg import alone
     from components.tracking.searches import sync_search
 
@@ -108,7 +109,7 @@ def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any
     write_json(OUT / RESULT_FILE, result)
     figures = {f"{split}.{name}": value for split, row in found.items() for name, value in row.items()}
     tags = {"lea.apply": result["apply"], "lea.best": str(best.number)}
-    sync_search(search.setting.search, leaves({"tune": search.setting.tree["tune"]}), figures, tags, OUT)
+    sync_search(search.setting.search, flatten({"tune": search.setting.tree["tune"]}), figures, tags, OUT)
     return result
 
 

@@ -1,4 +1,4 @@
-"""A zip or tar of images: names to extents, nothing unpacked, the list of its members on disk and not in memory.
+"""A zip or tar of images: names to byte ranges, nothing unpacked, the list of its members on disk and not in memory.
 
 (While a zip is opened, Python's zipfile holds its whole directory: some 600 bytes a member.)
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from components.errors import UserError
-from components.images.byte_ranges import Extent
+from components.images.byte_ranges import ByteRange
 from components.images.decoding import ImageError
 from components.images.tar import is_plain, tar_members
 
@@ -33,7 +33,7 @@ _ZIP_DAMAGE = (  # what zipfile raises where a directory was cut off or altered
 _ENCRYPTED = 1  # bit of a zip member's flags
 _LARGEST = 2**63 - 1  # what SQLite holds; more than any file has, less than a damaged zip may say
 
-# name, key of _PROBLEMS or None, then Extent's offset, size, packed, method, checksum
+# name, key of _PROBLEMS or None, then ByteRange's offset, size, packed, method, checksum
 Member = tuple[str, str | None, int, int, int, int, int]
 
 
@@ -62,7 +62,7 @@ class Archive:
         offset, size, packed, method, checksum = (min(number, _LARGEST) for number in numbers)
         return name.encode(errors="surrogateescape"), problem, offset, size, packed, method, checksum
 
-    def find(self, name: str) -> Extent | None:
+    def find(self, name: str) -> ByteRange | None:
         """The last member of that name, as unpacking would have it. One top folder of all names may be left out."""
         for candidate in dict.fromkeys((name, (self._prefix or "") + name)):
             row = self._list.execute(
@@ -76,7 +76,7 @@ class Archive:
             if problem:
                 reason, words = _PROBLEMS[problem]
                 raise ImageError(reason, f"{name} {words}")
-            return Extent(self._path, offset, size, self._changed, packed, method, checksum)
+            return ByteRange(self._path, offset, size, self._changed, packed, method, checksum)
         return None
 
     def names(self) -> Iterator[str]:

@@ -14,7 +14,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's member: signature, .., l
 _STORED, _DEFLATED = 0, 8
 
 
-class Extent(NamedTuple):
+class ByteRange(NamedTuple):
     """`size` bytes at `offset` of a file; in a zip `offset` is where the member's own header starts."""
 
     path: str
@@ -26,21 +26,21 @@ class Extent(NamedTuple):
     checksum: int = 0  # CRC-32, of a zip's member
 
 
-def read_extent(extent: Extent) -> bytes:
+def read_byte_range(byte_range: ByteRange) -> bytes:
     """The image's bytes; ImageError where the file is gone, no regular file, a link, or a zip that is damaged."""
     try:
         # a pipe would wait for ever: open without waiting, then look what it is
-        handle = os.open(extent.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        handle = os.open(byte_range.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError as error:
-        raise ImageError("image_unreadable", f"{extent.path}: {error.strerror}") from None
+        raise ImageError("image_unreadable", f"{byte_range.path}: {error.strerror}") from None
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ImageError("image_unreadable", f"{extent.path} is no regular file")
-        if extent.packed < 0:
-            return _read(handle, extent.size, extent.offset)
-        return _unzipped(handle, extent)
+            raise ImageError("image_unreadable", f"{byte_range.path} is no regular file")
+        if byte_range.packed < 0:
+            return _read(handle, byte_range.size, byte_range.offset)
+        return _unzipped(handle, byte_range)
     except OSError as error:
-        raise ImageError("image_unreadable", f"{extent.path}: {error.strerror}") from None
+        raise ImageError("image_unreadable", f"{byte_range.path}: {error.strerror}") from None
     finally:
         os.close(handle)
 
@@ -53,21 +53,21 @@ def _read(handle: int, size: int, offset: int) -> bytes:
     return b"".join(parts)
 
 
-def _unzipped(handle: int, extent: Extent) -> bytes:
-    header = _read(handle, _LOCAL_HEADER.size, extent.offset)
+def _unzipped(handle: int, byte_range: ByteRange) -> bytes:
+    header = _read(handle, _LOCAL_HEADER.size, byte_range.offset)
     if len(header) < _LOCAL_HEADER.size:
         raise ImageError("image_corrupt", "the zip ends before it")
     signature, name, extra = _LOCAL_HEADER.unpack(header)
     if signature != b"PK\3\4":
         raise ImageError("image_corrupt", "the zip has no header there")
-    data = _read(handle, extent.packed, extent.offset + _LOCAL_HEADER.size + name + extra)
-    if extent.method == _DEFLATED:
+    data = _read(handle, byte_range.packed, byte_range.offset + _LOCAL_HEADER.size + name + extra)
+    if byte_range.method == _DEFLATED:
         try:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, extent.size + 1)
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, byte_range.size + 1)
         except zlib.error as error:
             raise ImageError("image_corrupt", f"in the zip: {error}") from None
-    elif extent.method != _STORED:
-        raise ImageError("image_corrupt", f"packed by method {extent.method}, only stored and deflated are read")
-    if len(data) != extent.size or zlib.crc32(data) != extent.checksum:
+    elif byte_range.method != _STORED:
+        raise ImageError("image_corrupt", f"packed by method {byte_range.method}, only stored and deflated are read")
+    if len(data) != byte_range.size or zlib.crc32(data) != byte_range.checksum:
         raise ImageError("image_corrupt", "in the zip: wrong length or checksum")
     return data

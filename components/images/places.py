@@ -1,4 +1,4 @@
-"""Folder, zip, tar, tars under a folder, several of these side by side: names to extents, nothing unpacked."""
+"""Folder, zip, tar, tars under a folder, several of these side by side: names to byte ranges, nothing unpacked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from components.errors import UserError
 from components.images.archive import Archive, open_archive
-from components.images.byte_ranges import Extent
+from components.images.byte_ranges import ByteRange
 from components.images.decoding import ImageError
 
 _OPEN_TARS = 8
@@ -20,7 +20,7 @@ _OPEN_TARS = 8
 class Place(Protocol):
     """A folder or archive: where a name's bytes lie, or None; ImageError where it may not be read."""
 
-    def find(self, name: str) -> Extent | None: ...
+    def find(self, name: str) -> ByteRange | None: ...
 
     def names(self) -> Iterator[str]: ...
 
@@ -37,7 +37,7 @@ class Folder:
     def __init__(self, root: Path):
         self._root = root.resolve()
 
-    def find(self, name: str) -> Extent | None:
+    def find(self, name: str) -> ByteRange | None:
         path = f"{self._root}/{name}"
         try:
             found = os.lstat(path)
@@ -49,7 +49,7 @@ class Folder:
             raise ImageError("image_outside_root", f"{name} is or passes through a link")
         if not stat.S_ISREG(found.st_mode):
             raise ImageError("image_unreadable", f"{name} is no regular file")
-        return Extent(path, 0, found.st_size, found.st_mtime_ns)
+        return ByteRange(path, 0, found.st_size, found.st_mtime_ns)
 
     def names(self) -> Iterator[str]:
         for folder, below, files in os.walk(self._root):
@@ -65,7 +65,7 @@ class Tars:
         self._root = root
         self._open: OrderedDict[str, Archive] = OrderedDict()
 
-    def find(self, name: str) -> Extent | None:
+    def find(self, name: str) -> ByteRange | None:
         archive, _, member = name.partition(".tar/")
         archive += ".tar"
         if archive not in self._open:
@@ -87,7 +87,7 @@ class Parts:
         self._places = {f"{part.strip('/')}/": place for part, place in places.items()}
         self._longest_first = sorted(self._places, key=len, reverse=True)
 
-    def find(self, name: str) -> Extent | None:
+    def find(self, name: str) -> ByteRange | None:
         part = next((part for part in self._longest_first if name.startswith(part)), None)
         return self._places[part].find(name.removeprefix(part)) if part else None
 

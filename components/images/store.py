@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from components.images.byte_ranges import Extent, read_extent
+from components.images.byte_ranges import ByteRange, read_byte_range
 from components.images.decoding import ImageError
 from components.images.places import Parts, Place, Tars, open_place
 
@@ -37,7 +37,7 @@ class ImageStore:
             return cls(open_place(root / images), max_pixels)
         return cls(Parts({part: open_place(root / path) for part, path in images.items()}), max_pixels)
 
-    def find(self, name: str) -> tuple[Extent, bool]:
+    def find(self, name: str) -> tuple[ByteRange, bool]:
         """Where the bytes lie, and whether under another ending. ImageError: outside, a link, missing, too large."""
         name = safe_name(name)
         found = self._place.find(name)
@@ -51,17 +51,17 @@ class ImageStore:
 
     def read(self, name: str) -> tuple[bytes, bool]:
         """The bytes, and whether they lay under another ending."""
-        extent, other_ending = self.find(name)
-        return read_extent(extent), other_ending
+        byte_range, other_ending = self.find(name)
+        return read_byte_range(byte_range), other_ending
 
     def names(self) -> Iterator[str]:
         """All files, sorted by name."""
         return self._place.names()
 
-    def _small_enough(self, extent: Extent, name: str) -> Extent:
-        if max(extent.size, extent.packed) > self._limit:
-            raise ImageError("image_too_large", f"{name}: {extent.size} bytes")
-        return extent
+    def _small_enough(self, byte_range: ByteRange, name: str) -> ByteRange:
+        if max(byte_range.size, byte_range.packed) > self._limit:
+            raise ImageError("image_too_large", f"{name}: {byte_range.size} bytes")
+        return byte_range
 
 
 def safe_name(name: str) -> str:

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from components.errors import UserError
 from components.files import write_text
 from components.params import PARAMS_FILE, Params, validate_params
+from components.params.trees import flatten
 
 FOLDER = Path(__file__).parents[2] / "pipelines" / "profiles"
 REPLACED = {
@@ -35,7 +36,7 @@ def apply(name: str, path: Path = PARAMS_FILE) -> list[tuple[str, Any, Any]]:
     """
     tree, before = _merged(name, path)
     validate_params(plain(tree), f"profile {name} with {path}")
-    after = leaves(tree)
+    after = flatten(plain(tree))
     text = io.StringIO()
     _yaml().dump(tree, text)
     write_text(path, text.getvalue())
@@ -60,7 +61,7 @@ def _merged(name: str, path: Path) -> tuple[Any, dict[str, Any]]:
         tree = yaml.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run the command in the root of the repository") from None
-    before = leaves(tree)
+    before = flatten(plain(tree))
     merge(tree, yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
     return tree, before
 
@@ -89,15 +90,6 @@ def _without_comments(value: Any) -> Any:
         comments.comment = None
         comments.end = []
     return value
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"adapter": {"rank": 8}} -> {"adapter.rank": 8}, as plain values."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        where = f"{prefix}{key}"
-        found |= leaves(value, f"{where}.") if isinstance(value, Mapping) and value else {where: plain(value)}
-    return found
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from components.errors import UserError
-from components.params.tree import Params
+from components.params.root import Params
 
 PARAMS_FILE = Path("params.yaml")
 

@@ -1,4 +1,4 @@
-"""Reading and changing plain trees of settings by dotted keys; a result is validated by `params.validate_params`."""
+"""Trees of settings by dotted keys: get, set, merge, flatten, nest. A result is validated by `validate_params`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def setting(tree: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def changed(tree: Mapping[str, Any], settings: Mapping[str, Value]) -> dict[str, Any]:
+def changed(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the tree with `settings` (dotted keys) put in."""
     copy = dict(tree)
     for key, value in settings.items():
@@ -33,3 +33,17 @@ def merged(tree: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any
         inner = copy.get(key)
         copy[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
     return copy
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"adapter": {"rank": 8}} -> {"adapter.rank": 8}; an empty mapping stays a leaf."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return flat
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """{"adapter.rank": 8} -> {"adapter": {"rank": 8}}."""
+    return changed({}, settings)

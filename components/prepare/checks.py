@@ -10,7 +10,7 @@ from hashlib import sha256
 
 from components.data.schema import IMAGE_MARKER, Row, Sample
 from components.data.tasks import TASKS
-from components.images.byte_ranges import Extent, read_extent
+from components.images.byte_ranges import ByteRange, read_byte_range
 from components.images.decoding import ImageError, verify
 from components.images.store import ImageStore
 from components.sources.entry import Entry, Reject
@@ -54,7 +54,7 @@ class Located:
     """An entry and where its image lies, or why it cannot be read: all that a check in another process needs."""
 
     entry: Entry
-    image: Extent | None = None  # None where the entry has none
+    image: ByteRange | None = None  # None where the entry has none
     problem: tuple[str, str] | None = None  # reason and detail
     other_ending: bool = False  # the image lies under another file ending
 
@@ -72,10 +72,10 @@ def locate(entry: Entry, store: ImageStore) -> Located:
     if entry.image is None:
         return Located(entry)
     try:
-        extent, other_ending = store.find(entry.image)
+        byte_range, other_ending = store.find(entry.image)
     except ImageError as error:
         return Located(entry, problem=(error.reason, error.detail))
-    return Located(entry, extent, other_ending=other_ending)
+    return Located(entry, byte_range, other_ending=other_ending)
 
 
 def check_entry(located: Located, max_pixels: int) -> Checked:
@@ -95,7 +95,7 @@ def check_entry(located: Located, max_pixels: int) -> Checked:
     try:
         if located.image is None:
             raise ImageError(*located.problem or ("image_missing",))
-        data = read_extent(located.image)
+        data = read_byte_range(located.image)
         verify(data, max_pixels)
     except ImageError as error:
         return Checked(None, rejects + [Reject(sample.id, error.reason, error.detail) for sample in sound])

@@ -1,7 +1,7 @@
-"""Make one portion: check its entries in a few threads, write its shard. Runs here or on a Ray worker.
+"""Make one chunk: check its entries in a few threads, write its shard. Runs here or on a Ray worker.
 
-Writes into the folder of the run, under the portion's number: shard and index (Parquet), rejects (Parquet), one
-SHA-256 for each row (digests) and, last, the tally: a portion whose tally bears its key is finished.
+Writes into the folder of the run, under the chunk's number: shard and index (Parquet), rejects (Parquet), one
+SHA-256 for each row (digests) and, last, the counts: a chunk whose counts bears its key is finished.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from components.data.shards import ShardWriter, plain_row
 from components.files import write_text
 from components.prepare.checks import Checked, Located, check_entry
-from components.prepare.chunks import Portion
-from components.prepare.counts import Tally
+from components.prepare.chunks import Chunk
+from components.prepare.counts import RecordCounts
 from components.prepare.token_counts import count_tokens
 from components.sources.entry import Reject
 
@@ -69,33 +69,33 @@ def _check(items: Sequence[Item], rules: Rules) -> list[tuple[Checked, list[int]
     return [(one, [next(counts) for _ in one.row.samples] if one.row else []) for one in found]
 
 
-def make_portion(
-    portion: Portion, source: str, folder: Path, rules: Rules, progress: Progress = lambda kept, rejected: None
-) -> Tally:
-    """Write a portion's files; `progress` hears of the records kept and rejected in it so far."""
-    files = PortionFiles(folder, portion.number)
-    files.tally.unlink(missing_ok=True)
-    tally, rejects, digests = Tally(), list[Reject](), bytearray()
+def make_chunk(
+    chunk: Chunk, source: str, folder: Path, rules: Rules, progress: Progress = lambda kept, rejected: None
+) -> RecordCounts:
+    """Write a chunk's files; `progress` hears of the records kept and rejected in it so far."""
+    files = ChunkFiles(folder, chunk.number)
+    files.counts.unlink(missing_ok=True)
+    counts, rejects, digests = RecordCounts(), list[Reject](), bytearray()
     writer = ShardWriter(files.shard, files.index)
-    for one, tokens in checked(portion.items, rules):
-        tally.add(one, tokens)
+    for one, tokens in checked(chunk.items, rules):
+        counts.add(one, tokens)
         rejects += one.rejects
         if one.row:
             writer.add(one.row, tokens)
             row = json.dumps({**plain_row(one.row), "image": None}, sort_keys=True)  # the hash stands for the bytes
             digests += hashlib.sha256(row.encode()).digest()
-        progress(tally.kept, tally.rejected)
+        progress(counts.kept, counts.rejected)
     shard = writer.close()
     pq.write_table(rejects_table(source, rejects), files.rejects, compression="zstd")
     files.digests.write_bytes(digests)
-    write_text(files.tally, json.dumps({"key": portion.key, "shard": shard, "tally": tally.plain()}))
+    write_text(files.counts, json.dumps({"key": chunk.key, "shard": shard, "counts": counts.plain()}))
     gc.collect()  # what ended in cycles would stay until much more has piled up
     pa.default_memory_pool().release_unused()
-    return tally
+    return counts
 
 
 @dataclass(frozen=True)
-class PortionFiles:
+class ChunkFiles:
     folder: Path
     number: int
 
@@ -116,13 +116,13 @@ class PortionFiles:
         return self.folder / f"digests-{self.number:05}"
 
     @property
-    def tally(self) -> Path:
-        return self.folder / f"tally-{self.number:05}.json"
+    def counts(self) -> Path:
+        return self.folder / f"counts-{self.number:05}.json"
 
     def finished(self) -> dict[str, Any] | None:
-        """What the tally holds (key, shard, tally), or None while the portion is not whole."""
+        """What the counts holds (key, shard, counts), or None while the chunk is not whole."""
         try:
-            return json.loads(self.tally.read_text(encoding="utf-8"))
+            return json.loads(self.counts.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
 

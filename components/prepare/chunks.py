@@ -1,9 +1,9 @@
-"""A source cut into portions, one shard each: the same cut however many workers make them.
+"""A source cut into chunks, one shard each: the same cut however many workers make them.
 
-    records 0 .. 1 . 2 ... | 3 .. 4 ..... 5 | 6 .        a portion ends once its images and texts hold shard_bytes
+    records 0 .. 1 . 2 ... | 3 .. 4 ..... 5 | 6 .        a chunk ends once its images and texts hold shard_bytes
 
-The cut looks at sizes alone, before anything is read, so records that are appended leave earlier portions as
-they are. A portion's key stands for all that its shard is made from: a finished one is found again by it.
+The cut looks at sizes alone, before anything is read, so records that are appended leave earlier chunks as
+they are. A chunk's key stands for all that its shard is made from: a finished one is found again by it.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from components.images.store import ImageStore
 from components.prepare.checks import Located, locate
 from components.sources.entry import Entry, Reject
 
-_MOST_ITEMS = 2_000  # of a portion: bounds the texts in memory
+_MOST_ITEMS = 2_000  # of a chunk: bounds the texts in memory
 _SAMPLES_PER_ROW = 64
 
 
 @dataclass(frozen=True)
-class Portion:
+class Chunk:
     number: int
     items: list[Located | Reject]
     size: int  # bytes of images and characters of texts
     key: str
 
 
-def portions(entries: Iterable[Entry | Reject], store: ImageStore, shard_bytes: int) -> Iterator[Portion]:
+def chunks(entries: Iterable[Entry | Reject], store: ImageStore, shard_bytes: int) -> Iterator[Chunk]:
     """Cut what a reader yields."""
     number, size, items, key = 0, 0, list[Located | Reject](), hashlib.sha256()
     for entry in _merged(entries):
@@ -39,10 +39,10 @@ def portions(entries: Iterable[Entry | Reject], store: ImageStore, shard_bytes: 
         key.update(text.encode())
         size += characters + (item.image.size if isinstance(item, Located) and item.image else 0)
         if size >= shard_bytes or len(items) >= _MOST_ITEMS:
-            yield Portion(number, items, size, key.hexdigest())
+            yield Chunk(number, items, size, key.hexdigest())
             number, size, items, key = number + 1, 0, [], hashlib.sha256()
     if items:
-        yield Portion(number, items, size, key.hexdigest())
+        yield Chunk(number, items, size, key.hexdigest())
 
 
 def _plain(item: Located | Reject) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""What the manifest says about a source's records, counted as they pass and added up over portions."""
+"""What the manifest says about a source's records, counted as they pass and added up over chunks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _QUANTILES = (0, 0.25, 0.5, 0.75, 0.95, 0.99, 1)
 
 
 @dataclass
-class Tally:
+class RecordCounts:
     kept: int = 0  # records, that is samples
     rows: int = 0
     images: int = 0
     other_endings: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    expected: Counter[str] = field(default_factory=Counter)  # of `reasons`: not held against the source
+    expected: Counter[str] = field(default_factory=Counter)  # of `reasons`: expected, so that they do not fail it
     tasks: Counter[str] = field(default_factory=Counter)
     declared: Counter[str] = field(default_factory=Counter)
     tokens: Counter[int] = field(default_factory=Counter)  # samples by the tokens of their texts
@@ -28,7 +28,7 @@ class Tally:
         return self.reasons.total()
 
     @property
-    def held_against(self) -> Counter[str]:
+    def unexpected(self) -> Counter[str]:
         return self.reasons - self.expected
 
     def add(self, checked: Checked, tokens: list[int]) -> None:
@@ -47,7 +47,7 @@ class Tally:
             self.declared[row.split or "none"] += len(row.samples)
             self.tokens.update(tokens)
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: RecordCounts) -> None:
         for part in fields(self):
             mine, theirs = getattr(self, part.name), getattr(other, part.name)
             if isinstance(mine, Counter):
@@ -60,7 +60,7 @@ class Tally:
         return {part.name: getattr(self, part.name) for part in fields(self)}
 
     @classmethod
-    def of_plain(cls, tree: dict[str, Any]) -> Tally:
+    def of_plain(cls, tree: dict[str, Any]) -> RecordCounts:
         counters = {name: Counter(value) for name, value in tree.items() if isinstance(value, dict)}
         counters["tokens"] = Counter({int(length): count for length, count in tree["tokens"].items()})
         return cls(**{**tree, **counters})

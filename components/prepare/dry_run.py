@@ -13,35 +13,35 @@ from typing import Any
 from components.errors import UserError
 from components.params import Data, Source
 from components.prepare.chunk import Rules, checked
-from components.prepare.counts import Tally
-from components.prepare.source import source_portions, too_many_rejects
+from components.prepare.counts import RecordCounts
+from components.prepare.source import source_chunks, too_many_rejects
 from components.sources.entry import Reject
 
 
 @dataclass(frozen=True)
 class Report:
     name: str
-    tally: Tally
+    counts: RecordCounts
     rejects: list[Reject]
     problem: str | None  # why the source would be refused, or nothing
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""
         rejects = [{"id": one.id, "reason": one.reason, "detail": one.detail} for one in self.rejects]
-        return {"source": self.name, **self.tally.summary(), "problem": self.problem, "rejects": rejects}
+        return {"source": self.name, **self.counts.summary(), "problem": self.problem, "rejects": rejects}
 
 
 def check_source(
     name: str, spec: Source, data: Data, tokenizer: Path | None, progress: Callable[[int], None] = lambda done: None
 ) -> Report:
     """What preparing the source would keep and reject. Without a tokenizer tokens are not counted."""
-    tally, rejects = Tally(), list[Reject]()
-    for portion in source_portions(spec, data):
-        for one, tokens in checked(portion.items, Rules(data.max_pixels, tokenizer)):
-            tally.add(one, tokens)
+    counts, rejects = RecordCounts(), list[Reject]()
+    for chunk in source_chunks(spec, data):
+        for one, tokens in checked(chunk.items, Rules(data.max_pixels, tokenizer)):
+            counts.add(one, tokens)
             rejects += one.rejects
-            progress(tally.kept + tally.rejected)
-    return Report(name, tally, rejects, too_many_rejects(name, tally, data.max_rejected))
+            progress(counts.kept + counts.rejected)
+    return Report(name, counts, rejects, too_many_rejects(name, counts, data.max_rejected))
 
 
 def named_source(target: str, images: str | None, sources: dict[str, Source]) -> Source:

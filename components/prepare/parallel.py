@@ -1,4 +1,4 @@
-"""Spread a source's portions over Ray's workers; a small source is made in this process."""
+"""Spread a source's chunks over Ray's workers; a small source is made in this process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from components.cluster import PACKAGE_ROOT, start_ray
 from components.errors import UserError
-from components.prepare.chunk import PortionFiles, Progress, Rules, make_portion
-from components.prepare.chunks import Portion
-from components.prepare.counts import Tally
+from components.prepare.chunk import ChunkFiles, Progress, Rules, make_chunk
+from components.prepare.chunks import Chunk
+from components.prepare.counts import RecordCounts
 
 _WORTH_RAY_BYTES = 200_000_000  # starting Ray takes as long as checking about this much here
 _WORTH_RAY_ITEMS = 50_000
@@ -18,44 +18,44 @@ WORKER_ENVIRONMENT = {
     "PYTHONPATH": str(PACKAGE_ROOT),
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_NUM_THREADS": "1",
-    # what a portion took is given back after it: a tenth less memory a worker, and no growth from portion to portion
+    # what a chunk took is given back after it: a tenth less memory a worker, and no growth from chunk to chunk
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "MALLOC_ARENA_MAX": "2",
 }
 
 
-def make_portions(
-    todo: Iterable[Portion], source: str, folder: Path, rules: Rules, progress: Progress
-) -> Iterator[Tally]:
-    """The tally of each portion as it gets done; finished ones are found again and not made.
+def make_chunks(
+    todo: Iterable[Chunk], source: str, folder: Path, rules: Rules, progress: Progress
+) -> Iterator[RecordCounts]:
+    """The counts of each chunk as it gets done; finished ones are found again and not made.
 
     `progress` hears of the records of the one that is being made in this process.
     """
     size = items = 0
     todo = iter(todo)
-    for portion in todo:
-        found = _found(portion, folder)
+    for chunk in todo:
+        found = _found(chunk, folder)
         if found is None:
             if size > _WORTH_RAY_BYTES or items > _WORTH_RAY_ITEMS:
-                yield from _on_workers(_with_first(portion, todo), source, folder, rules)
+                yield from _on_workers(_with_first(chunk, todo), source, folder, rules)
                 return
-            size, items = size + portion.size, items + len(portion.items)
-            found = make_portion(portion, source, folder, rules, progress)
+            size, items = size + chunk.size, items + len(chunk.items)
+            found = make_chunk(chunk, source, folder, rules, progress)
         yield found
 
 
-def _with_first(first: Portion, rest: Iterator[Portion]) -> Iterator[Portion]:
+def _with_first(first: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
     yield first
     yield from rest
 
 
-def _found(portion: Portion, folder: Path) -> Tally | None:
-    finished = PortionFiles(folder, portion.number).finished()
-    return Tally.of_plain(finished["tally"]) if finished and finished["key"] == portion.key else None
+def _found(chunk: Chunk, folder: Path) -> RecordCounts | None:
+    finished = ChunkFiles(folder, chunk.number).finished()
+    return RecordCounts.of_plain(finished["counts"]) if finished and finished["key"] == chunk.key else None
 
 
-def _on_workers(todo: Iterable[Portion], source: str, folder: Path, rules: Rules) -> Iterator[Tally]:
-    """At most one portion more than there are CPUs is under way, so that memory stays flat."""
+def _on_workers(todo: Iterable[Chunk], source: str, folder: Path, rules: Rules) -> Iterator[RecordCounts]:
+    """At most one chunk more than there are CPUs is under way, so that memory stays flat."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -63,18 +63,18 @@ def _on_workers(todo: Iterable[Portion], source: str, folder: Path, rules: Rules
     mine = not ray.is_initialized()
     if mine:
         start_ray(1, WORKER_ENVIRONMENT)
-    work = ray.remote(num_cpus=1)(make_portion)
+    work = ray.remote(num_cpus=1)(make_chunk)
     under_way = list[ray.ObjectRef]()
     try:
-        for portion in todo:
-            found = _found(portion, folder)
+        for chunk in todo:
+            found = _found(chunk, folder)
             if found is not None:
                 yield found
                 continue
             if len(under_way) > ray.cluster_resources().get("CPU", 1):
                 (done,), under_way = ray.wait(under_way, num_returns=1)
                 yield ray.get(done)
-            under_way.append(work.remote(portion, source, folder, rules))
+            under_way.append(work.remote(chunk, source, folder, rules))
         while under_way:
             (done,), under_way = ray.wait(under_way, num_returns=1)
             yield ray.get(done)

@@ -29,10 +29,10 @@ from components.imports import code_digest
 from components.locks import lock
 from components.params import Data, Source
 from components.prepare.checks import REASONS
-from components.prepare.chunk import REJECTS_SCHEMA, PortionFiles, Progress, Rules
-from components.prepare.chunks import Portion, portions
-from components.prepare.counts import Tally
-from components.prepare.parallel import make_portions
+from components.prepare.chunk import REJECTS_SCHEMA, ChunkFiles, Progress, Rules
+from components.prepare.chunks import Chunk, chunks
+from components.prepare.counts import RecordCounts
+from components.prepare.parallel import make_chunks
 from components.sources import reader
 from components.sources.entry import source_root
 from components.workspace import home
@@ -46,22 +46,22 @@ def prepare_source(
     `tokenizer` (tokenizer.json) counts tokens. UserError where more than data.max_rejected of the records fail;
     their list is kept under home().
     """
-    todo = source_portions(spec, data)
+    todo = source_chunks(spec, data)
     if not tokenizer.is_file():
         raise UserError(f"{tokenizer} is missing; run: dvc repro base")
     rules = Rules(data.max_pixels, tokenizer.resolve())
     folder = home() / "runs" / f"prepare-{_run_digest(name, spec, data, tokenizer)[:16]}"
     with lock(folder.name):  # queued experiments may come to the same preparation at the same time
         folder.mkdir(parents=True, exist_ok=True)
-        tally, made = Tally(), 0
-        for one in make_portions(todo, name, folder, rules, lambda k, r: progress(tally.kept + k, tally.rejected + r)):
-            tally.merge(one)
+        counts, made = RecordCounts(), 0
+        for one in make_chunks(todo, name, folder, rules, lambda k, r: progress(counts.kept + k, counts.rejected + r)):
+            counts.merge(one)
             made += 1
-            progress(tally.kept, tally.rejected)
-        parts = [PortionFiles(folder, number) for number in range(made)]
+            progress(counts.kept, counts.rejected)
+        parts = [ChunkFiles(folder, number) for number in range(made)]
         with fresh_folder(out) as ready:
             _join((part.rejects for part in parts), REJECTS_SCHEMA, ready / "rejects.parquet")
-            problem = too_many_rejects(f"data.sources.{name}", tally, data.max_rejected)
+            problem = too_many_rejects(f"data.sources.{name}", counts, data.max_rejected)
             if problem:
                 raise UserError(f"{problem}; see {_kept(ready / 'rejects.parquet', name)}")
             _join((part.index for part in parts), INDEX_SCHEMA, ready / "index.parquet")
@@ -75,7 +75,7 @@ def prepare_source(
             manifest = {
                 "source": name,
                 "kind": spec.kind,
-                **tally.summary(),
+                **counts.summary(),
                 "shards": shards,
                 # over all rows in order; how they are cut into shards and which pyarrow wrote them do not count
                 "digest": content.hexdigest(),
@@ -87,11 +87,11 @@ def prepare_source(
     return manifest
 
 
-def source_portions(spec: Source, data: Data) -> Iterator[Portion]:
+def source_chunks(spec: Source, data: Data) -> Iterator[Chunk]:
     """What is to be checked of a source; nothing but annotations and lists of images is read for it."""
     entries = reader(spec.kind)(spec)
     store = ImageStore.open(source_root(spec), spec.images, data.max_pixels)
-    return portions(entries, store, data.shard_bytes)
+    return chunks(entries, store, data.shard_bytes)
 
 
 def _run_digest(name: str, spec: Source, data: Data, tokenizer: Path) -> str:
@@ -133,18 +133,18 @@ def _place(made: Path, out: Path) -> None:
         shutil.copyfile(made, out)
 
 
-def too_many_rejects(name: str, tally: Tally, allowed: float) -> str | None:
+def too_many_rejects(name: str, counts: RecordCounts, allowed: float) -> str | None:
     """Why a source is refused: more than the allowed share fails, or nothing is left."""
-    held_against = tally.held_against
-    bad = held_against.total()
-    share = bad / (bad + tally.kept) if bad else 0.0
-    if share <= allowed and tally.kept:
+    unexpected = counts.unexpected
+    bad = unexpected.total()
+    share = bad / (bad + counts.kept) if bad else 0.0
+    if share <= allowed and counts.kept:
         return None
-    if not tally.reasons:
+    if not counts.reasons:
         return f"{name}: its files hold no record"
-    reason, count = (held_against if bad else tally.reasons).most_common(1)[0]
+    reason, count = (unexpected if bad else counts.reasons).most_common(1)[0]
     most = f"mostly {reason} ({count}: {REASONS[reason]})"
     if bad:
-        limit = f"{share:.1%}, above data.max_rejected {allowed:.1%}" if tally.kept else "all"
-        return f"{name}: {bad} of {bad + tally.kept} records rejected ({limit}), {most}"
+        limit = f"{share:.1%}, above data.max_rejected {allowed:.1%}" if counts.kept else "all"
+        return f"{name}: {bad} of {bad + counts.kept} records rejected ({limit}), {most}"
     return f"{name}: no record can be used, {most}"

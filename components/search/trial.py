@@ -22,7 +22,7 @@ from components.params import Params, validate_params
 from components.search.space import Dimension, apply, decode
 from components.search.upkeep import claim
 from components.training.checkpoint import CHECKPOINTS, latest_step
-from components.training.job import CARRIED_OUT, Job, Validation
+from components.training.job import RESULT_SETTINGS, Job, Validation
 from components.training.journal import TIMINGS_FILE, VALIDATION_FILE, read_journal
 from components.training.launcher import WorkersFailed, fit
 from components.training.parts import parts_of
@@ -89,7 +89,7 @@ def stage_2(params: Params, start: Path) -> Job:
 def stage_1(params: Params) -> dict[str, Any]:
     """The settings that stage 1 depends on."""
     tree = params.model_dump()
-    carried_out = {name: tree["training"][name] for name in CARRIED_OUT}
+    carried_out = {name: tree["training"][name] for name in RESULT_SETTINGS}
     return {**{name: tree[name] for name in ("pretrain", "vce", "connector")}, "training": carried_out}
 
 

@@ -43,7 +43,7 @@ class Entry:
 class Reject:
     """A record left out: its id, a code of checks.REASONS, and what was found.
 
-    `expected`: listed and counted like the others, but not held against the source's allowed share, because
+    `expected`: listed and counted like the others, but expected, so that they do not fail it's allowed share, because
     nothing is damaged (an annotation whose photo its publisher never took).
     """
 

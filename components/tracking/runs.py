@@ -42,22 +42,13 @@ class RunRecord:
 
     digest: str
     name: str
-    params: Mapping[str, Any]  # flat; see `flat_params`
+    params: Mapping[str, Any]  # flat: by dotted key
     data: Mapping[str, str]  # source -> digest of its manifest
     folder: Path
     tags: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None  # digest of the run that this one is a part of
     status: str = "FINISHED"  # of a finished run: FINISHED, KILLED or FAILED
     costs: Mapping[str, float] = field(default_factory=dict)  # of a finished run
-
-
-def flat_params(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"adapter": {"rank": 8}} -> {"adapter.rank": 8}."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat |= flat_params(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
 
 
 def sync_training(record: RunRecord, through: int | None = None, finished: bool = False) -> bool:

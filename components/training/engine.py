@@ -7,7 +7,7 @@ tensors by name from any stage, `restore` writes them into a fresh engine of any
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from components.model.assemble import recompute_blocks, trainable_groups
 from components.params import Finetune, Pretrain, Training
+from components.params.trees import merged
 from components.training.checkpoint import TrainState
 from components.training.loss import SupervisedLoss
 
@@ -84,15 +85,6 @@ def engine_config(training: Training, micro_batches: int, workers: int, trained:
         "steps_per_print": 10**9,
     }
     return merged(own, training.deepspeed)
-
-
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`under` with the leaves of `over` put in, section by section."""
-    result = dict(under)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
-    return result
 
 
 def capture(engine: Any, step: int, updates: int) -> TrainState:

@@ -17,7 +17,8 @@ from components.files import fresh_folder
 from components.locks import lock
 from components.model.stored import CONNECTOR_FILE, read_reference, read_settings
 from components.params import Adapter, Finetune, Params, Pretrain
-from components.tracking.runs import RunRecord, flat_params, sync_training
+from components.params.trees import flatten
+from components.tracking.runs import RunRecord, sync_training
 from components.training.checkpoint import CHECKPOINTS, newest_intact
 from components.training.job import Job, run_digest
 from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, read_journal
@@ -48,7 +49,7 @@ def run_training(
     how = "already done" if covered == steps else f"going on after step {covered}" if covered else "starting"
     print(f"{stage}: {len(samples)} samples, {steps} steps of {recipe.global_batch}; {how} (run {job.folder.name})")
     started = time.monotonic()
-    record = RunRecord(job.folder.name, stage, flat_params(job.settings()), job.sources, job.folder)
+    record = RunRecord(job.folder.name, stage, flatten(job.settings()), job.sources, job.folder)
     with lock(job.folder.name):  # queued experiments may come to the same run at the same time
         if covered < steps or parts_of(job) is None:
             (carry_out or launch)(job, on_checkpoint=lambda step: sync_training(record, through=step))

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(report.plain()))
     else:
-        summary = report.tally.summary()
+        summary = report.counts.summary()
         tell(records_table(summary), f"{report.name}: {summary['rows']} rows, {summary['images']} images")
         _tell_rejects(report.rejects)
     if report.problem:

@@ -8,6 +8,7 @@ import yaml
 
 from components.errors import UserError
 from components.params import load_params, profiles
+from components.params.trees import flatten
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +22,7 @@ def keys(name: str) -> set[str]:
     tree = yaml.safe_load((profiles.FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     tables = tuple(f"{table}." for table in profiles.REPLACED)
     found = set()
-    for key in profiles.leaves(tree):
+    for key in flatten(tree):
         table = next((table for table in tables if f"{key}.".startswith(table)), None)
         found.add(table or key)
     return found

@@ -17,7 +17,7 @@ from components.data.shards import PreparedRows
 from components.errors import UserError
 from components.params import Source
 from components.prepare import parallel as spread
-from components.prepare.chunk import make_portion
+from components.prepare.chunk import make_chunk
 from tests.raw import data_settings, llava_record, picture, prepared, raw_llava_json, tokenizer_file, write_tar
 
 ROOT = Path(__file__).parents[2]
@@ -33,14 +33,14 @@ def shards(folder: Path) -> dict[str, bytes]:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the portions that are made from now on."""
+    """The numbers of the chunks that are made from now on."""
     made = list[int]()
 
-    def counting(portion: Any, *rest: Any) -> Any:
-        made.append(portion.number)
-        return make_portion(portion, *rest)
+    def counting(chunk: Any, *rest: Any) -> Any:
+        made.append(chunk.number)
+        return make_chunk(chunk, *rest)
 
-    monkeypatch.setattr(spread, "make_portion", counting)
+    monkeypatch.setattr(spread, "make_chunk", counting)
     return made
 
 
@@ -61,13 +61,13 @@ def test_users_mistake_in_a_worker_is_one_line(tmp_path, monkeypatch):
     def refusing(*_: Any) -> None:
         raise UserError("no")
 
-    monkeypatch.setattr(spread, "make_portion", refusing)
+    monkeypatch.setattr(spread, "make_chunk", refusing)
     monkeypatch.setattr(spread, "_WORTH_RAY_ITEMS", -1)
     with pytest.raises(UserError, match=r"^no$"):
         prepared("mine", raw_llava_json(tmp_path / "raw", 40), SETTINGS, tmp_path / "out")
 
 
-def test_finished_portions_are_found_again(tmp_path, monkeypatch, own_home):
+def test_finished_chunks_are_found_again(tmp_path, monkeypatch, own_home):
     spec = raw_llava_json(tmp_path / "raw", 100)
     prepared("mine", spec, SETTINGS, tmp_path / "whole")
     made = counted(monkeypatch)
@@ -91,7 +91,7 @@ def test_finished_portions_are_found_again(tmp_path, monkeypatch, own_home):
     assert not list((own_home / "runs").glob("prepare-*"))
 
 
-def test_only_portions_whose_images_changed_are_made_again(tmp_path, monkeypatch):
+def test_only_chunks_whose_images_changed_are_made_again(tmp_path, monkeypatch):
     spec = raw_llava_json(tmp_path / "raw", 100).model_copy(update={"images": "images"})
     (tmp_path / "raw/images").mkdir()
     for number in range(100):
@@ -117,19 +117,19 @@ def test_appended_records_leave_earlier_shards_untouched(tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from components.prepare import chunk as portion_work
+from components.prepare import chunk as chunk
 from components.prepare import parallel as spread
 from components.prepare.source import prepare_source
 from components.params import Data, Source
 import json, time
 spec, data, tokenizer, out = json.loads(sys.argv[1])
 spread._WORTH_RAY_ITEMS = int(sys.argv[2])
-def slowly(portion, *rest):
-    from components.prepare.chunk import make_portion
-    if portion.number >= 3:
+def slowly(chunk, *rest):
+    from components.prepare.chunk import make_chunk
+    if chunk.number >= 3:
         time.sleep(600)
-    return make_portion(portion, *rest)
-spread.make_portion = slowly
+    return make_chunk(chunk, *rest)
+spread.make_chunk = slowly
 prepare_source("mine", Source(**spec), Data(**data), Path(tokenizer), Path(out))
 """
 
@@ -143,7 +143,7 @@ def test_killed_preparation_goes_on(tmp_path, monkeypatch, own_home):
         env={**os.environ, "PYTHONPATH": str(ROOT), "LEA_HOME": str(own_home)},
     )
     until = time.monotonic() + 60
-    while len(list((own_home / "runs").glob("prepare-*/tally-*.json"))) < 3 and time.monotonic() < until:
+    while len(list((own_home / "runs").glob("prepare-*/counts-*.json"))) < 3 and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -115,8 +115,8 @@ def test_every_instruction_file_is_accounted_for():
     for path in sorted((Path(os.environ["LEA_REALDATA"]) / "llava_format").rglob("*.json*")):
         folder = path.parent.name
         spec = Source(kind="llava_json", path=str(path.parent), annotations=path.name, images=images[folder])
-        tally = check_source(path.name, spec, SETTINGS, None).tally
-        found[path.name] = (tally.kept, dict(tally.reasons))
+        counts = check_source(path.name, spec, SETTINGS, None).counts
+        found[path.name] = (counts.kept, dict(counts.reasons))
     assert found == FILES
 
 

@@ -46,13 +46,13 @@ class System:
 
 
 class Systems:
-    """`parts`: row -> folder of parts, None for the bare base. All are asked in the template of `asked_as`.
+    """`parts`: row -> folder of parts, None for the bare base. All are asked in the template of `recipe`.
 
     Rows with the same parts share a model and a journal. One model is held in memory at a time, in this process or,
     with `evaluate.workers` above 1, in each of so many Ray actors.
     """
 
-    def __init__(self, base: Path, parts: Mapping[str, Path | None], asked_as: Finetune, evaluate: Evaluate) -> None:
+    def __init__(self, base: Path, parts: Mapping[str, Path | None], recipe: Finetune, evaluate: Evaluate) -> None:
         from components.model.stored import read_reference
 
         self._evaluate = evaluate
@@ -60,15 +60,15 @@ class Systems:
             row: System(
                 base.resolve(),
                 folder.resolve() if folder else None,
-                asked_as.template,
-                asked_as.image,
+                recipe.template,
+                recipe.image,
                 evaluate.use_gpu,
             )
             for row, folder in parts.items()
         }
         self._loaded: dict[System, Assistant] = {}
         code = code_digest("components.evaluation.inference.assistant", "components.evaluation.inference.answering")
-        common = [read_reference(base)["digest"], asked_as.template, asked_as.image, code, library_versions()]
+        common = [read_reference(base)["digest"], recipe.template, recipe.image, code, library_versions()]
         self._states = {system: _run_state(common, system.parts) for system in dict.fromkeys(self._systems.values())}
         self._journals = {
             system: Journal(state / "answers.jsonl", evaluate.max_new_tokens) for system, state in self._states.items()
