@@ -36,9 +36,10 @@ test-service: $(READY)  ## against servers of their own: S3
 chaos: $(READY)  ## both training stages under 20 random kills: do they end as if nothing had happened?
 	python -m benchmarks.chaos
 
-lint: $(READY)
+lint: $(READY)  ## style, types, and that no room imports from one above it
 	ruff check .
 	ruff format --check .
+	lint-imports --no-cache
 	pyright
 
 format: $(READY)

@@ -1,9 +1,32 @@
-"""Where things live that outlast a DVC run: run state, the tracking store, copies of bases."""
+"""Every path of the workspace: what the stages write, and the home of what outlasts a DVC run.
+
+The paths are relative to the root of the repository, where DVC runs each stage; dvc.yaml names the same ones.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")  # a folder for each source, with its MANIFEST
+MANIFEST = "manifest.json"
+SPLITS = Path("data/splits")
+ASSIGNMENTS = SPLITS / "assignments.parquet"
+SPLITS_SUMMARY = SPLITS / "summary.json"
+BASE = Path("models/base")
+TOKENIZER = BASE / "tokenizer.json"
+PRETRAIN = Path("models/pretrain")
+FINETUNE = Path("models/finetune")
+LOG = "log.csv"  # of a stage that trains, in its folder
+EVALUATION = Path("evaluation")
+METRICS = EVALUATION / "metrics.json"
+ANSWERS = EVALUATION / "answers.parquet"
+INSIGHT = EVALUATION / "insight"
+REGISTRATION = Path("registration.json")
+REPORT = Path("report")
+TABLES = Path("tables")
+TUNE = Path("tune")
 
 
 def home() -> Path:

@@ -9,16 +9,15 @@ from typing import Any
 from components.files import fresh_folder
 from components.params import Params
 from components.progress import Bar
+from components.workspace import BASE
 from pipelines import stage
-
-OUT = Path("models/base")
 
 
 def run(params: Params) -> None:
     from components.model import base
 
     settings = params.base
-    with fresh_folder(OUT) as folder:
+    with fresh_folder(BASE) as folder:
         if settings.kind == "checkpoint":
             base.refer_to_checkpoint(folder, settings.checkpoint.model, settings.checkpoint.revision)
         elif settings.kind == "compose":
@@ -26,7 +25,7 @@ def run(params: Params) -> None:
             _save(folder, params, pieces, f"{settings.compose.vision} + {settings.compose.language}")
         else:
             _save(folder, params, _tiny(params), "tiny")
-    print(f"base: {settings.kind}, digest {base.read_reference(OUT)['digest'][:12]} -> {OUT}")
+    print(f"base: {settings.kind}, digest {base.read_reference(BASE)['digest'][:12]} -> {BASE}")
 
 
 def _save(folder: Path, params: Params, pieces: tuple[Any, ...], name: str) -> None:

@@ -31,14 +31,12 @@ from components.evaluation.question import Question
 from components.evaluation.results import Results, differences, printed_table, write_answers
 from components.files import fresh_folder, write_json
 from components.params import Params
+from components.workspace import ANSWERS, ASSIGNMENTS, BASE, EVALUATION, FINETUNE, INSIGHT, METRICS, PREPARED, PRETRAIN
 from pipelines import stage
 
 if TYPE_CHECKING:
     from components.evaluation.inference.assistant import Assistant
 
-PREPARED, ASSIGNMENTS = Path("data/prepared"), Path("data/splits/assignments.parquet")
-BASE, PRETRAIN, FINETUNE = Path("models/base"), Path("models/pretrain"), Path("models/finetune")
-OUT = Path("evaluation")
 PARTS = {"base": None, "pretrain": PRETRAIN, "finetune": FINETUNE, "blind": FINETUNE}
 PRINTED = (
     *("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l", "chat.rouge_l"),
@@ -64,7 +62,7 @@ def run(params: Params) -> None:
     for name, of_judged in judged.items():
         answers = systems.answers("finetune", of_judged, MAX_NEW_TOKENS)
         state = systems.state("finetune")
-        results.metrics["finetune"] |= graded(name, of_judged, answers, params.evaluate, state, OUT / "judged")
+        results.metrics["finetune"] |= graded(name, of_judged, answers, params.evaluate, state, EVALUATION / "judged")
     found = differences(results, resamples=params.evaluate.bootstrap, seed=params.seed)
     write(params, asked, results, found, systems.assistant("finetune"))
     tell(results, found)
@@ -72,10 +70,10 @@ def run(params: Params) -> None:
 
 def begin() -> None:
     """metrics.json comes last: where it is, the rest is whole."""
-    OUT.mkdir(exist_ok=True)
-    (OUT / "metrics.json").unlink(missing_ok=True)
-    shutil.rmtree(OUT / "judged", ignore_errors=True)
-    (OUT / "judged").mkdir()
+    EVALUATION.mkdir(exist_ok=True)
+    (METRICS).unlink(missing_ok=True)
+    shutil.rmtree(EVALUATION / "judged", ignore_errors=True)
+    (EVALUATION / "judged").mkdir()
 
 
 def mean_answers(asked: Sequence[Question], train: Iterable[Row]) -> tuple[list[Question], list[str]]:
@@ -89,12 +87,12 @@ def mean_answers(asked: Sequence[Question], train: Iterable[Row]) -> tuple[list[
 
 
 def write(params: Params, asked: Sequence[Question], results: Results, found: dict, assistant: Assistant) -> None:
-    write_answers(OUT / "answers.parquet", results)
-    with fresh_folder(OUT / "plots") as folder:
+    write_answers(ANSWERS, results)
+    with fresh_folder(EVALUATION / "plots") as folder:
         write_confusion(folder / "choice.csv", results)
-    with fresh_folder(OUT / "insight") as folder:
+    with fresh_folder(INSIGHT) as folder:
         write_insight(folder, params, asked, results, assistant)
-    write_json(OUT / "metrics.json", {**results.metrics, "differences": found})
+    write_json(METRICS, {**results.metrics, "differences": found})
 
 
 def write_confusion(path: Path, results: Results) -> None:
@@ -132,7 +130,7 @@ def tell(results: Results, found: dict[str, dict[str, float]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     for name, interval in found.items():
         print(f"{name}: {interval['value']:.3f}  ({interval['low']:.3f} to {interval['high']:.3f}, 95 %)")
-    print(f"evaluate: metrics, answers and samples -> {OUT}; see also: dvc metrics show")
+    print(f"evaluate: metrics, answers and samples -> {EVALUATION}; see also: dvc metrics show")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,10 +12,8 @@ from components.errors import UserError
 from components.params import Params
 from components.prepare.source import prepare_source
 from components.progress import tell
+from components.workspace import PREPARED, TOKENIZER
 from pipelines import stage
-
-PREPARED = Path("data/prepared")
-TOKENIZER = Path("models/base/tokenizer.json")
 
 
 def run(params: Params, name: str = "") -> None:

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.params import Params
 from components.tables.variants import STUDIES, Study, study
+from components.workspace import TABLES
 from pipelines import stage
 
 if TYPE_CHECKING:
     from components.training.job import Job
-
-OUT = Path("tables")
 
 
 def run(params: Params, *wanted: str) -> None:
@@ -56,8 +54,8 @@ def fill(one: Study, params: Params, seeds: Sequence[int], opened: ExitStack) ->
             print(f"{one.name}: {row.name}, seed {seed} ({trials.outlook()})", flush=True)
             row.trials.append(trials.run(plan[row.name, seed]))
         table = record(one, rows, params=params, data=data, shown=trials.shown)
-        write(OUT, table)
-        print(f"{one.name}: {number} of {len(seeds)} seeds -> {OUT / one.name}.md. {table['order']}", flush=True)
+        write(TABLES, table)
+        print(f"{one.name}: {number} of {len(seeds)} seeds -> {TABLES / one.name}.md. {table['order']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,18 @@ tune/trials.csv         one row per trial                              tune/plot
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
 from components.files import fresh_folder, write_json, write_text
 from components.locks import lock
 from components.params import Params
+from components.workspace import TUNE
 from pipelines import stage
 
 if TYPE_CHECKING:
     from components.search.result import Trial
     from components.search.search import Search
-
-OUT = Path("tune")
 
 
 def run(params: Params) -> None:
@@ -86,13 +84,13 @@ def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any
     from components.svg import alone
     from components.tracking.searches import sync_search
 
-    OUT.mkdir(exist_ok=True)
+    TUNE.mkdir(exist_ok=True)
     space = search.setting.space
-    write_best(OUT / BEST_FILE, best.values)
-    apply(search.params, read_best(OUT / BEST_FILE))  # what was written is a valid overlay
-    write_table(OUT / TRIALS_FILE, trials)
+    write_best(TUNE / BEST_FILE, best.values)
+    apply(search.params, read_best(TUNE / BEST_FILE))  # what was written is a valid overlay
+    write_table(TUNE / TRIALS_FILE, trials)
     strengths = importances(trials, space)
-    with fresh_folder(OUT / "plots") as folder:
+    with fresh_folder(TUNE / "plots") as folder:
         for name, svg in plots(trials, space, strengths).items():
             write_text(folder / f"{name}.svg", alone(svg))
     result = {
@@ -106,10 +104,10 @@ def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any
         "importance": [asdict(strength) for strength in strengths],
         "trials": [to_json(trial) for trial in trials],
     }
-    write_json(OUT / RESULT_FILE, result)
+    write_json(TUNE / RESULT_FILE, result)
     figures = {f"{split}.{name}": value for split, row in found.items() for name, value in row.items()}
     tags = {"lea.apply": result["apply"], "lea.best": str(best.number)}
-    sync_search(search.setting.search, flatten({"tune": search.setting.tree["tune"]}), figures, tags, OUT)
+    sync_search(search.setting.search, flatten({"tune": search.setting.tree["tune"]}), figures, tags, TUNE)
     return result
 
 
@@ -132,7 +130,7 @@ def tell(result: dict[str, Any]) -> None:
             f"{split} loss: {row['default']:.4f} with the present settings, {row['best']:.4f} with the best; "
             f"gain {row['gain']:.4f} ({row['low']:.4f} to {row['high']:.4f}, 95 %)"
         )
-    print(f"tune: result -> {OUT}; the best trial's training is kept. Apply it:\n  {result['apply']}")
+    print(f"tune: result -> {TUNE}; the best trial's training is kept. Apply it:\n  {result['apply']}")
 
 
 if __name__ == "__main__":

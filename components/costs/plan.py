@@ -15,7 +15,16 @@ from components.costs.dry_run import Shape, dry_run, language_flops
 from components.costs.memory import STAGES, gpu_memory
 from components.costs.published import comparisons
 from components.costs.samples import num_samples
-from components.costs.skeleton import LLAVA, Learnt, at_full_depth, bare, base_config, llava_config, parts, skeleton
+from components.costs.skeleton import (
+    LLAVA,
+    Learnt,
+    at_full_depth,
+    bare,
+    base_config,
+    llava_config,
+    parameters_by_part,
+    skeleton,
+)
 from components.errors import UserError
 from components.params import Params, Recipe
 
@@ -53,7 +62,7 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
         params, learnt, lambda m: [dry_run(m, _shape(m, n, tokens, tokens)).activations for n in (1, 2)]
     )
     done(3)
-    counted = parts(skeleton(params, learnt))
+    counted = parameters_by_part(skeleton(params, learnt))
     total = sum(number for number, _ in counted.values())
     trained = sum(number for number, is_trained in counted.values() if is_trained)
 

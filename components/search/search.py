@@ -25,12 +25,12 @@ from components.search.capacity import TRIAL_CPUS, check_capacity
 from components.search.gain import SPLITS
 from components.search.result import Trial, best_of, make_trial, why_lost
 from components.search.space import apply, decode, domains, encode, points, present, read_space
-from components.search.trial import METRIC, RUNG, START, Setting, run_trial, stage_1
+from components.search.trial import METRIC, RUNG, Setting, run_trial, stage_1
 from components.search.upkeep import owned, prune
 from components.training.job import Job, run_digest
 from components.training.launcher import before_ray, worker_environment
 from components.training.stage import BASE
-from components.workspace import home
+from components.workspace import PRETRAIN, home
 
 DONE_FILE = "done.json"
 STATES = "tune/experiment_state-*.json"  # Ray Tune's, from its first report on
@@ -69,7 +69,7 @@ def plan(params: Params) -> Search:
     for point in islice(points(fitted), MOST_FITTED if fitted else 0):
         changed = apply(default, point)
         check_fit(BASE, changed.vce if changed.vce.enabled else None, changed.adapter, changed.connector.chosen_vlora)
-    job = one.stage_2(default, START)
+    job = one.stage_2(default, PRETRAIN)
     for split in SPLITS:  # trials are compared on the one, the gain is measured on both: none may be empty
         Samples(job.prepared, job.assignments, job.recipe.sources, job.recipe.tasks, split)
     tree = params.model_dump()

@@ -27,10 +27,10 @@ from components.training.journal import TIMINGS_FILE, VALIDATION_FILE, read_jour
 from components.training.launcher import WorkersFailed, fit
 from components.training.parts import parts_of
 from components.training.stage import make_job
+from components.workspace import PRETRAIN
 
 METRIC, RUNG = "validation_loss", "rung"
 SAMPLES_FILE = "validation_samples.txt"  # in a run's folder: of how many samples its validations are
-START = Path("models/pretrain")
 Report = Callable[[dict[str, Any]], object]
 
 
@@ -75,7 +75,7 @@ def run_trial(config: Mapping[str, Any], setting: Setting, report: Report) -> No
 
 def job_of(params: Params, setting: Setting) -> Job:
     """Stage 2 of a trial. All start from models/pretrain, but those that change stage 1: they need their own."""
-    start = START if stage_1(params) == stage_1(setting.default) else own_start(params, setting)
+    start = PRETRAIN if stage_1(params) == stage_1(setting.default) else own_start(params, setting)
     return stage_2(params, start)
 
 

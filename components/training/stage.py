@@ -24,9 +24,7 @@ from components.training.job import Job, run_digest
 from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, read_journal
 from components.training.launcher import launch
 from components.training.parts import parts_of
-from components.workspace import home
-
-PREPARED, ASSIGNMENTS, BASE = Path("data/prepared"), Path("data/splits/assignments.parquet"), Path("models/base")
+from components.workspace import ASSIGNMENTS, BASE, PREPARED, home
 
 
 def run_training(

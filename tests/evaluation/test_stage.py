@@ -130,7 +130,7 @@ def captions(picture: Callable[[int], bytes]) -> list[Row]:
 def inside(workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("LEA_HOME", str(tmp_path / "home"))
-    return workspace / evaluate.OUT
+    return workspace / evaluate.EVALUATION
 
 
 class Killed(BaseException):
