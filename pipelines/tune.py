@@ -27,7 +27,7 @@ def run(params: Params) -> None:
 
     search = plan(params)
     with lock(search.setting.search):
-        tell(carry_out(search, go_on=search.is_begun))
+        print_result(run_search(search, go_on=search.is_begun))
 
 
 def resume(params: Params) -> dict[str, Any]:
@@ -39,10 +39,10 @@ def resume(params: Params) -> dict[str, Any]:
         if not search.is_begun:
             found = "is finished: see tune/" if (search.state / DONE_FILE).exists() else "was never begun"
             raise UserError(f"nothing to resume: a search with these settings {found}; begin one with: lea tune")
-        return carry_out(search, go_on=True)
+        return run_search(search, go_on=True)
 
 
-def carry_out(search: Search, go_on: bool) -> dict[str, Any]:
+def run_search(search: Search, go_on: bool) -> dict[str, Any]:
     """Run the trials, compare the best with the present settings, and write the result."""
     from components.search import search as searching
     from components.search.gain import gains
@@ -111,7 +111,7 @@ def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any
     return result
 
 
-def tell(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The trials as a table, the gain, and the line that applies the best."""
     from rich.table import Table
 
@@ -124,7 +124,7 @@ def tell(result: dict[str, Any]) -> None:
         cells = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in row.items()}
         cells["trial"] += " *" if row["trial"] == result["best"] else ""
         shown.add_row(*cells.values())
-    progress.tell(shown, f"{result['search']} (* best; sizes in bf16)")
+    progress.print_table(shown, f"{result['search']} (* best; sizes in bf16)")
     for split, row in result["gain"].items():
         print(
             f"{split} loss: {row['default']:.4f} with the present settings, {row['best']:.4f} with the best; "

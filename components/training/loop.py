@@ -226,7 +226,7 @@ def _took(figures: Figures, done: int, seconds: float) -> dict[str, Any]:
 
 
 def memory_peak() -> int:
-    """The most bytes that this worker has held: of CUDA tensors where there are any, else of the whole process."""
+    """The peak memory of this worker in bytes: of CUDA tensors where there are any, else of the whole process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB

@@ -34,11 +34,11 @@ def run_training(
     adapter: Adapter | None,
     start: Path | None,
     out: Path | None,
-    carry_out: Callable[..., None] | None = None,
+    run_job: Callable[..., None] | None = None,
 ) -> Job:
     """Train a stage (or go on with it, or find it done) and write its parts to `out`, if given.
 
-    carry_out: `launcher.launch`, or `launcher.fit` where Ray is up already; the former by default.
+    run_job: `launcher.launch`, or `launcher.fit` where Ray is up already; the former by default.
     """
     job = make_job(stage, params, recipe, adapter, start)
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
@@ -50,7 +50,7 @@ def run_training(
     record = RunRecord(job.folder.name, stage, flatten(job.settings()), job.sources, job.folder)
     with lock(job.folder.name):  # queued experiments may come to the same run at the same time
         if covered < steps or parts_of(job) is None:
-            (carry_out or launch)(job, on_checkpoint=lambda step: sync_training(record, through=step))
+            (run_job or launch)(job, on_checkpoint=lambda step: sync_training(record, through=step))
         if out:
             export(job, out)
     skipped = len(read_journal(job.folder / SKIPPED_FILE))

@@ -45,7 +45,7 @@ class Validator:
     def measure(self, engine: Any, step: int) -> None:
         """Measure after `step` and write a line of validation.jsonl. Every rank must call it.
 
-        UserError where the loss is no finite number: a run that diverged does not find back.
+        UserError where the loss is not finite: a run that has diverged does not recover.
         """
         device = engine.device
         sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, supervised tokens, samples

@@ -48,7 +48,7 @@ class System:
 class Systems:
     """`parts`: row -> folder of parts, None for the bare base. All are asked in the template of `recipe`.
 
-    Rows with the same parts share a model and a journal. One model is held in memory at a time, in this process or,
+    Rows with the same parts share a model and a journal. One model is in memory at a time, in this process or,
     with `evaluate.workers` above 1, in each of so many Ray actors.
     """
 
@@ -111,5 +111,5 @@ class Systems:
 
 def _run_state(common: list, folder: Path | None) -> Path:
     """A folder named by all that determines a model's answers."""
-    held = [folder_digest(folder, pattern) for pattern in PARTS_FILES] if folder else []
-    return home() / "runs" / f"evaluate-{digest([*common, held])[:16]}"
+    contents = [folder_digest(folder, pattern) for pattern in PARTS_FILES] if folder else []
+    return home() / "runs" / f"evaluate-{digest([*common, contents])[:16]}"
