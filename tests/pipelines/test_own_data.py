@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
+from components.home import folder_digest
 from tests.workspace import small_params
 
 ROOT = Path(__file__).parent.parent.parent
@@ -66,7 +70,7 @@ def outputs() -> list[str]:
             inner: dict[str, Any] = stage.get("do", stage)
             keys = tables[stage["foreach"]] if "foreach" in stage else [""]
             paths = [*inner.get("outs", []), *inner.get("metrics", [])]
-            found += [path.replace("${key}", key) for path, key in itertools.product(paths, keys)]
+            found += ["".join(path).replace("${key}", key) for path, key in itertools.product(paths, keys)]
     return found
 
 
@@ -124,3 +128,94 @@ def test_own_data_outlive_experiments_checkout_and_gc(tmp_path: Path, committed:
     shutil.rmtree(mine.parent)
     run("dvc", "checkout", "-q", "data/raw/mine.dvc")  # the cache has them too
     assert mine.read_text(encoding="utf-8") == "mine\n"
+
+
+def copy_of_the_repository(folder: Path) -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, folder / name)
+
+
+def put_own_data(folder: Path) -> None:
+    """Five photos and their LLaVA-format JSON in data/raw/mine."""
+    mine = folder / "data" / "raw" / "mine"
+    (mine / "images").mkdir(parents=True)
+    records = []
+    for number in range(5):
+        Image.new("RGB", (40, 30 + number), (40 * number, 90, 120)).save(mine / "images" / f"{number}.png")
+        turns = [{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": f"A soup {number}."}]
+        records.append({"id": str(number), "image": f"{number}.png", "conversations": turns})
+    (mine / "train.json").write_text(json.dumps(records), encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("committed", [True, False])
+def test_own_data_outlive_every_command_of_the_readme(
+    tmp_path: Path, committed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LEA_HOME")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    copy_of_the_repository(folder)
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    mine = {"kind": "llava_json", "path": "data/raw/mine", "annotations": "train.json", "images": "images"}
+    small_params(
+        folder,
+        data__sources=tree["data"]["sources"] | {"mine": mine},
+        finetune__sources=[*tree["finetune"]["sources"], "mine"],
+        base__tiny__vision__images=64,
+        base__tiny__vision__epochs=1,
+        base__tiny__language__texts=64,
+    )
+    run = start_repository(folder)
+    run("dvc", "remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
+    run("git", "commit", "-q", "-a", "-m", "Add a remote")
+    put_own_data(folder)
+    plain = [folder / "photos" / "a.txt", folder / "data" / "raw" / "notes" / "a.txt", folder / "models" / "own" / "a"]
+    for path in plain:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("kept", encoding="utf-8")
+    before = folder_digest(folder / "data" / "raw" / "mine")
+
+    def all_there() -> None:
+        assert folder_digest(folder / "data" / "raw" / "mine") == before
+        assert all(path.read_text(encoding="utf-8") == "kept" for path in plain)
+
+    run("dvc", "add", "-q", "data/raw/mine")
+    run("dvc", "add", "-q", "models/own")
+    assert "data/raw/mine" not in run("git", "status", "--short", "--untracked-files=all").replace("mine.dvc", "")
+    if committed:
+        run("git", "add", "data/raw/mine.dvc", "data/raw/.gitignore", "models/own.dvc", "models/.gitignore")
+        run("git", "commit", "-q", "-m", "Add mine")
+    run("dvc", "exp", "run", "-q", "-S", "evaluate.samples_shown=3")
+    all_there()
+    if committed:
+        run("git", "commit", "-q", "-a", "-m", "Run")
+    run("dvc", "exp", "run", "-q", "--queue", "-S", "evaluate.samples_shown=2")
+    run("dvc", "queue", "start", "-q")
+    deadline = time.monotonic() + 400
+    while (waiting := run("dvc", "queue", "status")) and ("Queued" in waiting or "Running" in waiting):
+        assert time.monotonic() < deadline, waiting
+        time.sleep(3)
+    assert ("Success" in waiting) == committed, waiting  # the copy that a queue works in holds what is committed
+    all_there()
+    for command in (("exp", "apply", run("dvc", "exp", "list", "--name-only").split()[-1]), ("checkout", "-q")):
+        done = subprocess.run(["dvc", *command], cwd=folder, capture_output=True, text=True)
+        failed = done.stderr.partition("following targets:")[2].partition("Is your")[0].split()
+        assert all(path.startswith("tune/") for path in failed), done.stderr  # DVC's word for what never ran
+        all_there()
+    run("dvc", "push", "-q")
+    run("dvc", "gc", "-q", "-w", "-f")
+    all_there()
+    run("make", "-o", ".venv/.ready", "clean")
+    all_there()
+    if committed:
+        run("git", "clone", "-q", str(folder), str(tmp_path / "clone"))
+        runner(tmp_path / "clone")("dvc", "pull", "-q")
+        assert folder_digest(tmp_path / "clone" / "data" / "raw" / "mine") == before
+    shutil.rmtree(folder / ".dvc" / "cache")
+    shutil.rmtree(folder / "data" / "raw" / "mine")
+    run("dvc", "pull", "-q", "data/raw/mine.dvc")  # the remote has them, committed or not
+    all_there()
