@@ -62,5 +62,5 @@ lock:  ## renew constraints.txt from a fresh environment
 # By name: what lies beside the outputs is the user's.
 clean:  ## outputs and run state; the DVC cache and the registry stay
 	rm -rf $(addprefix data/raw/plates_,captions unifood scienceqa flickr30k) data/prepared data/splits
-	rm -rf $(addprefix models/,base pretrain finetune) report
+	rm -rf $(addprefix models/,base base_files.json pretrain finetune) report
 	rm -rf $(addprefix evaluation/,answers.parquet insight judged metrics.json plots) .lea/runs
