@@ -82,9 +82,10 @@ def grow_embeddings(language: PreTrainedModel, size: int) -> None:
     """
     old = language.config.vocab_size
     language.resize_token_embeddings(size, mean_resizing=False)
-    head = language.get_output_embeddings()
+    entry: Any = language.get_input_embeddings()
+    head: Any = language.get_output_embeddings()
     with torch.no_grad():
-        for rows in (language.get_input_embeddings().weight, head.weight, getattr(head, "bias", None)):
+        for rows in (entry.weight, head.weight, getattr(head, "bias", None)):
             if rows is not None:
                 rows[old:] = rows[:old].double().mean(0).to(rows.dtype)
 
