@@ -15,6 +15,7 @@ SPLITS = Path("data/splits")
 ASSIGNMENTS = SPLITS / "assignments.parquet"
 SPLITS_SUMMARY = SPLITS / "summary.json"
 BASE = Path("models/base")
+BASE_FILES = Path("models/base_files.json")
 TOKENIZER = BASE / "tokenizer.json"
 PRETRAIN = Path("models/pretrain")
 FINETUNE = Path("models/finetune")
