@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
+from tests.tracking.conftest import empty_database as empty_database
 from tests.tracking.conftest import workspace as workspace
