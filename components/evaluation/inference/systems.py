@@ -37,12 +37,9 @@ class System:
 
         from components.evaluation.inference.assistant import load_assistant
 
-        assistant = load_assistant(self.base, self.parts, template=self.template, image=self.image)
-        if self.use_gpu:
-            if not torch.cuda.is_available():
-                raise UserError("params.yaml: evaluate.use_gpu is true, but torch sees no GPU here; set it to false")
-            assistant.model.to("cuda")  # pyright: ignore[reportArgumentType]
-        return assistant
+        if self.use_gpu and not torch.cuda.is_available():
+            raise UserError("params.yaml: evaluate.use_gpu is true, but torch sees no GPU here; set it to false")
+        return load_assistant(self.base, self.parts, template=self.template, image=self.image, use_gpu=self.use_gpu)
 
 
 class Systems:
