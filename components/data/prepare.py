@@ -30,7 +30,7 @@ from components.data.sources.entry import source_root
 from components.data.spread import make_portions
 from components.data.tally import Tally
 from components.errors import UserError
-from components.files import fresh_folder, write_json
+from components.files import fresh_folder, remove_folder, write_json
 from components.home import digest, file_digest, folder_digest, home
 from components.params import Data, Source
 from components.tracking.store import lock
@@ -81,7 +81,7 @@ def prepare_source(
                 "versions": _versions(),
             }
             write_json(ready / "manifest.json", manifest)
-        shutil.rmtree(folder)
+        remove_folder(folder)
     return manifest
 
 
