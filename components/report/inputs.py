@@ -40,7 +40,7 @@ def read_inputs(root: Path) -> Inputs:
     metrics = _json(root / "evaluation" / "metrics.json")
     if metrics is None:
         raise UserError(f"{root / 'evaluation' / 'metrics.json'} is missing; run: dvc repro evaluate")
-    manifests = {path.parent.name: _json(path) for path in sorted(root.glob("data/prepared/*/manifest.json"))}
+    manifests = {path.parent.name: _json(path) for path in sorted(root.glob("data/prepared/[!.]*/manifest.json"))}
     return Inputs(
         root=root,
         metrics=metrics,
