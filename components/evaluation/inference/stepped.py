@@ -62,7 +62,8 @@ class SteppedDecoding:
         self._positions = read.mask.sum(dim=1, keepdim=True)
         self._mask = torch.where(read.mask.bool(), 0.0, self._hidden).to(model.dtype)[:, None, None, :]
         self._cache = DynamicCache(config=model.config.text_config)
-        self._cache.layers = [_SteppedLayer(layer, self._place) for layer in read.cache.layers]
+        self._layers = [_SteppedLayer(layer, self._place) for layer in read.cache.layers]
+        self._cache.layers = list(self._layers)
         self.answers = self._stops[:1].repeat(rows, max_new_tokens)  # what is not reached reads as an end
         self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
         self.grow()
@@ -76,8 +77,8 @@ class SteppedDecoding:
         """Make room up to the next multiple of STEP."""
         more = STEP - self._filled % STEP
         self._mask = torch.nn.functional.pad(self._mask, (0, more), value=self._hidden)
-        for layer in self._cache.layers:
-            layer.grow(more)  # pyright: ignore[reportAttributeAccessIssue]
+        for layer in self._layers:
+            layer.grow(more)
 
     def step(self) -> None:
         """Read the chosen token of every row and choose the next."""
@@ -108,16 +109,19 @@ class _SteppedLayer(DynamicLayer):
     def __init__(self, filled: Any, place: Tensor) -> None:
         super().__init__()
         self.lazy_initialization(filled.keys, filled.values)
-        self.keys, self.values, self._place = filled.keys, filled.values, place
+        self._stored: tuple[Tensor, Tensor] = (filled.keys, filled.values)
+        self._place = place
 
     def grow(self, more: int) -> None:
-        self.keys = torch.nn.functional.pad(self.keys, (0, 0, 0, more))
-        self.values = torch.nn.functional.pad(self.values, (0, 0, 0, more))
+        keys, values = self._stored
+        pad = torch.nn.functional.pad
+        self._stored = pad(keys, (0, 0, 0, more)), pad(values, (0, 0, 0, more))
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        self.keys.index_copy_(2, self._place, key_states)
-        self.values.index_copy_(2, self._place, value_states)
-        return self.keys, self.values
+        keys, values = self._stored
+        keys.index_copy_(2, self._place, key_states)
+        values.index_copy_(2, self._place, value_states)
+        return keys, values
 
 
 def _until(tokens: list[int], stops: frozenset[int]) -> list[int]:
