@@ -63,7 +63,8 @@ class SteppedDecoding:
         self._mask = torch.where(read.mask.bool(), 0.0, self._hidden).to(model.dtype)[:, None, None, :]
         self._cache = DynamicCache(config=model.config.text_config)
         self._layers = [_SteppedLayer(layer, self._place) for layer in read.cache.layers]
-        self._cache.layers = list(self._layers)
+        layers: list[Any] = [*self._layers]
+        self._cache.layers = layers
         self.answers = self._stops[:1].repeat(rows, max_new_tokens)  # what is not reached reads as an end
         self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
         self.grow()
