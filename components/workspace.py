@@ -22,6 +22,7 @@ FINETUNE = Path("models/finetune")
 LOG = "log.csv"  # of a stage that trains, in its folder
 EVALUATION = Path("evaluation")
 METRICS = EVALUATION / "metrics.json"
+MEASURED = EVALUATION / "measured.json"  # what the figures belong to
 ANSWERS = EVALUATION / "answers.parquet"
 INSIGHT = EVALUATION / "insight"
 REGISTRATION = Path("registration.json")

@@ -41,12 +41,26 @@ class Tables(Section):
     seeds: Annotated[list[NotNegative], Field(min_length=1)]  # of training
 
 
+Margin = Annotated[float, Field(ge=0)]
+
+
 class Gate(Section):
-    """Metrics of the fine-tuned model by name, as in metrics.json under `finetune`."""
+    """Metrics of the fine-tuned model by name, as in metrics.json under `finetune`. Empty: nothing is judged.
+
+    `better_than_blind`: by how much it must beat itself when it is shown the image of another dish. `not_worse`: the
+    loss that is allowed against the champion (`champion`), or against the best that any champion has had (`best`).
+    """
 
     at_least: dict[str, float]
     at_most: dict[str, float]
-    not_worse: dict[str, Annotated[float, Field(ge=0)]]  # allowed loss against the champion
+    not_worse: dict[str, Margin]
+    better_than_blind: dict[str, Margin] = Field(default={})
+    compare_with: Literal["best", "champion"] = "best"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that it names."""
+        return tuple(dict.fromkeys([*self.at_least, *self.at_most, *self.not_worse, *self.better_than_blind]))
 
 
 class Registry(Section):

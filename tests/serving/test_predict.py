@@ -36,6 +36,7 @@ def image(workspace) -> Path:
 
 def test_registered_model_answers_far_from_the_repository(workspace, image, tmp_path):
     build_tiny_model(workspace)
+    workspace.measure(0.8)
     register.run(workspace.params)
     uri = store.tracking_uri()
     away = tmp_path / "away"
