@@ -2,8 +2,8 @@
 
 Rule: the paper's, as far as it is printed. Ingredients: IoU and F1 of sets, mean over samples. Recipe: corpus
 SacreBLEU (default signature) and ROUGE-L F, without the opening words that every answer shares (assumed).
-Nutrition: pMAE for each field and their average (formula assumed). No benchmark files were published: the
-questions are those of the data's own samples.
+Nutrition: pMAE for each field (the percentage error of Nutrition5k's own script) and their average. No benchmark files
+were published: the questions are those of the data's own samples, or of the authors' answer files.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from components.data.tasks import (
     parse_nutrition,
     parse_recipe,
 )
+from components.evaluation.main_metric import MainMetric
 from components.evaluation.metrics import ingredients, nutrition, text
 from components.evaluation.offline.answers import Given
 from components.evaluation.offline.findings import Findings
@@ -36,11 +37,13 @@ TASK_OF_PROMPT = {INGREDIENTS_QUESTION: "ingredients", RECIPE_QUESTION: "recipe"
 RULES = {"paper": parse_ingredients}
 MISSING_IS_WRONG = True  # as an answer that says nothing
 WHOLE_GROUPS = False
+HAS_SPLITS = True
 SHARES = ("iou", "f1")
+UNREAD_COUNT_AS = "as answers that say nothing"
 METRIC_OF_FIELD = dict(zip(NUTRITION_FIELDS, ("mass", "calories", "fat", "protein", "carbohydrate"), strict=True))
 
 
-def questions(rows: Iterable[Row]) -> list[Question]:
+def from_rows(rows: Iterable[Row]) -> list[Question]:
     return list(each_sample(rows, NAME, TASKS))
 
 
@@ -49,57 +52,76 @@ def read(files: Files, findings: Findings) -> list[Question]:
     path = files.need(
         "annotations", NAME, "the records as JSON lines (id, image, ingredients, instructions, nutrition)"
     )
-    return questions_of(NAME, path, files.split, findings, questions)
+    return questions_of(NAME, path, files.split, findings, from_rows)
 
 
-def key_asked(question: Question) -> str:
+def question_key(question: Question) -> str:
     return question.id
 
 
-def key_given(answer: Given) -> str:
+def answer_key(answer: Given) -> str:
     """`id/task`; or the record's id, and the prompt tells the task."""
     if answer.id.rpartition("/")[2] in TASKS:
         return answer.id
     return f"{answer.id}/{TASK_OF_PROMPT.get(bare(answer.prompt.replace(IMAGE_MARKER, '')), '')}"
 
 
-def score(asked: Sequence[Question], answers: Sequence[str | None], rule: str = "paper") -> Scores:
+def unread(question: Question, answer: str, rule: str) -> bool:
+    """No ingredient, no words of a recipe, or not all five values."""
+    parse = {"ingredients": parse_ingredients, "recipe": parse_recipe, "nutrition": parse_nutrition}
+    return not parse[question.task](answer)
+
+
+def score(questions: Sequence[Question], answers: Sequence[str | None], rule: str = "paper") -> Scores:
     texts = [answer or "" for answer in answers]
     metrics: dict[str, dict[str, float]] = {}
-    each = [0.0] * len(asked)
+    each = [0.0] * len(questions)
     for task, rate in (("ingredients", _ingredients), ("recipe", _recipe), ("nutrition", _nutrition)):
-        places = [place for place, question in enumerate(asked) if question.task == task]
+        places = [place for place, question in enumerate(questions) if question.task == task]
         if not places:
             continue
-        metrics[task], values = rate([asked[place] for place in places], [texts[place] for place in places])
+        metrics[task], values = rate([questions[place] for place in places], [texts[place] for place in places])
         for place, value in zip(places, values, strict=True):
             each[place] = value
     return Scores(metrics, each)
 
 
+def _nutrition_sums(
+    questions: Sequence[Question], answers: Sequence[str | None], scores: Sequence[float]
+) -> np.ndarray:
+    parsed = [parse_nutrition(answer or "") for answer in answers]
+    return nutrition.contributions(parsed, [json.loads(question.gold or "{}") for question in questions])
+
+
+MAIN = {
+    "ingredients": MainMetric("iou"),
+    "recipe": MainMetric("rouge_l"),
+    "nutrition": MainMetric("pmae", _nutrition_sums, nutrition.pmae),
+}
+
 Rated = tuple[dict[str, float], list[float]]
 
 
-def _ingredients(asked: Sequence[Question], answers: Sequence[str]) -> Rated:
+def _ingredients(questions: Sequence[Question], answers: Sequence[str]) -> Rated:
     pairs = [
         (parse_ingredients(answer), set(json.loads(question.gold or "[]")))
-        for question, answer in zip(asked, answers, strict=True)
+        for question, answer in zip(questions, answers, strict=True)
     ]
     ious = [ingredients.iou(*pair) for pair in pairs]
     f1s = [ingredients.f1(*pair) for pair in pairs]
     return {"iou": float(np.mean(ious)), "f1": float(np.mean(f1s))}, ious
 
 
-def _recipe(asked: Sequence[Question], answers: Sequence[str]) -> Rated:
+def _recipe(questions: Sequence[Question], answers: Sequence[str]) -> Rated:
     given = [parse_recipe(answer) for answer in answers]
-    references = [[parse_recipe(reference) for reference in question.references] for question in asked]
+    references = [[parse_recipe(reference) for reference in question.references] for question in questions]
     rouges = [text.rouge_l(answer, true) for answer, true in zip(given, references, strict=True)]
     return {"bleu": text.bleu(given, references), "rouge_l": float(np.mean(rouges))}, rouges
 
 
-def _nutrition(asked: Sequence[Question], answers: Sequence[str]) -> Rated:
+def _nutrition(questions: Sequence[Question], answers: Sequence[str]) -> Rated:
     parsed = [parse_nutrition(answer) for answer in answers]
-    sums = nutrition.contributions(parsed, [json.loads(question.gold or "{}") for question in asked])
+    sums = nutrition.contributions(parsed, [json.loads(question.gold or "{}") for question in questions])
     mean = sums.mean(axis=0)
     fields = dict(zip(METRIC_OF_FIELD.values(), nutrition.field_pmae(mean).tolist(), strict=True))
     metrics = {"pmae": float(nutrition.pmae(mean)), **fields, "unparsed": float(parsed.count(None))}

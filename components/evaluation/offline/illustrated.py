@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from components.errors import UserError
-from components.evaluation.benchmarks import JUDGED, PUBLISHED, WITH_SPLITS
+from components.evaluation.benchmarks import JUDGED, PUBLISHED, check_split
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.questions import Files
 from components.evaluation.question import Question
@@ -19,14 +19,13 @@ from components.params import BenchmarkFiles
 
 
 def published_questions(name: str, files: BenchmarkFiles | None, max_pixels: int) -> list[Question]:
-    """All questions whose image is there, or that have none; what was left out is told on standard error."""
+    """All questions whose image is there, or that have none; what was left out is printed on standard error."""
     if files is None:
         raise UserError(f"params.yaml: evaluate.files.{name} is missing: questions, annotations and images of {name}")
     findings = Findings()
     given = files_of(files)
-    if name not in WITH_SPLITS:
-        given.without_splits(name)
-    asked = JUDGED[name].asked(given, findings) if name in JUDGED else PUBLISHED[name].read(given, findings)
+    check_split(name, given)
+    asked = JUDGED[name].read(given, findings) if name in JUDGED else PUBLISHED[name].read(given, findings)
     if not asked:
         raise UserError(f"{files.annotations} holds no questions of {name}; see evaluate.files.{name} in params.yaml")
     if any(question.image is None and question.image_name is not None for question in asked):
@@ -55,7 +54,7 @@ def _with_images(
         raise UserError(f"{images} holds no image of {name} (the first is {names[0]!r})")
     absent = {name for name, image in held.items() if image is None}
     gone = [question.id for question in asked if question.image_name in absent]
-    findings.leave("questions without an image", gone, f"{images}: not asked")
+    findings.count("questions without an image", gone, f"{images}: not asked")
     left = [question for question in asked if question.image_name not in absent]
     return [question.shown(*image) if (image := held.get(question.image_name or "")) else question for question in left]
 

@@ -29,13 +29,13 @@ def questions_of(
     entries, rejects = [], []
     for item in reader(kind)(spec):
         (rejects if isinstance(item, Reject) else entries).append(item)
-    findings.leave(
+    findings.count(
         "unreadable annotations", [f"{reject.id} ({reject.reason})" for reject in rejects], f"{path}: left out"
     )
     declared = {entry.split for entry in entries} - {None}
     wanted = split or "test"
     if wanted in declared:
-        findings.say(f"{path}: its {wanted} split is asked")
+        findings.note(f"{path}: its {wanted} split is asked")
         entries = [entry for entry in entries if entry.split == wanted]
     elif declared or split:
         known = ", ".join(sorted(map(str, declared))) or "none at all"

@@ -101,7 +101,7 @@ def test_docstring_names_the_rule(name: str) -> None:
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_questions_hold_what_was_asked_and_not_the_answer(name: str) -> None:
-    for question in BENCHMARKS[name].questions(ROWS[name]()):
+    for question in BENCHMARKS[name].from_rows(ROWS[name]()):
         assert question.benchmark == name
         assert question.task in BENCHMARKS[name].TASKS
         assert IMAGE_MARKER not in question.text
@@ -112,7 +112,7 @@ def test_questions_hold_what_was_asked_and_not_the_answer(name: str) -> None:
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_true_answers_are_perfect_and_silence_is_not(name: str) -> None:
-    asked = BENCHMARKS[name].questions(ROWS[name]())
+    asked = BENCHMARKS[name].from_rows(ROWS[name]())
     best = BENCHMARKS[name].score(asked, [question.references[0] for question in asked])
     worst = BENCHMARKS[name].score(asked, [""] * len(asked))
     for task, metrics in best.metrics.items():
@@ -128,12 +128,12 @@ def test_true_answers_are_perfect_and_silence_is_not(name: str) -> None:
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_rows_of_other_tasks_ask_nothing(name: str) -> None:
     others = [row for other in ROWS if other != name for row in ROWS[other]()]
-    assert BENCHMARKS[name].questions(others) == []
+    assert BENCHMARKS[name].from_rows(others) == []
     assert BENCHMARKS[name].score([], []).metrics == {}
 
 
 def test_score_of_each_question_averages_to_the_main_metric() -> None:
-    asked = unifood.questions(dishes())
+    asked = unifood.from_rows(dishes())
     answers = [
         "The ingredients include rice and salt.",
         "Boil rice.",
@@ -154,7 +154,7 @@ def test_score_of_each_question_averages_to_the_main_metric() -> None:
 
 
 def test_recipe_is_scored_without_its_opening_words() -> None:
-    asked = [question for question in unifood.questions(dishes()) if question.task == "recipe"][:1]
+    asked = [question for question in unifood.from_rows(dishes()) if question.task == "recipe"][:1]
     assert unifood.score(asked, ["The instructions are as follows: wash a carrot"]).metrics["recipe"]["rouge_l"] == 0
 
 
@@ -171,13 +171,13 @@ def test_recipe_is_scored_without_its_opening_words() -> None:
     ],
 )
 def test_scienceqa_follows_llavas_rule(answer: str, right: bool) -> None:
-    asked = scienceqa.questions(choices())
+    asked = scienceqa.from_rows(choices())
     metrics = scienceqa.score(asked, [answer, "A"]).metrics["choice"]
     assert metrics == {"accuracy": (1 + right) / 2, "accuracy_image": float(right)}
 
 
 def test_flickr30k_asks_once_for_an_image() -> None:
-    (question,) = flickr30k.questions(captions())
+    (question,) = flickr30k.from_rows(captions())
     assert question.text == tasks.CAPTION_QUESTION
     assert question.references == ("a man cooks rice", "someone fries an egg")
     scores = flickr30k.score([question], ["someone fries an egg"])
@@ -185,7 +185,7 @@ def test_flickr30k_asks_once_for_an_image() -> None:
 
 
 def test_chat_compares_short_answers_but_for_case_spaces_and_the_last_stop() -> None:
-    asked = chat.questions(conversations())
+    asked = chat.from_rows(conversations())
     scores = chat.score(asked, ["a bowl of  soup", "Yes."])
     assert scores.metrics["chat"] == {"rouge_l": 100.0, "exact": 1.0}
     scores = chat.score(asked, ["a bowl of rice", "No"])

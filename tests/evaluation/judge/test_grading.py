@@ -220,9 +220,18 @@ def test_llava_bench_shows_the_judge_context_reference_and_answer(server: Server
 
 @pytest.mark.parametrize(
     ("reply", "score"),
-    [("0.5", 0.5), ("1", 1.0), (" 0.0\n", 0.0), ("0.7.\nbecause", 0.7), ("0.5 or 1", None), ("-1", None), ("", None)],
+    [
+        ("0.5", 0.5),
+        ("1", 1.0),
+        (" 0.0\n", 0.0),
+        ("0.7.\nbecause", 0.7),
+        ("0.5 because", 0.5),
+        (".5 or 1", 0.5),
+        ("0.5\nfine", 0.5),
+    ]
+    + [(reply, None) for reply in ("I would say 0.5", "0.5: fine", "-1", "1.5", "nan", "5", "")],
 )
-def test_mm_vet_reply_is_a_number_alone(reply: str, score: float | None) -> None:
+def test_mm_vet_reply_begins_with_its_grade(reply: str, score: float | None) -> None:
     assert mm_vet.parse(reply) == (None if score is None else {"score": score})
 
 
