@@ -141,7 +141,7 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
         if category:
             by_category[category].append(whole[group])
     first = [right for question, right in zip(questions, each, strict=True) if question.id == question.group]
-    name = "circular" if len(whole) < len(questions) else "single"
+    name = "single" if questions and len(whole) == len(questions) else "circular"
     metrics = {NAME: {name: _percent(list(whole.values())), "single": _percent(first)}}
     metrics |= {f"mmbench_{one}": {name: _percent(rights)} for one, rights in sorted(by_category.items())}
     return Scores(metrics, each)

@@ -9,7 +9,9 @@ were published: the questions are those of the data's own samples, or of the aut
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -19,13 +21,16 @@ from components.data.tasks import (
     NUTRITION_FIELDS,
     NUTRITION_QUESTION,
     RECIPE_QUESTION,
+    dish_gold,
+    dish_task,
     parse_ingredients,
     parse_nutrition,
     parse_recipe,
 )
 from components.evaluation.main_metric import MainMetric
 from components.evaluation.metrics import ingredients, nutrition, text
-from components.evaluation.offline.answers import Given
+from components.evaluation.offline.answers import Given, answered_pairs
+from components.evaluation.offline.files import is_table, json_values, plain
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.questions import Files, bare
 from components.evaluation.offline.records import questions_of
@@ -48,11 +53,39 @@ def from_rows(rows: Iterable[Row]) -> list[Question]:
 
 
 def read(files: Files, findings: Findings) -> list[Question]:
-    """`annotations`: the records as JSON lines. A question's id is the record's id, a slash and the task."""
+    """`annotations`: the records as JSON lines, or the authors' JSON; a question's id is the record's id, a slash and
+    the task, or the image, a slash and qa<number>. Without it: the authors' answer files, which hold the true answers.
+    """
+    if files.annotations is None:
+        own = [question for path in files.answers for question in _of_answers(path, findings)]
+        if own:
+            return list({(question.id, question.text): question for question in own}.values())
     path = files.need(
-        "annotations", NAME, "the records as JSON lines (id, image, ingredients, instructions, nutrition)"
+        "annotations", NAME, "the records as JSON lines (id, image, ingredients, ..), or the authors' JSON"
     )
     return questions_of(NAME, path, files.split, findings, from_rows)
+
+
+def _of_answers(path: Path, findings: Findings) -> Iterator[Question]:
+    """Of the authors' answer file [{img, qa: [{question, answer, prediction}, ..]}, ..]; pairs of no task fall out."""
+    if path.is_dir() or is_table(path, findings):
+        return
+    values = json_values(path, findings)
+    pairs = [
+        pair for v in values if isinstance(v, dict) and isinstance(v.get("qa"), list) for pair in answered_pairs(v)
+    ]
+    other = []
+    for pair in pairs:
+        text, answer = (plain(pair.get(key)).replace(IMAGE_MARKER, "").strip() for key in ("question", "answer"))
+        task = dish_task(text, answer)
+        if task in TASKS:
+            id, image = pair["question_id"], pair["image"]
+            yield Question(id, NAME, task, text, (answer,), dish_gold(task, answer), group=image, image_name=image)
+        else:
+            other.append(pair["question_id"])
+    findings.count(
+        "pairs of no task of UniFood", other, f"{path}: not about ingredients, recipe or nutrition; left out"
+    )
 
 
 def question_key(question: Question) -> str:
@@ -60,8 +93,9 @@ def question_key(question: Question) -> str:
 
 
 def answer_key(answer: Given) -> str:
-    """`id/task`; or the record's id, and the prompt tells the task."""
-    if answer.id.rpartition("/")[2] in TASKS:
+    """`id/task` and the authors' `image/qa0`; or the record's id, and the prompt names the task."""
+    last = answer.id.rpartition("/")[2]
+    if last in TASKS or re.fullmatch(r"qa\d+", last):
         return answer.id
     return f"{answer.id}/{TASK_OF_PROMPT.get(bare(answer.prompt.replace(IMAGE_MARKER, '')), '')}"
 

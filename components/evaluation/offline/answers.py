@@ -6,6 +6,7 @@ one object  {"v1_0": text, ..}                    MM-Vet
 one object  {"outputs": {id: text}, ..}           LLaVA's ScienceQA result
 one object  {"correct": [{question_id, pred}, ..], "incorrect": [..]}      its ScienceQA output
 a table     index, .., prediction                 MMBench
+a list      {img, qa: [{question, answer, prediction}, ..]}     UniFood's authors (id: img/qa0, img/qa1, ..)
 a folder    <subtask>.txt of image, question, gold, answer by tabs         MME's own
 JSON lines  {question, answer}, nothing else: the first is to question 1   POPE's own
 """
@@ -98,11 +99,21 @@ def _records(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
         inner = value.get("outputs", value)
         if isinstance(inner, dict) and inner and not inner.keys() & _OF_A_RECORD and _all(inner, str):
             yield from ({"question_id": id, "text": text} for id, text in inner.items())
+        elif isinstance(value.get("qa"), list):
+            yield from answered_pairs(value)
         elif value and _all(value, list):
             for listed in value.values():
                 yield from (record for record in listed if isinstance(record, dict))
         else:
             yield value
+
+
+def answered_pairs(value: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    """Records of question_id, image, question, answer (the true one) and prediction."""
+    image = plain(value.get("img"))
+    for number, pair in enumerate(value["qa"]):
+        if isinstance(pair, dict):
+            yield {"question_id": f"{image}/qa{number}", "image": image, **pair}
 
 
 def _all(value: Mapping[str, Any], kind: type) -> bool:

@@ -115,7 +115,8 @@ def _targets(
         )
         return [(by_words[n] or []) if n in wrong else places for n, places in enumerate(by_id)]
     found = sum(bool(places) for places in by_words.values())
-    if found < (1 - OTHER_WORDS) * len(given):
+    reached = len({place for places in by_words.values() for place in places or []})
+    if found < (1 - OTHER_WORDS) * len(given) and reached < (1 - OTHER_WORDS) * len(questions):
         if not known:
             return by_id
         first = min(wrong)

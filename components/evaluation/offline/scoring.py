@@ -52,13 +52,14 @@ def score_files(name: str, files: Files, rule: str | None) -> Report:
     for path in files.answers:
         given = read_answers(path, findings)
         texts.append(join(questions, given, bench.question_key, bench.answer_key, path, findings))
+    names, texts = _parts_as_one([str(path) for path in files.answers], texts, findings)
     each = [_figures(bench, questions, of_file, rule, bench.MISSING_IS_WRONG) for of_file in texts]
     if not all(each):
         raise UserError(f"{bench.NAME}: no question is answered whole; nothing can be scored")
     report = Report(
         name,
         rule,
-        [str(path) for path in files.answers],
+        names,
         len(questions),
         [sum(text is not None for text in of_file) for of_file in texts],
         average(each),
@@ -70,6 +71,15 @@ def score_files(name: str, files: Files, rule: str | None) -> Report:
     _report_unread(bench, questions, texts, rule, report)
     _report_missing(bench, questions, texts, rule, report)
     return report
+
+
+def _parts_as_one(names: list[str], texts: list[Texts], findings: Findings) -> tuple[list[str], list[Texts]]:
+    """Files of which no two answer one question are parts of one, as several processes write them."""
+    together = [[text for text in of_question if text is not None] for of_question in zip(*texts, strict=True)]
+    if len(texts) < 2 or any(len(found) > 1 for found in together):
+        return names, texts
+    findings.note(f"the {len(texts)} files answer no question in common; they were read as parts of one")
+    return [" + ".join(names)], [[found[0] if found else None for found in together]]
 
 
 def _report_unread(
