@@ -22,7 +22,7 @@ from components.digests import digest
 from components.errors import UserError
 from components.evaluation.benchmarks import Judged
 from components.evaluation.judge.endpoint import Judge, JudgeAway
-from components.evaluation.judge.grades import Ask
+from components.evaluation.judge.grades import Ask, numbers
 from components.files import write_text
 from components.progress import Bar
 
@@ -43,19 +43,19 @@ def how_of(bench: Judged) -> dict[str, Any]:
 
 
 def grade(
-    asks: Iterable[Ask], judge: Judge, path: Path, parse: Callable[[str], dict[str, Any] | None], **how: Any
+    requests: Iterable[Ask], judge: Judge, path: Path, parse: Callable[[str], dict[str, Any] | None], **how: Any
 ) -> None:
-    """Ask about what `path` does not hold yet. `how`: system, temperature, max_tokens."""
-    wanted = {digest([judge.model, ask.id, ask.message]): ask for ask in asks}
+    """Grade what `path` does not hold yet. `how`: system, temperature, max_tokens."""
+    wanted = {digest([judge.model, ask.id, ask.message]): ask for ask in requests}
     if not wanted:
         raise UserError("no answer belongs to a question; there is nothing to grade")
-    here, earlier = _lines_of(path), _earlier(path)
-    if not here and path.exists() and path.read_bytes().strip():
+    present, earlier = _lines_of(path), _earlier(path)
+    if not present and path.exists() and path.read_bytes().strip():
         raise UserError(f"{path} holds something other than grades that were kept here; name another file for --grades")
-    known = {key: line for key, line in (_lines_of(earlier) | here).items() if _has_grade(line)}
+    known = {key: line for key, line in (_lines_of(earlier) | present).items() if _has_grade(line)}
     kept = {key: known[key] for key in wanted if key in known}
     with earlier.open("a", encoding="utf-8") as stream:
-        stream.write(_lines(line for key, line in here.items() if key not in kept))
+        stream.write(_lines(line for key, line in present.items() if key not in kept))
     write_text(path, _lines(kept.values()))
     left = {key: ask for key, ask in wanted.items() if key not in kept}
     with Bar(f"grading by {judge.model}", total=len(left)) as bar, path.open("a", encoding="utf-8") as stream:
@@ -87,15 +87,16 @@ def _earlier(path: Path) -> Path:
 
 
 def _has_grade(line: dict[str, Any]) -> bool:
-    return "tuple" in line or line.get("score") is not None
+    values = line["tuple"] if isinstance(line.get("tuple"), list) else [line.get("score")]
+    return isinstance(line.get("question_id"), str) and numbers(values, 0, 10) is not None
 
 
 def _lines_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Digest -> line; a last line that was cut short is asked again."""
+    """Digest -> line; what is no such line, as a kill cuts the last one short, is asked again."""
     lines = {}
     if path.exists():
         for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 line = json.loads(text)
                 if isinstance(line, dict) and isinstance(line.get("digest"), str):
                     lines[line["digest"]] = line

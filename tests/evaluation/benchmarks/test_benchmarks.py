@@ -1,23 +1,29 @@
 """What every benchmark in the table must do, and each one's own rule."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from components.data import tasks
 from components.data.schema import IMAGE_MARKER, Row, Sample, Turn
 from components.errors import UserError
+from components.evaluation import benchmarks
 from components.evaluation.benchmarks import (
     BENCHMARKS,
     JUDGED,
+    MODULES,
     PUBLISHED,
+    Benchmark,
+    Judged,
+    Published,
     benchmark,
     chat,
     flickr30k,
     scienceqa,
     unifood,
 )
-from pipelines.verbs.score import NAMES
 
 NUTRITION = [320.0, 450.0, 12.0, 20.0, 55.0]
 
@@ -76,11 +82,24 @@ def test_table_names_are_those_tested_here() -> None:
     assert set(BENCHMARKS) == set(ROWS)
 
 
-def test_score_knows_all_that_have_published_files() -> None:
-    assert [*PUBLISHED, *JUDGED] == list(NAMES)
+def test_one_table_names_every_benchmark_s_module() -> None:
+    folder = Path(benchmarks.__file__).parent
+    assert {module.NAME for module in MODULES} == {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert {*BENCHMARKS, *PUBLISHED, *JUDGED} == {module.NAME for module in MODULES}
+    assert not JUDGED.keys() & {*BENCHMARKS, *PUBLISHED}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("table", "protocol"), [(BENCHMARKS, Benchmark), (PUBLISHED, Published), (JUDGED, Judged)], ids=str
+)
+def test_modules_hold_what_their_protocol_names(table: dict[str, Any], protocol: Any) -> None:
+    for name, module in table.items():
+        lacking = [member for member in vars(protocol) if not member.startswith("_") and not hasattr(module, member)]
+        assert not lacking, name
+        assert set(getattr(module, "MAIN", module.TASKS)) == set(module.TASKS), name
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, *JUDGED])
 def test_published_benchmark_names_its_rules(name: str) -> None:
     module = {**PUBLISHED, **JUDGED}[name]
     assert name == module.NAME
