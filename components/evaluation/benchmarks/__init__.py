@@ -25,7 +25,7 @@ from components.evaluation.benchmarks import (
     seed_bench,
     unifood,
 )
-from components.evaluation.judge.grades import Ask, Grade
+from components.evaluation.judge.grades import Grade, Request
 from components.evaluation.main_metric import MainMetric
 from components.evaluation.offline.answers import Given
 from components.evaluation.offline.findings import Findings
@@ -146,7 +146,7 @@ class Judged(Protocol):
         self, grades: Sequence[Grade], questions: Sequence[Question], rule: str, path: Path, findings: Findings
     ) -> dict[str, dict[str, float]]: ...
 
-    def to_grade(self, path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Ask]: ...
+    def to_grade(self, path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Request]: ...
 
     def parse(self, reply: str) -> dict[str, Any] | None: ...
 

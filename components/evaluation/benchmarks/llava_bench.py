@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
-from components.evaluation.judge.grades import Ask, Grade, numbers, repeated
+from components.evaluation.judge.grades import Grade, Request, numbers, repeated
 from components.evaluation.offline.answers import read_answers
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
@@ -111,7 +111,7 @@ def check_gradable(files: Files) -> Path:
     return folder
 
 
-def to_grade(path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Ask]:
+def to_grade(path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Request]:
     """One request for each answer that belongs to a question; `annotations` is the benchmark's folder."""
     folder = check_gradable(files)
     questions = read(files, findings)
@@ -136,7 +136,7 @@ def to_grade(path: Path, files: Files, instructions: str | None, findings: Findi
                 f"[Assistant 2]\n{answer}\n[End of Assistant 2]",
                 f"[Task]\n{instructions or INSTRUCTIONS}",
             ]
-            yield Ask(question.id, f"{_PREFIX}{question.gold}", "\n\n".join(parts))
+            yield Request(question.id, f"{_PREFIX}{question.gold}", "\n\n".join(parts))
 
 
 def parse(reply: str) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from components.errors import UserError
-from components.evaluation.judge.grades import Ask, Grade, numbers, repeated
+from components.evaluation.judge.grades import Grade, Request, numbers, repeated
 from components.evaluation.offline.answers import read_answers
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
@@ -147,7 +147,7 @@ def check_gradable(files: Files) -> Path:
     return files.need("annotations", NAME, "mm-vet.json, whose answers the judge compares with")
 
 
-def to_grade(path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Ask]:
+def to_grade(path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Request]:
     """One request for each answer that belongs to a question."""
     check_gradable(files)
     questions = read(files, findings)
@@ -156,7 +156,7 @@ def to_grade(path: Path, files: Files, instructions: str | None, findings: Findi
         if answer is not None:
             truth = question.references[0].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
             parts = f"Question: {question.text}\nGround truth: {truth}\nPrediction: {answer}\nGrade:"
-            yield Ask(question.id, "", f"{instructions or INSTRUCTIONS}\n\n{parts}")
+            yield Request(question.id, "", f"{instructions or INSTRUCTIONS}\n\n{parts}")
 
 
 def parse(reply: str) -> dict[str, Any] | None:

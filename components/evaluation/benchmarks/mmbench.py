@@ -22,6 +22,7 @@ import numpy as np
 from components.data.tasks import CHOICE_PROMPT
 from components.errors import UserError
 from components.evaluation.main_metric import MainMetric, percent
+from components.evaluation.metrics.shares import percent_of
 from components.evaluation.offline.files import is_table, table
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.joining import answer_id as answer_key
@@ -142,8 +143,10 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
             by_category[category].append(whole[group])
     first = [right for question, right in zip(questions, each, strict=True) if question.id == question.group]
     name = "single" if questions and len(whole) == len(questions) else "circular"
-    metrics = {NAME: {name: _percent(list(whole.values())), "single": _percent(first)}}
-    metrics |= {f"mmbench_{one}": {name: _percent(rights)} for one, rights in sorted(by_category.items())}
+    metrics = {NAME: {name: percent_of(sum(whole.values()), len(whole)), "single": percent_of(sum(first), len(first))}}
+    metrics |= {
+        f"mmbench_{one}": {name: percent_of(sum(rights), len(rights))} for one, rights in sorted(by_category.items())
+    }
     return Scores(metrics, each)
 
 
@@ -169,7 +172,3 @@ def _circular_sums(questions: Sequence[Question], answers: Sequence[str | None],
 
 
 MAIN = {NAME: MainMetric("circular", _circular_sums, percent)}
-
-
-def _percent(rights: Sequence[float]) -> float:
-    return 100 * sum(rights) / len(rights) if rights else 0.0

@@ -3,7 +3,7 @@
 Rule: its own calculation (`mme`), which LLaVA runs: yes or no within the first four characters in lower case, else
 wrong; a subtask scores accuracy + accuracy+ (both questions of an image right), in percent, 200 at most; perception
 and cognition are sums. `lmms_eval` takes blanks and full stops out first; `vlmevalkit` looks for the one of both words.
-The id "subtask/image" stands twice: the question's words tell the two apart.
+The id "subtask/image" stands twice: the question's words distinguish the two.
 """
 
 from __future__ import annotations

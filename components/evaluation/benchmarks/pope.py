@@ -22,6 +22,7 @@ import numpy as np
 from components.data.tasks import SHORT_PROMPT
 from components.errors import UserError
 from components.evaluation.main_metric import MainMetric
+from components.evaluation.metrics.shares import percent_of
 from components.evaluation.offline.files import is_table, json_values, table
 from components.evaluation.offline.findings import Findings, examples
 from components.evaluation.offline.joining import answer_id as answer_key
@@ -93,9 +94,9 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
     each = []
     for question, answer in zip(questions, answers, strict=True):
         label = json.loads(question.gold or '""')
-        said = read_answer(answer) if answer is not None else _against(label)
-        counts[question.task][f"{label} {said}"] += 1
-        each.append(float(said == label))
+        predicted = read_answer(answer) if answer is not None else _against(label)
+        counts[question.task][f"{label} {predicted}"] += 1
+        each.append(float(predicted == label))
     metrics = {task: _figures(count, rule) for task, count in counts.items()}
     if rule == "llava":
         whole = {name: sum(figures[name] for figures in metrics.values()) / len(metrics) for name in ("f1", "accuracy")}
@@ -119,16 +120,12 @@ def _figures(count: Counter[str], rule: str) -> dict[str, float]:
     missed = count["yes no"] + (0 if rule == "lmms_eval" else count["yes other"])
     total = sum(count.values())
     return {
-        "f1": _percent(2 * hits, 2 * hits + false + missed),
-        "accuracy": _percent(hits + count["no no"], total),
-        "precision": _percent(hits, hits + false),
-        "recall": _percent(hits, hits + missed),
-        "yes_ratio": _percent(hits + false, total),
+        "f1": percent_of(2 * hits, 2 * hits + false + missed),
+        "accuracy": percent_of(hits + count["no no"], total),
+        "precision": percent_of(hits, hits + false),
+        "recall": percent_of(hits, hits + missed),
+        "yes_ratio": percent_of(hits + false, total),
     }
-
-
-def _percent(part: int, whole: int) -> float:
-    return 100 * part / whole if whole else 0.0
 
 
 def _yes_sums(questions: Sequence[Question], answers: Sequence[str | None], scores: Sequence[float]) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 from components.data.tasks import LETTERS, choice_question
 from components.errors import UserError
 from components.evaluation.main_metric import MainMetric, per_question, percent
+from components.evaluation.metrics.shares import percent_of
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.joining import answer_id as answer_key
@@ -99,9 +100,5 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
         by[question.task].append(right)
         if gold["dimension"]:
             by[f"seed_{gold['dimension']}"].append(right)
-    metrics = {name: {"accuracy": _percent(rights)} for name, rights in sorted(by.items())}
-    return Scores({NAME: {"accuracy": _percent(each)}, **metrics}, each)
-
-
-def _percent(rights: Sequence[float]) -> float:
-    return 100 * sum(rights) / len(rights) if rights else 0.0
+    metrics = {name: {"accuracy": percent_of(sum(rights), len(rights))} for name, rights in sorted(by.items())}
+    return Scores({NAME: {"accuracy": percent_of(sum(each), len(each))}, **metrics}, each)

@@ -30,7 +30,7 @@ HIDDEN = "***"
 
 
 class JudgeAway(Exception):
-    """The judge did not answer, however often it was asked."""
+    """The judge did not answer in any of its tries."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not close, a port that is no number
+    except ValueError:  # brackets that do not close, a port that is not a number
         known = False
         parts = None
     if parts is not None and ("@" in parts.netloc or parts.query or parts.fragment):

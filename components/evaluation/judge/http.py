@@ -21,7 +21,7 @@ _CHUNK = 1 << 16
 
 
 class Refused(Exception):
-    """The server answered with an error. `detail`: the start of what it said."""
+    """The server answered with an error. `detail`: the start of its body."""
 
     def __init__(self, code: int, detail: bytes, retry_after: str | None) -> None:
         super().__init__(f"HTTP {code}")

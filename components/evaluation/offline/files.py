@@ -1,8 +1,8 @@
 """Reading published files, which are often not what their ending says.
 
-JSON, JSON lines and spreadsheets are told apart by what stands in them: a .jsonl may be one pretty-printed
+JSON, JSON lines and spreadsheets are distinguished by what stands in them: a .jsonl may be one pretty-printed
 object, a .json may be JSON lines (with commas behind them), an .xlsx may be CSV. What can be read is read; what
-cannot is told in a line of the findings.
+cannot is a note of the findings.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def join(
 
     An answer that stands twice counts once; of several different ones to a question the last counts, as in
     LLaVA's own scripts, and that is reported. Answers to no question are listed. Where one id stands for different
-    questions, the answers' words tell them apart. UserError where nothing fits, or words and ids contradict each other.
+    questions, the answers' words decide. UserError where nothing fits, or words and ids contradict each other.
     """
     _check_order(questions, given, path, findings)
     question_key, answer_key = _unambiguous(questions, given, question_key, answer_key, path)
@@ -85,7 +85,7 @@ def _assigned(
     if alike:
         findings.note(f"{path}: {alike} answers stand there twice, alike; each counts once")
     findings.count("repeated ids", changed, f"{path} gives them different answers; the last one counts")
-    findings.count("answers without a question", unknown, f"{path} answers what was not asked; left out")
+    findings.count("answers without a question", unknown, f"{path}: left out")
     return answers
 
 
@@ -161,15 +161,15 @@ class _Index:
 
     def agrees(self, prompt: str, place: int) -> bool:
         """One holds the other's words in their order; or, of long prompts, nearly the same words."""
-        said, text = plain_words(prompt), self.words[place]
-        if not text or f" {text} " in f" {said} " or f" {said} " in f" {text} ":
+        prompt_words, text = plain_words(prompt), self.words[place]
+        if not text or f" {text} " in f" {prompt_words} " or f" {prompt_words} " in f" {text} ":
             return True
-        one, other = set(said.split()), set(text.split())
+        one, other = set(prompt_words.split()), set(text.split())
         fewer = min(len(one), len(other))
-        return said not in self.by_words and fewer >= _LONG and len(one & other) >= _SAME_WORDS * fewer
+        return prompt_words not in self.by_words and fewer >= _LONG and len(one & other) >= _SAME_WORDS * fewer
 
     def find(self, answer: Given) -> list[int] | None:
-        """Places of the one question (perhaps asked in several categories) that has the answer's words and image.
+        """Places of the one question (perhaps of several categories) that has the answer's words and image.
 
         Empty where there is none, None where there are several.
         """
@@ -210,7 +210,7 @@ def _unambiguous(
     if not any(answer.prompt for answer in given if answer_key(answer) in shared):
         raise UserError(
             f"{path}: {len(shared)} ids stand for different questions ({next(iter(shared))} is one), and answers "
-            "without a prompt do not tell which is meant; give answers with their prompts"
+            "without a prompt leave open which is meant; give answers with their prompts"
         )
     return (
         lambda question: (question_key(question), plain_words(question.text)),
