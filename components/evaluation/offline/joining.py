@@ -21,8 +21,8 @@ from components.evaluation.offline.questions import bare, stem
 from components.evaluation.question import Question
 
 OTHER_WORDS = 0.1  # of the answers may differ in words from their questions: published files spell some otherwise
-_LONG = 12  # words; of a longer prompt (context, options) the layout may differ, as long as the words are the same
-_SAME_WORDS = 0.8  # .. of them
+_LONG = 12  # words; a longer prompt (with context and options) may differ in some of them
+_SAME_WORDS = 0.8  # .. but has this share
 
 QuestionKey = Callable[[Question], Hashable]
 AnswerKey = Callable[[Given], Hashable]
@@ -160,13 +160,14 @@ class _Index:
         return cls(questions, words, dict(by_words))
 
     def agrees(self, prompt: str, place: int) -> bool:
-        """One holds the other's words in their order; or, of long prompts, nearly the same words."""
+        """One holds the other's words, in order or in another layout; of long prompts nearly all of them."""
         prompt_words, text = plain_words(prompt), self.words[place]
         if not text or f" {text} " in f" {prompt_words} " or f" {prompt_words} " in f" {text} ":
             return True
         one, other = set(prompt_words.split()), set(text.split())
         fewer = min(len(one), len(other))
-        return prompt_words not in self.by_words and fewer >= _LONG and len(one & other) >= _SAME_WORDS * fewer
+        share = _SAME_WORDS if fewer >= _LONG else 1.0
+        return prompt_words not in self.by_words and len(one & other) >= share * fewer
 
     def find(self, answer: Given) -> list[int] | None:
         """Places of the one question (perhaps of several categories) that has the answer's words and image.

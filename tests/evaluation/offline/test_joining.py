@@ -11,7 +11,7 @@ from components.evaluation.benchmarks import mm_vet
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.joining import plain_words
 from components.evaluation.offline.questions import Files
-from tests.evaluation.offline.layouts import IN, jsonl, pope, score
+from tests.evaluation.offline.layouts import IN, jsonl, pope, scienceqa, score
 
 THINGS = ("dog", "cat", "car", "bird", "boat", "chair")
 LABELLED = [(f"{n}.jpg", IN.format(thing), "yes" if n % 2 else "no") for n in range(4) for thing in THINGS]
@@ -92,6 +92,27 @@ def test_templates_and_punctuation_are_not_other_words(prompt: str, tmp_path: Pa
     )
     assert report.answered == [1]
     assert "answers in other words" not in report.findings.unmatched
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_another_layout_of_question_and_options_is_not_other_words(swapped: bool, tmp_path: Path) -> None:
+    problems, _ = scienceqa(tmp_path / "sqa")
+    held = json.loads(problems.read_text())
+    held["1"] |= {"question": "Which is a plant?", "choices": ["fern", "cat"]}
+    held["2"] |= {"question": "What melts?", "choices": ["a stone", "ice"]}
+    problems.write_text(json.dumps(held))
+    prompts = [
+        "Question: Which is a plant?\nContext: N/A\nOptions: (A) fern (B) cat",
+        "Question: What melts?\nContext: N/A\nOptions: (A) a stone (B) ice",
+    ]
+    ids = ["2", "1"] if swapped else ["1", "2"]
+    given = [{"question_id": i, "prompt": p, "text": t} for i, p, t in zip(ids, prompts, "AB", strict=True)]
+    answers = jsonl(tmp_path / "a.jsonl", given)
+    if swapped:
+        with pytest.raises(UserError, match="ids and words contradict"):
+            score("scienceqa", answers, annotations=problems)
+    else:
+        assert score("scienceqa", answers, annotations=problems).metrics["choice"]["accuracy"] == 100
 
 
 def test_a_judge_is_shown_no_answer_to_another_question(tmp_path: Path) -> None:
