@@ -72,11 +72,10 @@ def _of_sheet(path: Path, findings: Findings) -> Iterator[Question]:
     if path.is_dir() or not is_table(path, findings):
         return
     for row in table(path, findings):
-        label, text = row.get("answer", "").strip().lower(), row.get("question", "")
+        id, label, text = row.get("index", ""), row.get("answer", "").strip().lower(), row.get("question", "")
         for category in (part.strip() for part in row.get("category", "").split(",")):
-            if label in (yes_no.YES, yes_no.NO) and text and category in CATEGORIES:
-                image = row.get("image_path") or row["index"]
-                yield _question(Listed(row["index"], image, text, category), label)
+            if id and label in (yes_no.YES, yes_no.NO) and text and category in CATEGORIES:
+                yield _question(Listed(id, row.get("image_path") or id, text, category), label)
 
 
 def _question(listed: Listed, label: str) -> Question:

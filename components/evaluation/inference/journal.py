@@ -66,8 +66,10 @@ def _known(line: bytes) -> tuple[str, str] | None:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    pair = (record.get("question"), record.get("answer")) if isinstance(record, dict) else (None, None)
-    return pair if isinstance(pair[0], str) and isinstance(pair[1], str) else None
+    if not isinstance(record, dict):
+        return None
+    key, answer = record.get("question"), record.get("answer")
+    return (key, answer) if isinstance(key, str) and isinstance(answer, str) else None
 
 
 def _line(key: str, answer: Answered) -> dict[str, str]:

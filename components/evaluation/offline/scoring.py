@@ -48,6 +48,8 @@ def score_files(name: str, files: Files, rule: str | None) -> Report:
     bench = PUBLISHED[name]
     rule = chosen(bench.RULES, name, rule)
     questions = bench.read(files, findings)
+    if not questions:
+        raise UserError(f"{files.annotations or files.questions or files.answers[0]} holds no question of {name}")
     texts = []
     for path in files.answers:
         given = read_answers(path, findings)

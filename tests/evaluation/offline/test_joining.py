@@ -56,6 +56,14 @@ def test_a_pope_sheet_is_scored_by_its_own_columns(tmp_path: Path) -> None:
     assert report.metrics["pope"]["f1"] == report.metrics["pope_random"]["f1"] == 100
 
 
+@pytest.mark.parametrize("lacks", ["index", "answer", "question", "category"])
+def test_a_pope_sheet_without_a_column_needs_the_question_file(lacks: str, tmp_path: Path) -> None:
+    path = pope_sheet(tmp_path / "a.xlsx")
+    pd.read_excel(path).drop(columns=lacks).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(UserError, match="pope needs --questions"):
+        score("pope", tmp_path / "a.csv")
+
+
 def test_answers_to_other_questions_with_the_same_ids_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
     """Every POPE of another image collection numbers its questions alike."""
     others = [{"question_id": n, "prompt": f"Is there a zebra near the {n}th tree?", "text": "Yes"} for n in range(72)]
