@@ -2,8 +2,10 @@
 
 Rule: the paper's, as far as it is printed. Ingredients: IoU and F1 of sets, mean over samples. Recipe: corpus
 SacreBLEU (default signature) and ROUGE-L F, without the opening words that every answer shares (assumed).
-Nutrition: pMAE for each field (the percentage error of Nutrition5k's own script) and their average. No benchmark files
-were published: the questions are those of the data's own samples, or of the authors' answer files.
+Nutrition: pMAE for each field (Nutrition5k's formula) and their average. No benchmark files were published: the
+questions are those of the data's own samples.
+
+The authors' code writes answer files that hold the true answers too; those are scored by themselves.
 """
 
 from __future__ import annotations
