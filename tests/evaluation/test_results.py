@@ -36,7 +36,7 @@ def test_a_question_that_failed_is_wrong_in_every_benchmark(name: str) -> None:
 
 
 TASKS = {task: name for name, module in {**BENCHMARKS, **PUBLISHED}.items() for task in module.TASKS}
-NUTRITION = dict.fromkeys(NUTRITION_FIELDS, 20.0)
+NUTRITION = dict.fromkeys(map(str, NUTRITION_FIELDS), 20.0)
 GOOD: dict[str, tuple[str, object]] = {  # a right answer and its gold
     "ingredients": ("The ingredients include rice.", ["rice"]),
     "recipe": ("Boil rice", None),
