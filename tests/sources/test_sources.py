@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.data.schema import Sample
-from components.data.tasks import NUTRITION_FIELDS, TASKS, nutrition_answer
+from components.data.tasks import TASKS
 from components.errors import UserError
 from components.params import Source
 from components.prepare.checks import REASONS
@@ -194,54 +194,6 @@ def test_unifood_names_the_part_that_is_wrong(tmp_path, changes: dict[str, Any],
     entries, rejects = read_lines(tmp_path, "unifood", [unifood_record(1, **changes)])
     assert [(reject.id, reject.reason) for reject in rejects] == [(id, reason)]
     assert sum(len(entry.samples) for entry in entries) == (0 if id == "1" else 2)
-
-
-def pairs(*values: str) -> list[dict[str, str]]:
-    return [{"form": "answer" if n % 2 else "question", "value": value} for n, value in enumerate(values)]
-
-
-def test_unifood_reads_the_authors_json(tmp_path):
-    """One sample for each pair; the marker before any question, or none; no image."""
-    asked = ["Can you list the ingredients present in this dish?", "<image>\nHow to make this dish?"]
-    said = ["The ingredients include rice and egg.", "The instructions are as follows: Boil it."]
-    told = ["<image>\nWhat is the nutrition?", nutrition_answer(dict.fromkeys(NUTRITION_FIELDS, 12.0))]
-    records = [
-        {"image": "a.jpg", "conversations": pairs(asked[0], said[0], asked[1], said[1], *told)},
-        {"image": "b.jpg", "conversations": pairs("<image>\nIs it fresh?", "Yes.")},
-        {"conversations": pairs("What is a wok?", "A pan.")},
-    ]
-    entries, rejects = read_json(tmp_path, "unifood", records)
-    assert not rejects
-    assert [[s.task for s in e.samples] for e in entries] == [
-        ["ingredients", "recipe", "nutrition"],
-        ["chat"],
-        ["chat"],
-    ]
-    assert [s.id for s in entries[0].samples] == ["a.jpg/qa0", "a.jpg/qa1", "a.jpg/qa2"]
-    assert [[t.text for t in s.turns] for s in entries[0].samples[:2]] == [
-        [f"<image>\n{asked[0]}", said[0]],
-        [asked[1], said[1]],
-    ]
-    assert json.loads(entries[0].samples[0].gold or "") == ["egg", "rice"]
-    assert entries[0].group == "unifood:a.jpg"
-    assert entries[2].image is None
-    assert entries[2].samples[0].turns[0].text == "What is a wok?"
-
-
-@pytest.mark.parametrize(
-    "turns",
-    [
-        [],
-        pairs("one?"),
-        pairs("one?", "two", "three?"),
-        pairs("a?", "b")[::-1],
-        [{"from": "human", "value": "x"}] * 2,
-        3,
-    ],
-)
-def test_unifood_pairs_that_are_none_are_rejected(tmp_path, turns: Any):
-    entries, rejects = read_json(tmp_path, "unifood", [{"image": "a.jpg", "conversations": turns}])
-    assert (entries, [reject.reason for reject in rejects]) == ([], ["record_malformed"])
 
 
 # --- scienceqa ---
