@@ -29,7 +29,7 @@ from components.evaluation.insight import gallery
 from components.evaluation.metrics.choice import confusion
 from components.evaluation.metrics.nutrition import mean_nutrition
 from components.evaluation.question import Question
-from components.evaluation.results import Results, differences, printed_table, write_answers
+from components.evaluation.results import Results, difference_line, differences, printed_table, write_answers
 from components.files import fresh_folder, write_json
 from components.metrics import PRINTED
 from components.model.stored import model_digest, read_reference, read_settings
@@ -167,13 +167,13 @@ def write_insight(
     write_experts(folder / "experts.csv", assistant, asked, MAX_PIXELS)
 
 
-def tell(results: Results, found: dict[str, dict[str, float]]) -> None:
+def tell(results: Results, found: dict[str, dict[str, float | int | None]]) -> None:
     lines = printed_table(results.metrics, PRINTED)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     for name, interval in found.items():
-        print(f"{name}: {interval['value']:.3f}  ({interval['low']:.3f} to {interval['high']:.3f}, 95 %)")
+        print(difference_line(name, interval))
     print(f"evaluate: metrics, answers and samples -> {EVALUATION}; see also: dvc metrics show")
 
 
