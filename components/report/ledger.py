@@ -22,6 +22,7 @@ from components.errors import UserError
 from components.params import Params, validate_params
 from components.params.trees import Value, changed, merged, setting
 from components.report.figures import typeset
+from components.report.forms import FORMS, Form, form_of, released_form
 from components.report.results import OURS
 
 SHOWN = 12  # digits of a digest
@@ -42,6 +43,7 @@ class PublishedRow(Entry):
     unmeasurable: str | None = None
     counted: str | None = None  # `dual_lora 64` or `vce`: a size that needs no run
     benchmark_key: str | None = None  # of the figures in benchmarks/results/adapters.json
+    released: str | None = None  # what the authors' code has in this row's place, where `forms` does not say it
 
 
 class PublishedTable(Entry):
@@ -62,6 +64,18 @@ class PublishedTable(Entry):
 
 
 @dataclass(frozen=True)
+class LedgerFigure:
+    """A printed figure beside ours in both forms; empty where not measured. In parentheses: on other data or base."""
+
+    heading: str
+    higher_is_better: bool
+    printed: str
+    ours_printed: str
+    ours_released: str
+    seeds: str  # and the interval of the difference to the table's first row
+
+
+@dataclass(frozen=True)
 class LedgerRow:
     name: str
     published: list[str]
@@ -71,6 +85,9 @@ class LedgerRow:
     orientation: list[str] | None
     source: str = ""  # where the orientation comes from
     states: list[State | None] = field(default_factory=list)  # of each figure; None where none is printed
+    released_form: str = ""  # how the authors' code differs from print for this row
+    figures: list[LedgerFigure] = field(default_factory=list)  # printed ones, in the order of the columns
+    reason: str = ""  # why ours differs from print; empty where nothing was measured
 
     @property
     def is_command(self) -> bool:
@@ -110,6 +127,8 @@ class ThisRun:
     benchmarks: frozenset[str]
     times: Mapping[str, Any] = field(default_factory=dict)  # benchmarks/results/adapters.json
     tables: Mapping[str, Any] = field(default_factory=dict)  # tables/*.json by name
+    commit: str = ""  # of the code that wrote the report
+    machine: str = ""  # that wrote it
     run: str = ""
     params_digest: str = ""
     data_digest: str = ""
@@ -146,13 +165,19 @@ class _Found:
     tree: Mapping[str, Any]
     origin: str  # runs and digests
     label: str
+    same_data: bool  # as this run's
+    seeds: list[str]  # of each column: how many, and the interval of the difference to the first row
+
+    @property
+    def form(self) -> Form:
+        return form_of(self.tree)
 
 
 def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerRow:
     needs = table.needs if row.needs is None else row.needs
-    candidates = [found for found in (_in_tables(table, row, this_run), _in_run(table, row, this_run)) if found]
-    faithful = next((one for one in candidates if _holds(one.tree, needs)), None)
-    other = candidates[0] if candidates and not faithful else None
+    candidates = [*_in_tables(table, row, this_run), *_in_run(table, row, this_run)]
+    of_form = {form: [found for found in candidates if found.form == form] for form in FORMS}
+    faithful, other = _chosen(of_form["paper"], needs)
     measured, origin = (faithful.values, faithful.origin) if faithful else _counted(row)
     state, detail = ("measured here", origin) if measured else _state(table, row, this_run)
     states = _states(table, row, state, measured)
@@ -162,6 +187,15 @@ def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerR
     orientation, source = (other.values, other.label) if other else (None, "")
     if row.benchmark_key:
         orientation, source = _timed(row.benchmark_key, this_run.times)
+    released_faithful, released_other = _chosen(of_form["released"], needs)
+    ours = _beside(measured, orientation, len(table.columns))
+    released = _beside(
+        released_faithful.values if released_faithful else None,
+        released_other.values if released_other else None,
+        len(table.columns),
+    )
+    seeds_of = faithful or other or released_faithful or released_other
+    seeds = seeds_of.seeds if seeds_of else [""] * len(table.columns)
     return LedgerRow(
         name=row.name,
         published=[_as_printed(value) for value in row.values],
@@ -171,7 +205,33 @@ def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerR
         orientation=orientation,
         source=source,
         states=states,
+        released_form=row.released or released_form(row.settings),
+        figures=[
+            LedgerFigure(column[1], column[4] == "high", _as_printed(value), ours[place], released[place], seeds[place])
+            for place, (column, value) in enumerate(zip(table.columns, row.values, strict=True))
+            if value is not None
+        ],
+        reason=_reason(source or (released_other.label if released_other else ""), row),
     )
+
+
+def _chosen(found: Sequence[_Found], needs: Mapping[str, Value]) -> tuple[_Found | None, _Found | None]:
+    """(measured under the paper's settings, otherwise: measured on this run's data, for orientation)."""
+    faithful = next((one for one in found if _holds(one.tree, needs)), None)
+    return faithful, None if faithful else next((one for one in found if one.same_data), None)
+
+
+def _beside(measured: Sequence[str] | None, orientation: Sequence[str] | None, columns: int) -> list[str]:
+    """What stands beside each printed figure; empty where nothing was measured."""
+    if measured:
+        return ["" if value == "–" else value for value in measured]
+    return ["" if value == "–" else f"({value})" for value in orientation or ["–"] * columns]
+
+
+def _reason(source: str, row: PublishedRow) -> str:
+    if not source:
+        return ""
+    return source if row.benchmark_key else f"another base and other data ({source})"
 
 
 def _states(
@@ -193,11 +253,11 @@ def _holds(tree: Mapping[str, Any], settings: Mapping[str, Value]) -> bool:
     return all(setting(tree, key) == value for key, value in settings.items())
 
 
-def _in_run(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> _Found | None:
+def _in_run(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> list[_Found]:
     """What this very run scored, if it is the row's method."""
     tree = this_run.params.model_dump()
     if not row.settings or not _holds(tree, row.settings):
-        return None
+        return []
     scores = {
         f"{task}.{name}": value for task, of in this_run.metrics.get(OURS, {}).items() for name, value in of.items()
     }
@@ -205,23 +265,44 @@ def _in_run(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> _Fou
     parts = {"run": this_run.run, "params": this_run.params_digest, "data": this_run.data_digest}
     origin = ", ".join(f"{name} {value[:SHOWN]}" for name, value in parts.items() if value)
     values = _printed(table, entries)
-    return _Found(values, tree, origin, f"this run, profile {this_run.params.profile}") if values else None
+    label = f"this run, profile {this_run.params.profile}"
+    seeds = ["1 seed"] * len(table.columns)
+    return [_Found(values, tree, origin, label, True, seeds)] if values else []
 
 
-def _in_tables(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> _Found | None:
+def _in_tables(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> list[_Found]:
     """What `python -m pipelines.tables` measured for the row, over its seeds."""
+    found = []
     for study in this_run.tables.values():
         if table.id not in study["published"]:
             continue
         for variant in study["rows"]:
-            values = _printed(table, variant["figures"]) if variant["published"] == row.name else None
+            is_row = variant["published"] == row.name or variant["name"] == f"{row.name} (released)"
+            values = _printed(table, variant["figures"]) if is_row else None
             if values:
                 runs = ", ".join(run["run"] for run in variant["runs"])
                 digests = f"params {study['params_digest'][:SHOWN]}, data {study['data_digest'][:SHOWN]}"
-                seeds = len(variant["runs"])
-                label = f"profile {study['profile']}, {seeds} seed{'s' * (seeds > 1)}"
-                return _Found(values, changed(study["params"], variant["settings"]), f"{runs}, {digests}", label)
-    return None
+                label = f"profile {study['profile']}, {_count_seeds(variant)}"
+                tree = changed(study["params"], variant["settings"])
+                same = study["data_digest"] == this_run.data_digest
+                found.append(_Found(values, tree, f"{runs}, {digests}", label, same, _seeds(table, study, variant)))
+    return found
+
+
+def _count_seeds(variant: Mapping[str, Any]) -> str:
+    number = len(variant["runs"])
+    return f"{number} seed{'s' * (number > 1)}"
+
+
+def _seeds(table: PublishedTable, study: Mapping[str, Any], variant: Mapping[str, Any]) -> list[str]:
+    """`3 seeds; +1.2 (+0.3 to +2.1) against LoRA` for each column."""
+    first, said = study["rows"][0]["name"], []
+    for _, _, metric, factor, _ in table.columns:
+        entry = study["differences"].get(f"{metric}: {variant['name']} - {first}")
+        low, value, high = (entry[key] * factor for key in ("low", "value", "high")) if entry else (0.0, 0.0, 0.0)
+        interval = typeset(f"; {value:+.1f} ({low:+.1f} to {high:+.1f}) against ") + first if entry else ""
+        said.append(_count_seeds(variant) + interval)
+    return said
 
 
 def _printed(table: PublishedTable, entries: Mapping[str, Mapping[str, Any]]) -> list[str] | None:

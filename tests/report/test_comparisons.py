@@ -26,7 +26,7 @@ def test_sizes_without_iou_are_not_drawn() -> None:
     assert not any(measured_sizes({"rows": rows}).values())
 
 
-def test_json_that_is_no_table_is_told_in_one_line(run: Path) -> None:
+def test_json_that_is_no_table_is_reported_in_one_line(run: Path) -> None:
     (run / "tables").mkdir(exist_ok=True)
     (run / "tables" / "mine.json").write_text('{"a": 1}')
     with pytest.raises(UserError, match=r"mine\.json is not a table"):

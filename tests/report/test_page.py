@@ -13,6 +13,7 @@ from components.report.inputs import read_inputs
 from components.report.ledger import ThisRun
 from components.report.page import markdown_cell, write_report
 from components.report.pictures import picture, write_enlarged
+from tests.report.conftest import MANIFEST, METRICS, REGISTRATION, write
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -87,7 +88,7 @@ def test_page_images_have_words_and_stay_sharp(run: Path, this_run: ThisRun) -> 
     images = Page(written(run, this_run)[0]).images
     assert [image["alt"] for image in images] == [
         "image of test image 1",
-        "visual cue of test image 1",
+        "size of the raw cue of test image 1",
         "image of test image 2",
     ]
     assert {image["class"] for image in images} == {"pixelated"}
@@ -97,7 +98,17 @@ def test_page_escapes_what_a_model_says(run: Path, this_run: ThisRun) -> None:
     source, markdown = written(run, this_run)
     assert "<script>" not in source
     assert "a <script>alert(1)</script> | plate" in Page(source).text
-    assert r"a \<script\>alert(1)\</script\> \| plate" in markdown
+    assert r"a &lt;script&gt;alert(1)&lt;/script&gt; \| plate" in markdown
+
+
+def test_markdown_holds_no_raw_html(run: Path, this_run: ThisRun) -> None:
+    """Whatever a name, reason, setting or answer holds, no tag reaches the page of whoever renders the file."""
+    evil = "<img src=x onerror=alert(1)>"
+    write(run / "registration.json", REGISTRATION | {"gate": {"passed": True, "reasons": [evil]}, "name": evil})
+    write(run / "data/prepared/dishes/manifest.json", MANIFEST | {"kind": evil})
+    write(run / "evaluation/metrics.json", METRICS | {"blind": {evil: {evil: 1.0}, **METRICS["blind"]}})
+    for markdown in (written(run, this_run)[1], (run / "report/hub/README.md").read_text("utf-8")):
+        assert "<" not in markdown
 
 
 def test_markdown_prints_the_page_s_numbers(run: Path, this_run: ThisRun) -> None:
@@ -145,7 +156,7 @@ def test_missing_picture_leaves_the_answers(run: Path, this_run: ThisRun) -> Non
 def test_heat_map_beside_its_image_needs_no_second_image(run: Path, this_run: ThisRun) -> None:
     Image.new("RGB", (300, 150)).save(run / "evaluation/insight/heat_0.png")
     images = Page(written(run, this_run)[0]).images
-    said = "image as the model sees it, and its visual cue of test image 1"
+    said = "image as the model sees it, and the size of the raw cue of test image 1"
     assert [image["alt"] for image in images] == [said, "image of test image 2"]
 
 
@@ -171,11 +182,11 @@ def test_missing_metrics_names_the_command(tmp_path: Path) -> None:
         read_inputs(tmp_path)
 
 
-def test_damaged_json_is_told_in_one_line(run: Path) -> None:
+def test_damaged_json_is_reported_in_one_line(run: Path) -> None:
     (run / "registration.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match=r"registration\.json is not valid JSON") as told:
+    with pytest.raises(UserError, match=r"registration\.json is not valid JSON") as raised:
         read_inputs(run)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_markdown_cell_stays_in_its_cell() -> None:

@@ -16,7 +16,7 @@ def test_stage_replaces_the_report_and_names_it(
     (run / "report").mkdir()
     (run / "report/old.txt").write_text("old")
     report.run(params)
-    assert sorted(path.name for path in (run / "report").iterdir()) == ["images", "report.html", "report.md"]
+    assert sorted(path.name for path in (run / "report").iterdir()) == ["hub", "images", "report.html", "report.md"]
     assert capsys.readouterr().out == "report: report/report.html, report/report.md\n"
 
 

@@ -89,8 +89,9 @@ def _likelihoods(assistant: Assistant, pictures: list[Image.Image], ids: list[in
 
 
 def draw(picture: Image.Image, assistant: Assistant, found: Occlusion) -> Image.Image:
-    """The picture as the model sees it: cells that speak for the answer orange, cells that speak against it blue."""
-    square = as_seen(picture, assistant.image, mean_colour(assistant)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    """The picture in grey; cells that speak for the answer orange, cells that speak against it blue."""
+    grey = as_seen(picture, assistant.image, mean_colour(assistant)).convert("L").convert("RGB")
+    square = grey.resize((SIDE, SIDE), Image.Resampling.NEAREST)
     strength = np.abs(found.drops) / max(float(np.abs(found.drops).max()), 1e-9)
     colours = np.where(found.drops[..., None] > 0, (255, 140, 0), (40, 110, 255)).astype(np.uint8)
     mask = Image.fromarray((255 * OPACITY * strength).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
