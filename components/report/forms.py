@@ -16,9 +16,9 @@ ABOUT = (
     "norm's result is thrown away, and the cue is added to level -20. As printed, dropout covers the input of both "
     "spaces of Dual-LoRA; as released, the skill path only. The paper trains one epoch at rank 64; the scripts train "
     "five at rank 32, and both stages in template v1 with padded images. The release holds no weights, data or figures "
-    "and does not run as it is, so that nobody outside can say which form gave the printed figures. Ours are measured "
-    "in the form that the settings name; a cell is empty where that form was not measured, and where ours was measured "
-    "on another base and other data the difference says nothing about the method."
+    "and does not run as it is, so that nobody outside can say which form gave the printed figures. Ours follow the "
+    "paper except in the column that says released; a cell is empty where that form was not measured, and where ours "
+    "was measured on another base and other data the difference says nothing about the method."
 )
 DUAL_LORA = "the same formula, dropout on the skill path only; its scripts: rank 32, 5 epochs"
 VCE = "one softmax over levels and points, the cue added without its norm, to level -20"

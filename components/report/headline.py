@@ -10,6 +10,7 @@ from components.report.figures import COUNTS, figure
 from components.report.meanings import MAIN, another, main_metric
 from components.report.results import OURS, Asked, Difference, compared, differences
 
+_NOT_SHOWN = "It is not shown that the model uses its image"
 WITH_IMAGE = {"choice.accuracy": "choice.accuracy_image"}  # blind is asked only what has an image
 
 
@@ -55,13 +56,13 @@ def _claim(found: list[Difference]) -> str:
     decided = [one.good for one in found if one.low is not None]
     better, worse, of = decided.count(True), decided.count(False), len(found)
     left = of - len(decided)
-    beside = f"; {left} {'has' if left == 1 else 'have'} no interval" if left else ""
+    beside = f"; no interval for {left}" if left else ""
     if not decided:
         return "Whether the model uses its image is not known: no comparison has enough questions and an interval"
     if worse:
         return f"The model does worse with the right image than with a wrong one in {_of(worse, of)}{beside}"
     if not better:
-        return f"It is not shown that the model uses its image{beside and f': of {of} tasks'}{beside.lstrip(';')}"
+        return f"It is not shown that the model uses its image in any of {of} tasks{beside}" if of > 1 else _NOT_SHOWN
     return "The model uses its image" + ("" if better == of else f" in {better} of {of} tasks{beside}")
 
 

@@ -39,7 +39,7 @@ def eval_results(inputs: Inputs, data_digest: str) -> list[dict[str, Any]]:
     }
     for task, scores in inputs.metrics.get(OURS, {}).items():
         number = inputs.asked.get(OURS, {}).get(task)
-        said = [f"{number} questions"] if number else []
+        said = [f"{number} question{'s' * (number > 1)}"] if number else []
         said += [f"data {data_digest[:12]}"] if data_digest else []
         notes = ", ".join(["test data of this run, not a dataset of the hub", *said])
         for metric, value in scores.items():

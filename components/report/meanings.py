@@ -35,11 +35,11 @@ METRICS = {
     "bleu": "runs of up to four words shared with the true text (0 to 100)",
     "rouge_l": "longest common word sequence with the true text (0 to 100)",
     "pmae": "mean absolute error in percent of the mean true value, over five nutrients",
-    "mass": "the same error for mass alone",
-    "calories": "the same error for calories alone",
-    "fat": "the same error for fat alone",
-    "protein": "the same error for protein alone",
-    "carbohydrate": "the same error for carbohydrate alone",
+    "mass": "error of the mass alone, as pMAE",
+    "calories": "error of calories alone, as pMAE",
+    "fat": "error of fat alone, as pMAE",
+    "protein": "error of protein alone, as pMAE",
+    "carbohydrate": "error of carbohydrate alone, as pMAE",
     "accuracy": "right letters, in percent",
     "accuracy_image": "right letters, in percent, among questions that have an image",
 }
@@ -56,8 +56,9 @@ def is_main(task: str, metric: str, metrics: Collection[str]) -> bool:
 
 
 def metric_meaning(task: str, metric: str) -> str:
-    """`which ingredients ...; named ingredients ...`; empty where nothing is known."""
-    return "; ".join(part for part in (TASKS.get(task, ""), METRICS.get(metric, "")) if part)
+    """What is asked, of a main metric, and how it is scored; empty where nothing is known."""
+    asked = TASKS.get(task, "") if MAIN.get(task) == metric else ""
+    return "; ".join(part for part in (asked, METRICS.get(metric, "")) if part)
 
 
 def another(tasks: Collection[str]) -> str:

@@ -87,6 +87,7 @@ def build(inputs: Inputs, this_run: ThisRun) -> dict[str, Any]:
     known = ledger(printed, this_run)
     label = by_depth(row["layer"] for row in [*inputs.entropy, *inputs.experts])
     entropies = entropy.layer_entropies(inputs.entropy)
+    samples = shown_samples(inputs, params.evaluate.samples_shown, this_run.data_digest)
     context = {
         "params": params,
         "texts": texts(metrics, inputs),
@@ -98,8 +99,8 @@ def build(inputs: Inputs, this_run: ThisRun) -> dict[str, Any]:
         "differences": compared,
         "charts": drawn(inputs, this_run, compared, known, label),
         "stages": [(stage, STAGES[stage], records.log_summary(log)) for stage, log in inputs.logs.items()],
-        "samples": shown_samples(inputs, params.evaluate.samples_shown, this_run.data_digest),
-        "marks": [(mark, sign, answers.MEANINGS[mark]) for mark, sign in answers.SIGNS.items()],
+        "samples": samples,
+        "marks": marks(samples),
         "entropy_sentence": entropy.sentence(entropies) if entropies else None,
         "zero_share": entropy.zero_share(inputs.entropy) if entropies else None,
         "entropy_table": skill_space.entropy_table(inputs.entropy, label) if entropies else None,
@@ -171,6 +172,13 @@ def shown_samples(inputs: Inputs, most: int, data_digest: str) -> list[Shown]:
         )
         for number, entry in enumerate(inputs.samples[:most], start=1)
     ]
+
+
+def marks(samples: Sequence[Shown]) -> list[tuple[answers.Mark, str, str]]:
+    """The legend of the signs beside answers; nothing where no answer is taken apart."""
+    given = [answer for shown in samples for asked in shown.asked for answer in [*asked.all, *asked.methods]]
+    used = {item.mark for answer in given for item in answer.marked}
+    return [(mark, sign, answers.MEANINGS[mark]) for mark, sign in answers.SIGNS.items() if used]
 
 
 def pictures_of(folder: Path, entry: Mapping[str, Any]) -> list[tuple[str, str]]:

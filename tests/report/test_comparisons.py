@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from components.errors import UserError
 from components.params import Params
 from components.params.trees import changed
 from components.report.assumptions import assumptions
-from components.report.comparisons import answers_of
+from components.report.comparisons import answers_of, comparisons
 from components.report.inputs import read_inputs
 from components.report.size_and_time import measured_sizes
 
@@ -19,6 +20,24 @@ def test_answers_to_other_data_are_not_shown_beside_ours() -> None:
     assert answers_of({"table1": table}, item, "d") == {"LoRA": "rice"}
     assert answers_of({"table1": table}, item, "other") == {}
     assert answers_of({}, item, "d") == {}
+
+
+def test_tables_of_other_data_are_not_shown() -> None:
+    table = json.loads((Path(__file__).parents[2] / "tables/table1.json").read_text("utf-8"))
+    (shown,) = comparisons({"table1": table}, table["data_digest"])
+    assert shown.table.columns[0].main
+    assert not all(column.main for column in shown.table.columns)
+    assert comparisons({"table1": table}, "of another run") == []
+    del table["differences"]["ingredients.iou: RoDE - LoRA"]
+    (shown,) = comparisons({"table1": table}, table["data_digest"])
+    assert dict(shown.gaps)["RoDE"][0].text == "–"
+
+
+def test_assumptions_about_tasks_that_were_not_asked_are_left_out(params: Params) -> None:
+    for tasks, among in ((["caption"], False), (["caption", "nutrition"], True)):
+        assumed, unverified = assumptions(params.model_dump(), tasks)
+        assert any("pMAE" in one.what for one in assumed) == among
+        assert not any("7B" in one.what for one in unverified), "a tiny base loads no 7B weights"
 
 
 def test_sizes_without_iou_are_not_drawn() -> None:

@@ -30,6 +30,7 @@ def metrics(*intervals: tuple[float, float], **more: Any) -> dict[str, Any]:
         ([(50, 70), (1, 5)], "The model uses its image"),
         ([(50, 70), (-1, 5)], "The model uses its image in 1 of 2 tasks"),
         ([(-10, 10)], "It is not shown that the model uses its image"),
+        ([(-10, 10), (-1, 1)], "It is not shown that the model uses its image in any of 2 tasks"),
         ([(50, 70), (-5, -1)], "The model does worse with the right image than with a wrong one in 1 of 2 tasks"),
         ([(-30, -10)], "The model does worse with the right image than with a wrong one in the one task compared"),
     ],
@@ -59,7 +60,7 @@ def test_scores_without_an_interval_are_shown_and_decide_nothing() -> None:
     assert "60.0 points better; no interval was measured" in said.evidence[0]
     both = metrics((50, 70), (1, 2))
     del both["differences"]["caption.rouge_l finetune - blind"]
-    assert headline(both).claim == "The model uses its image in 1 of 2 tasks; 1 has no interval"
+    assert headline(both).claim == "The model uses its image in 1 of 2 tasks; no interval for 1"
 
 
 def test_few_questions_have_no_interval_and_no_verdict() -> None:

@@ -13,7 +13,7 @@ from components.report.inputs import read_inputs
 from components.report.ledger import ThisRun
 from components.report.page import markdown_cell, write_report
 from components.report.pictures import picture, write_enlarged
-from tests.report.conftest import MANIFEST, METRICS, REGISTRATION, write
+from tests.report.conftest import MANIFEST, METRICS, REGISTRATION, SAMPLES, write
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -35,7 +35,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         named = dict(attrs)
         self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "data") and value]
-        self.ids += [named["id"]] if named.get("id") else []
+        self.ids += [id] if (id := named.get("id")) else []
         if tag == "img":
             self.images.append(named)
         if tag not in VOID:
@@ -69,6 +69,61 @@ def test_page_holds_the_values(run: Path, this_run: ThisRun) -> None:
     assert "version 7 of lea" in text
     assert "1 min 16 s in steps" in text
     assert "mean 1.25 against 1.75 nats, lower in 1 of 2 layers" in text
+
+
+def test_page_begins_with_what_a_stranger_needs(run: Path, this_run: ThisRun) -> None:
+    for text in (Page(written(run, this_run)[0]).text, (run / "report/report.md").read_text("utf-8")):
+        places = [text.index(said) for said in ("one training run of a model", "trained on the tiny", "uses its image")]
+        assert places == sorted(places)
+        assert text.index("78.1") > places[-1]
+        assert "which ingredients the pictured dish has" in text
+
+
+def test_scores_beside_the_main_ones_are_folded(run: Path, this_run: ThisRun) -> None:
+    source, _ = written(run, this_run)
+    folded = "".join(re.findall(r"<details.*?</details>", source, flags=re.S))
+    assert "84.3" in folded
+    assert "84.3" not in re.sub(r"<details.*?</details>", "", source, flags=re.S)
+    assert "<details open" not in source
+
+
+def test_every_table_scrolls_in_a_box_of_its_own(run: Path, this_run: ThisRun) -> None:
+    source, _ = written(run, this_run)
+    tables = source.count("<table")
+    assert tables == len(
+        re.findall(r'<div class="scroll" tabindex="0" role="region" aria-label="[^"]+">\s*<table', source)
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "said"), [("nutrition", "shown the image of another dish"), ("chat", "another image")]
+)
+def test_wrong_images_are_dishes_only_where_all_are(run: Path, this_run: ThisRun, task: str, said: str) -> None:
+    blind = {"ingredients": {"iou": 0.1}, task: {"x": 1.0}}
+    metrics = METRICS | {
+        "base": {},
+        "mean": {},
+        "finetune": {"ingredients": {"iou": 0.7}, task: {"x": 2.0}},
+        "blind": blind,
+    }
+    write(run / "evaluation/metrics.json", metrics)
+    source, _ = written(run, this_run)
+    assert said in Page(source).text
+    assert ("another dish" in source) == (task == "nutrition")
+
+
+def test_occlusion_stands_beside_the_raw_cue_with_its_caption(run: Path, this_run: ThisRun) -> None:
+    write(
+        run / "evaluation/insight/samples.json", [{**SAMPLES[0], "occlusion": {"image": "o.png", "largest_drop": 2.34}}]
+    )
+    Image.new("RGB", (20, 20)).save(run / "evaluation/insight/o.png")
+    source, markdown = written(run, this_run)
+    assert [image["alt"] for image in Page(source).images][-1] == (
+        "what the answer rests on (largest drop 2.3 nats) of test image 1"
+    )
+    for text in (source, markdown):
+        assert "before the layer norm" in text
+        assert "6 by 6 grid" in text
 
 
 def test_page_needs_nothing_from_outside(run: Path, this_run: ThisRun) -> None:

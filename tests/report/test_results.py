@@ -88,4 +88,5 @@ def test_main_metric_of_each_task_is_marked_and_explained() -> None:
         ("exact", True),
         ("near", False),
     ]
-    assert "ingredients" in columns[1].meaning
+    assert columns[1].meaning.startswith("which ingredients the pictured dish has; ")
+    assert columns[0].meaning.startswith("balance of")

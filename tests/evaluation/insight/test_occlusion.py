@@ -32,7 +32,7 @@ def test_each_cell_is_covered_once_with_the_mean_colour() -> None:
     pictures = covered(Image.fromarray(pixels))
     assert len(pictures) == CELLS**2
     changed = [np.asarray(one)[..., 0] != pixels[..., 0] for one in pictures]
-    assert (sum(changed) == 1).all(), "every pixel is covered by exactly one cell"
+    assert (np.sum(changed, axis=0) == 1).all(), "every pixel is covered by exactly one cell"
     assert {tuple(np.asarray(one)[mask][0]) for one, mask in zip(pictures, changed, strict=True)} == {(100, 100, 100)}
 
 
