@@ -8,59 +8,21 @@ never put in the place of a published figure: it is shown as `orientation`.
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
 
 from components.errors import UserError
-from components.params import Params, validate_params
-from components.params.trees import Value, changed, merged, setting
+from components.params import validate_params
+from components.params.trees import Value, changed, merged
 from components.report.figures import typeset
-from components.report.forms import FORMS, Form, form_of, released_form
-from components.report.results import OURS
+from components.report.forms import FORMS, released_form
+from components.report.found import Found, counted, holds, in_run, in_tables, module_exists, timed
+from components.report.published import PublishedRow, PublishedTable, ThisRun, read_published
 
-SHOWN = 12  # digits of a digest
-PUBLISHED_FILE = Path(__file__).with_name("published.yaml")
+__all__ = ["LedgerRow", "LedgerTable", "PublishedTable", "ThisRun", "ledger", "read_published"]
 State = Literal["measured here", "not measured here", "not measurable in this project"]
-
-
-class Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PublishedRow(Entry):
-    name: str
-    settings: dict[str, Value]
-    values: list[float | None]
-    needs: dict[str, Value] | None = None  # in place of the table's
-    command: str | None = None  # in place of the table's
-    unmeasurable: str | None = None
-    counted: str | None = None  # `dual_lora 64` or `vce`: a size that needs no run
-    benchmark_key: str | None = None  # of the figures in benchmarks/results/adapters.json
-    released: str | None = None  # what the authors' code has in this row's place, where `forms` does not say it
-
-
-class PublishedTable(Entry):
-    id: str
-    paper: str
-    place: str
-    title: str
-    columns: list[tuple[str, str, str | None, float, Literal["high", "low"]]]
-    needs: dict[str, Value]
-    command: str
-    rows: list[PublishedRow]
-    notes: list[str]
-    benchmark: str | None = None
-    benchmarks: list[str] = Field(default_factory=list)
-    profile: str | None = None
-    requires: str | None = None  # a module that the command runs
-    unmeasurable_columns: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,27 +79,6 @@ class LedgerTable:
         return ", ".join(f"{number} {state}" for state, number in figures.items())
 
 
-@dataclass(frozen=True)
-class ThisRun:
-    """What this project can do and what this run measured."""
-
-    params: Params
-    metrics: Mapping[str, Any]  # metrics.json
-    profiles: Mapping[str, Mapping[str, Any]]  # overlays of params.yaml by name
-    benchmarks: frozenset[str]
-    times: Mapping[str, Any] = field(default_factory=dict)  # benchmarks/results/adapters.json
-    tables: Mapping[str, Any] = field(default_factory=dict)  # tables/*.json by name
-    commit: str = ""  # of the code that wrote the report
-    machine: str = ""  # that wrote it
-    run: str = ""
-    params_digest: str = ""
-    data_digest: str = ""
-
-
-def read_published(path: Path = PUBLISHED_FILE) -> list[PublishedTable]:
-    return [PublishedTable.model_validate(table) for table in yaml.safe_load(path.read_text(encoding="utf-8"))]
-
-
 def ledger(tables: list[PublishedTable], this_run: ThisRun) -> list[LedgerTable]:
     return [_table(table, this_run) for table in tables]
 
@@ -157,28 +98,12 @@ def _table(table: PublishedTable, this_run: ThisRun) -> LedgerTable:
     )
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Values under a table's columns, the settings that they were measured with, and where they come from."""
-
-    values: list[str]
-    tree: Mapping[str, Any]
-    origin: str  # runs and digests
-    label: str
-    same_data: bool  # as this run's
-    seeds: list[str]  # of each column: how many, and the interval of the difference to the first row
-
-    @property
-    def form(self) -> Form:
-        return form_of(self.tree)
-
-
 def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerRow:
     needs = table.needs if row.needs is None else row.needs
-    candidates = [*_in_tables(table, row, this_run), *_in_run(table, row, this_run)]
+    candidates = [*in_tables(table, row, this_run), *in_run(table, row, this_run)]
     of_form = {form: [found for found in candidates if found.form == form] for form in FORMS}
     faithful, other = _chosen(of_form["paper"], needs)
-    measured, origin = (faithful.values, faithful.origin) if faithful else _counted(row)
+    measured, origin = (faithful.values, faithful.origin) if faithful else counted(row)
     state, detail = ("measured here", origin) if measured else _state(table, row, this_run)
     states = _states(table, row, state, measured)
     if measured and "not measured here" in states:
@@ -186,7 +111,7 @@ def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerR
         detail += f"; not measured here: {', '.join(left)} ({_command(table, row)})"
     orientation, source = (other.values, other.label) if other else (None, "")
     if row.benchmark_key:
-        orientation, source = _timed(row.benchmark_key, this_run.times)
+        orientation, source = timed(row.benchmark_key, this_run.times)
     released_faithful, released_other = _chosen(of_form["released"], needs)
     ours = _beside(measured, orientation, len(table.columns))
     released = _beside(
@@ -215,9 +140,9 @@ def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerR
     )
 
 
-def _chosen(found: Sequence[_Found], needs: Mapping[str, Value]) -> tuple[_Found | None, _Found | None]:
+def _chosen(found: Sequence[Found], needs: Mapping[str, Value]) -> tuple[Found | None, Found | None]:
     """(measured under the paper's settings, otherwise: measured on this run's data, for orientation)."""
-    faithful = next((one for one in found if _holds(one.tree, needs)), None)
+    faithful = next((one for one in found if holds(one.tree, needs)), None)
     return faithful, None if faithful else next((one for one in found if one.same_data), None)
 
 
@@ -249,95 +174,6 @@ def _states(
     return states
 
 
-def _holds(tree: Mapping[str, Any], settings: Mapping[str, Value]) -> bool:
-    return all(setting(tree, key) == value for key, value in settings.items())
-
-
-def _in_run(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> list[_Found]:
-    """What this very run scored, if it is the row's method."""
-    tree = this_run.params.model_dump()
-    if not row.settings or not _holds(tree, row.settings):
-        return []
-    scores = {
-        f"{task}.{name}": value for task, of in this_run.metrics.get(OURS, {}).items() for name, value in of.items()
-    }
-    entries = {name: {"mean": value, "sd": None} for name, value in scores.items()}
-    parts = {"run": this_run.run, "params": this_run.params_digest, "data": this_run.data_digest}
-    origin = ", ".join(f"{name} {value[:SHOWN]}" for name, value in parts.items() if value)
-    values = _printed(table, entries)
-    label = f"this run, profile {this_run.params.profile}"
-    seeds = ["1 seed"] * len(table.columns)
-    return [_Found(values, tree, origin, label, True, seeds)] if values else []
-
-
-def _in_tables(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> list[_Found]:
-    """What `python -m pipelines.tables` measured for the row, over its seeds."""
-    found = []
-    for study in this_run.tables.values():
-        if table.id not in study["published"]:
-            continue
-        for variant in study["rows"]:
-            is_row = variant["published"] == row.name or variant["name"] == f"{row.name} (released)"
-            values = _printed(table, variant["figures"]) if is_row else None
-            if values:
-                runs = ", ".join(run["run"] for run in variant["runs"])
-                digests = f"params {study['params_digest'][:SHOWN]}, data {study['data_digest'][:SHOWN]}"
-                label = f"profile {study['profile']}, {_count_seeds(variant)}"
-                tree = changed(study["params"], variant["settings"])
-                same = study["data_digest"] == this_run.data_digest
-                found.append(_Found(values, tree, f"{runs}, {digests}", label, same, _seeds(table, study, variant)))
-    return found
-
-
-def _count_seeds(variant: Mapping[str, Any]) -> str:
-    number = len(variant["runs"])
-    return f"{number} seed{'s' * (number > 1)}"
-
-
-def _seeds(table: PublishedTable, study: Mapping[str, Any], variant: Mapping[str, Any]) -> list[str]:
-    """`3 seeds; +1.2 (+0.3 to +2.1) against LoRA` for each column."""
-    first, said = study["rows"][0]["name"], []
-    for _, _, metric, factor, _ in table.columns:
-        entry = study["differences"].get(f"{metric}: {variant['name']} - {first}")
-        low, value, high = (entry[key] * factor for key in ("low", "value", "high")) if entry else (0.0, 0.0, 0.0)
-        interval = typeset(f"; {value:+.1f} ({low:+.1f} to {high:+.1f}) against ") + first if entry else ""
-        said.append(_count_seeds(variant) + interval)
-    return said
-
-
-def _printed(table: PublishedTable, entries: Mapping[str, Mapping[str, Any]]) -> list[str] | None:
-    """`mean ± spread` under each of the table's columns, as the paper scales them; None where there is nothing."""
-    values = []
-    for _, _, metric, factor, _ in table.columns:
-        entry = entries.get(metric or "")
-        spread = "" if entry is None or entry["sd"] is None else f" ± {entry['sd'] * factor:.1f}"
-        values.append("–" if entry is None else typeset(f"{entry['mean'] * factor:.1f}") + spread)
-    return values if any(value != "–" for value in values) else None
-
-
-def _counted(row: PublishedRow) -> tuple[list[str] | None, str]:
-    """The size of a part, counted on the modules as this version builds them."""
-    if not (row.counted and module_exists("components.costs.published")):
-        return None, ""
-    from components.costs.published import MIB, adapter_bytes, vce_bytes
-
-    part, _, rank = row.counted.partition(" ")
-    size = (vce_bytes() if part == "vce" else adapter_bytes(part, int(rank))) / MIB
-    return [f"{size:.2f}" if part == "vce" else f"{size:g}"], "counted on the modules as they are built (lea plan)"
-
-
-def _timed(method: str, times: Mapping[str, Any]) -> tuple[list[str] | None, str]:
-    """A method's time against LoRA's in the whole LLaVA, as benchmarks/adapters.py measured it, and where."""
-    for setting_name, phases in times.get("ratios", {}).items():
-        if setting_name.endswith(" llava") and method in phases["prefill"]:
-            prefill = phases["prefill"]
-            where = f"language model of width {setting_name.removesuffix(' llava')} on one core of {times['processor']}"
-            again = prefill.get("lora again", {}).get("ratio")  # noise: what a second LoRA shows
-            noise = f", a second LoRA beside it {again:.2f}" if again else ""
-            return [f"{prefill[method]['ratio']:.2f}"], f"here, {where}, {times['date']}{noise}"
-    return None, ""
-
-
 def _state(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> tuple[State, str]:
     lacking = row.unmeasurable or _lacking(table, row, this_run)
     if lacking:
@@ -366,13 +202,6 @@ def _lacking(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> str
     except UserError as error:
         return f"with this version {str(error).removeprefix('params.yaml: ').partition(' (and ')[0]}"
     return None
-
-
-def module_exists(name: str, find: Callable[[str], Any] = importlib.util.find_spec) -> bool:
-    try:
-        return find(name) is not None
-    except ModuleNotFoundError:  # its package is not there
-        return False
 
 
 def _as_printed(value: float | None) -> str:

@@ -34,7 +34,7 @@ METRICS = {
     "f1": "balance of right among named and named among true (times 100)",
     "bleu": "runs of up to four words shared with the true text (0 to 100)",
     "rouge_l": "longest common word sequence with the true text (0 to 100)",
-    "pmae": "mean absolute error in percent of the mean true value, over five nutrients",
+    "pmae": "mean absolute error in percent of the mean true value, over five quantities",
     "mass": "error of the mass alone, as pMAE",
     "calories": "error of calories alone, as pMAE",
     "fat": "error of fat alone, as pMAE",
@@ -48,7 +48,7 @@ METRICS = {
 def main_metric(task: str, metrics: Collection[str]) -> str:
     """The task's main metric; the first it has where the table does not know the task."""
     chosen = MAIN.get(task)
-    return chosen if chosen in metrics else next(iter(metrics))
+    return chosen if chosen is not None and chosen in metrics else next(iter(metrics))
 
 
 def is_main(task: str, metric: str, metrics: Collection[str]) -> bool:
@@ -72,7 +72,7 @@ def row_meanings(metrics: Mapping[str, Any], rows: Mapping[str, str]) -> list[tu
     said = {
         "base": "as it came, before any training here",
         "pretrain": "the connector between image and language model is trained",
-        "finetune": "connector and adapter are trained: the model that this run made",
+        "finetune": "the parts of stage 2 are trained too: the model that this run made",
         "blind": f"the model after stage 2, shown {another(tasks)}: what it scores here it knows without looking. "
         "Only questions that have an image are asked",
         "mean": "no model: the average of the training data as the answer to every nutrition question",

@@ -17,6 +17,7 @@ from components.report import answers, charts, entropy, experts, records, skill_
 from components.report.assumptions import assumptions
 from components.report.comparisons import answers_of, comparisons
 from components.report.depth import Label, by_depth
+from components.report.forms import form_of
 from components.report.headline import headline
 from components.report.hub import write_hub
 from components.report.inputs import Inputs
@@ -90,7 +91,7 @@ def build(inputs: Inputs, this_run: ThisRun) -> dict[str, Any]:
     samples = shown_samples(inputs, params.evaluate.samples_shown, this_run.data_digest)
     context = {
         "params": params,
-        "texts": texts(metrics, inputs),
+        "texts": texts(metrics, inputs, form_of(params.model_dump())),
         "headline": headline(metrics, inputs.asked),
         "trained": trained_on_what(params, inputs),
         "facts": facts(this_run, inputs, registration),

@@ -48,7 +48,13 @@ TEXTS = {
 }
 
 
-def texts(metrics: Mapping[str, Any], inputs: Inputs) -> dict[str, str]:
+CUE_AS_RELEASED = (
+    "Size of the raw cue: the length of what VCE's attention gives each patch, brighter is larger. As released, "
+    "it is added as it is; where the cue is large is still not where it changes the answer."
+)
+
+
+def texts(metrics: Mapping[str, Any], inputs: Inputs, form: forms.Form) -> dict[str, str]:
     """All sentences; those that depend on the run say only what it has."""
     tasks = metrics.get(OURS, {}).keys()
     times100 = [name for name in ("ingredients", "choice") if name in tasks]
@@ -58,4 +64,10 @@ def texts(metrics: Mapping[str, Any], inputs: Inputs) -> dict[str, str]:
         + ("; rings: loss on held-out samples" if inputs.validation.get(stage) else "")
         for stage, log in inputs.logs.items()
     }
-    return {**TEXTS, "units": units + TEXTS["units"], **{f"curve_{stage}": said for stage, said in curves.items()}}
+    cue = CUE_AS_RELEASED if form == "released" else TEXTS["cue"]
+    return {
+        **TEXTS,
+        "cue": cue,
+        "units": units + TEXTS["units"],
+        **{f"curve_{stage}": said for stage, said in curves.items()},
+    }
