@@ -101,26 +101,16 @@ def _table(table: PublishedTable, this_run: ThisRun) -> LedgerTable:
 def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerRow:
     needs = table.needs if row.needs is None else row.needs
     candidates = [*in_tables(table, row, this_run), *in_run(table, row, this_run)]
-    of_form = {form: [found for found in candidates if found.form == form] for form in FORMS}
-    faithful, other = _chosen(of_form["paper"], needs)
-    measured, origin = (faithful.values, faithful.origin) if faithful else counted(row)
+    paper, released = (_chosen([found for found in candidates if found.form == form], needs) for form in FORMS)
+    measured, origin = (paper[0].values, paper[0].origin) if paper[0] else counted(row)
     state, detail = ("measured here", origin) if measured else _state(table, row, this_run)
     states = _states(table, row, state, measured)
     if measured and "not measured here" in states:
         left = [c[1] for c, one in zip(table.columns, states, strict=True) if one == "not measured here"]
         detail += f"; not measured here: {', '.join(left)} ({_command(table, row)})"
-    orientation, source = (other.values, other.label) if other else (None, "")
+    orientation, source = (paper[1].values, paper[1].label) if paper[1] else (None, "")
     if row.benchmark_key:
         orientation, source = timed(row.benchmark_key, this_run.times)
-    released_faithful, released_other = _chosen(of_form["released"], needs)
-    ours = _beside(measured, orientation, len(table.columns))
-    released = _beside(
-        released_faithful.values if released_faithful else None,
-        released_other.values if released_other else None,
-        len(table.columns),
-    )
-    seeds_of = faithful or other or released_faithful or released_other
-    seeds = seeds_of.seeds if seeds_of else [""] * len(table.columns)
     return LedgerRow(
         name=row.name,
         published=[_as_printed(value) for value in row.values],
@@ -131,26 +121,39 @@ def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerR
         source=source,
         states=states,
         released_form=row.released or released_form(row.settings),
-        figures=[
-            LedgerFigure(column[1], column[4] == "high", _as_printed(value), ours[place], released[place], seeds[place])
-            for place, (column, value) in enumerate(zip(table.columns, row.values, strict=True))
-            if value is not None
-        ],
-        reason=_reason(source or (released_other.label if released_other else ""), row),
+        figures=_figures(table, row, _beside(measured, orientation, table), paper, released),
+        reason=_reason(source or (released[1].label if released[1] else ""), row),
     )
 
 
-def _chosen(found: Sequence[Found], needs: Mapping[str, Value]) -> tuple[Found | None, Found | None]:
-    """(measured under the paper's settings, otherwise: measured on this run's data, for orientation)."""
+Chosen = tuple[Found | None, Found | None]  # measured under the paper's settings; otherwise: on this run's data
+
+
+def _figures(
+    table: PublishedTable, row: PublishedRow, ours: Sequence[str], paper: Chosen, released: Chosen
+) -> list[LedgerFigure]:
+    known = next((found for found in (*paper, *released) if found), None)
+    seeds = known.seeds if known else [""] * len(table.columns)
+    as_released = _beside(*(found.values if found else None for found in released), table)
+    return [
+        LedgerFigure(column[1], column[4] == "high", _as_printed(value), first, second, seeds_of)
+        for column, value, first, second, seeds_of in zip(
+            table.columns, row.values, ours, as_released, seeds, strict=True
+        )
+        if value is not None
+    ]
+
+
+def _chosen(found: Sequence[Found], needs: Mapping[str, Value]) -> Chosen:
     faithful = next((one for one in found if holds(one.tree, needs)), None)
     return faithful, None if faithful else next((one for one in found if one.same_data), None)
 
 
-def _beside(measured: Sequence[str] | None, orientation: Sequence[str] | None, columns: int) -> list[str]:
+def _beside(measured: Sequence[str] | None, orientation: Sequence[str] | None, table: PublishedTable) -> list[str]:
     """What stands beside each printed figure; empty where nothing was measured."""
     if measured:
         return ["" if value == "–" else value for value in measured]
-    return ["" if value == "–" else f"({value})" for value in orientation or ["–"] * columns]
+    return ["" if value == "–" else f"({value})" for value in orientation or ["–"] * len(table.columns)]
 
 
 def _reason(source: str, row: PublishedRow) -> str:

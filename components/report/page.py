@@ -51,6 +51,18 @@ SECTIONS = {
 }
 
 
+NEEDED = {  # section -> what must not be empty for it to stand in the page
+    "comparisons": "comparisons",
+    "training": "stages",
+    "samples": "samples",
+    "skill-space": "entropy_sentence",
+    "experts": "experts_sentence",
+    "search": "search",
+    "data": "data",
+    "registry": "registration",
+}
+
+
 @dataclass(frozen=True)
 class Shown:
     """A test image with everything asked about it. `pictures`: file under evaluation/insight, what it shows."""
@@ -79,15 +91,10 @@ def build(inputs: Inputs, this_run: ThisRun) -> dict[str, Any]:
     """Everything the templates print. A part whose input is missing is empty and its section left out."""
     params, metrics = this_run.params, inputs.metrics
     registration = records.registration_of(inputs.registration)
-    tasks = list(metrics.get(OURS, {}))
-    assumed, unverified = assumptions(params.model_dump(), tasks)
-    search = search_shown(inputs.search)
+    assumed, unverified = assumptions(params.model_dump(), list(metrics.get(OURS, {})))
     compared = differences(metrics, inputs.asked)
-    tables = comparisons(inputs.tables, this_run.data_digest)
-    printed = read_published()
-    known = ledger(printed, this_run)
+    known = ledger(read_published(), this_run)
     label = by_depth(row["layer"] for row in [*inputs.entropy, *inputs.experts])
-    entropies = entropy.layer_entropies(inputs.entropy)
     samples = shown_samples(inputs, params.evaluate.samples_shown, this_run.data_digest)
     context = {
         "params": params,
@@ -102,33 +109,31 @@ def build(inputs: Inputs, this_run: ThisRun) -> dict[str, Any]:
         "stages": [(stage, STAGES[stage], records.log_summary(log)) for stage, log in inputs.logs.items()],
         "samples": samples,
         "marks": marks(samples),
-        "entropy_sentence": entropy.sentence(entropies) if entropies else None,
-        "zero_share": entropy.zero_share(inputs.entropy) if entropies else None,
-        "entropy_table": skill_space.entropy_table(inputs.entropy, label) if entropies else None,
-        "experts_sentence": experts.sentence(inputs.experts) if inputs.experts else None,
-        "expert_tables": experts.expert_tables(inputs.experts, label) if inputs.experts else [],
-        "search": search,
+        **inside(inputs, label),
+        "search": search_shown(inputs.search),
         "data": records.data_rows(inputs.manifests, inputs.splits),
         "splits": records.SPLITS,
         "registration": registration,
-        "comparisons": tables,
+        "comparisons": comparisons(inputs.tables, this_run.data_digest),
         "ledger": known,
         "settings": records.key_settings(params),
         "assumed": assumed,
         "unverified": unverified,
     }
-    left_out = {
-        "comparisons": not tables,
-        "training": not context["stages"],
-        "samples": not context["samples"],
-        "skill-space": not entropies,
-        "experts": not inputs.experts,
-        "search": search is None,
-        "data": not context["data"],
-        "registry": registration is None,
-    }
-    context["contents"] = [(id, title) for id, title in SECTIONS.items() if not left_out.get(id)]
+    context["contents"] = [(id, title) for id, title in SECTIONS.items() if context[NEEDED.get(id, "settings")]]
     return context
+
+
+def inside(inputs: Inputs, label: Label) -> dict[str, Any]:
+    """Skill space and experts; None or empty where the model has none."""
+    entropies = entropy.layer_entropies(inputs.entropy)
+    return {
+        "entropy_sentence": entropy.sentence(entropies) if entropies else None,
+        "zero_share": entropy.zero_share(inputs.entropy) if entropies else None,
+        "entropy_table": skill_space.entropy_table(inputs.entropy, label) if entropies else None,
+        "experts_sentence": experts.sentence(inputs.experts) if inputs.experts else None,
+        "expert_tables": experts.expert_tables(inputs.experts, label) if inputs.experts else [],
+    }
 
 
 def drawn(

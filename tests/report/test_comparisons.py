@@ -55,6 +55,6 @@ def test_json_that_is_no_table_is_reported_in_one_line(run: Path) -> None:
 def test_ranks_of_the_paper_s_size_are_not_assumed_of_another(params: Params) -> None:
     tree = changed(params.model_dump(), {"adapter.kind": "rode"})
     assert params.adapter.rank != 64
-    for rank, told in ((params.adapter.rank, False), (64, True)):
+    for rank, among in ((params.adapter.rank, False), (64, True)):
         assumed, _ = assumptions(changed(tree, {"adapter.rank": rank}))
-        assert any("RoDE's experts have ranks 8, 8, 16 and 32" in one.what for one in assumed) == told
+        assert any("RoDE's experts have ranks 8, 8, 16 and 32" in one.what for one in assumed) == among
