@@ -27,9 +27,9 @@ VCE = "one softmax over levels and points, the cue added without its norm, to le
 def form_of(tree: Mapping[str, Any]) -> Form:
     """`released` where any part in use is set to it; `paper` otherwise."""
     adapter, vce = tree.get("adapter", {}), tree.get("vce", {})
-    parts: list[Any] = [tree, adapter, adapter.get(adapter.get("kind", ""), {}), vce if vce.get("enabled") else {}]
-    chosen = {part.get("form") for part in parts if isinstance(part, Mapping)}
-    return "released" if "released" in chosen else "paper"
+    used = [adapter] if adapter.get("kind") == "dual_lora" else []  # other methods have one form
+    used += [vce] if vce.get("enabled") else []
+    return "released" if any(part.get("form") == "released" for part in used) else "paper"
 
 
 def released_form(settings: Mapping[str, Value]) -> str:

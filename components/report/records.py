@@ -128,9 +128,11 @@ def _adapter_settings(params: Params) -> list[tuple[str, Any]]:
     if params.finetune.language_model == "trained":  # all of it learns, without an adapter
         return []
     method = getattr(adapter, adapter.kind, None)
-    common = [
+    common: list[tuple[str, Any]] = [
         (f"adapter.{key}", getattr(adapter, key)) for key in ("kind", "rank", "alpha_over_rank", "dropout", "targets")
     ]
+    form = getattr(adapter, "form", None) if adapter.kind == "dual_lora" else None  # the others have one form
+    common += [("adapter.form", form)] if form else []
     return common + ([(f"adapter.{adapter.kind}", method.model_dump())] if method is not None else [])
 
 

@@ -248,5 +248,5 @@ def test_released_form_has_a_column_of_its_own(this_run: ThisRun) -> None:
 def test_form_counts_only_in_parts_that_are_in_use() -> None:
     assert form_of({"vce": {"enabled": False, "form": "released"}}) == "paper"
     assert form_of({"vce": {"enabled": True, "form": "released"}}) == "released"
-    assert form_of({"adapter": {"kind": "dual_lora", "dual_lora": {"form": "released"}}}) == "released"
-    assert form_of({"adapter": {"kind": "lora", "dual_lora": {"form": "released"}}}) == "paper"
+    assert form_of({"adapter": {"kind": "dual_lora", "form": "released"}}) == "released"
+    assert form_of({"adapter": {"kind": "lora", "form": "released"}}) == "paper"
