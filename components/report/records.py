@@ -83,11 +83,9 @@ class Registration:
     @property
     def sentence(self) -> str:
         known = " and ".join(self.aliases) if self.aliases else "no alias"
-        gate = {
-            True: "it passed the gate" if self.reasons else "the gate has no thresholds, so nothing was tested",
-            False: "the gate refused it",
-            None: "the gate was not used",
-        }[self.passed]
+        empty = self.passed is not None and (not self.reasons or self.reasons[0].startswith("no thresholds"))
+        gate = {True: "it passed the gate", False: "the gate refused it", None: "the gate was not used"}[self.passed]
+        gate = "the gate has no thresholds, so nothing was tested" if empty else gate
         return f"This model is version {self.version} of {self.name} in the registry, with {known}; {gate}."
 
 
