@@ -152,7 +152,7 @@ def write_confusion(path: Path, results: Results) -> None:
 def write_insight(
     folder: Path, params: Params, asked: Sequence[Question], results: Results, assistant: Assistant
 ) -> None:
-    """Test images with their answers and heat maps, the skill space, and how experts are used."""
+    """Test images with answers, heat maps and occlusion; the skill space; how experts are used."""
     from components.batching.collator import MAX_PIXELS
     from components.evaluation.insight.experts import write_experts
     from components.evaluation.insight.skill_space import write_skill_space
@@ -161,7 +161,8 @@ def write_insight(
     for place, of_image in enumerate(gallery.choose(asked, params.evaluate.samples_shown)):
         picture = gallery.save_image(folder, place, of_image[0], MAX_PIXELS)
         heat_map = gallery.save_heat_map(folder, place, picture, assistant)
-        entries.append(gallery.entry(place, of_image, results, heat_map))
+        occlusion = gallery.save_occlusion(folder, place, picture, assistant, of_image, results)
+        entries.append(gallery.entry(place, of_image, results, heat_map, occlusion))
     write_json(folder / "samples.json", entries)
     write_skill_space(folder, assistant, asked, MAX_PIXELS)
     write_experts(folder / "experts.csv", assistant, asked, MAX_PIXELS)
