@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors ranks
 
-.PHONY: $(TABLES) tables repro test test-slow test-peer test-service chaos lint format lock clean
+.PHONY: $(TABLES) tables repro test test-slow test-peer test-service chaos lint docs wheel format lock clean
 
 repro: $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
@@ -41,6 +41,15 @@ lint: $(READY)  ## style, types, and that no room imports from one above it
 	ruff format --check .
 	lint-imports --no-cache
 	pyright
+
+docs: $(READY)  ## the documentation as a site in site/: strict, without the network
+	python -m tools.layers
+	python -m tools.errors_page
+	python -m tools.results_page
+	python -m zensical build --strict
+
+wheel: $(READY)  ## dist/*.whl: all under the one import name local_enhanced_adapters
+	pip wheel -q --no-deps --no-build-isolation -w dist .
 
 format: $(READY)
 	ruff check --fix .
