@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from components.errors import UserError
 
 MISTAKE, INTERRUPTED = 2, 130  # exit codes
+INSTALL = "pip install 'local-enhanced-adapters[pipeline]'"  # in the repository, make does it
 
 
 def main(run: Callable[..., Any]) -> NoReturn:
@@ -43,6 +44,11 @@ def guarded(work: Callable[[], Any]) -> int:
         return 0
     except UserError as mistake:
         return _told(f"error: {mistake}", MISTAKE)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "components", "pipelines", "_local_enhanced_adapters"):
+            raise
+        return _told(f"error: {package} is not installed; run: {INSTALL}", MISTAKE)
     except KeyboardInterrupt:
         return _told("interrupted; run the same command again to go on", INTERRUPTED)
     except BrokenPipeError:

@@ -51,7 +51,8 @@ def of_methods() -> str:
     asked = ", ".join(f"{number} {task}" for task, number in record["questions"].items())
     return (
         f"## The methods beside each other\n\n`make table1`, profile `{record['profile']}`, seed {seeds}, test "
-        f"questions: {asked}.\n\n{methods()}\n\n{record['order']}\n\nAll columns and the 95 % intervals of the differences: "
+        f"questions: {asked}.\n\n{methods()}\n\n{record['order']}\n\nAll columns and the 95 % "
+        f"intervals of the differences: "
         "`tables/table1.md`."
     )
 
@@ -62,7 +63,8 @@ def of_adapters() -> str:
     parts = [
         "## Time of the adapters against PEFT's LoRA\n\n`OMP_NUM_THREADS=1 python -m benchmarks.adapters`: "
         f"{found['date']}, {found['processor']}, {found['threads']} thread, {_versions(found['versions'])}; a whole "
-        f"model of {found['blocks']} blocks, rank {found['rank']}, {found['tokens']} tokens. Medians (quartiles) of paired "
+        f"model of {found['blocks']} blocks, rank {found['rank']}, {found['tokens']} tokens. "
+        f"Medians (quartiles) of paired "
         "CPU seconds over LoRA's; `lora again` is a second LoRA, so what it shows is noise.",
     ]
     for place, phases in found["ratios"].items():
@@ -95,7 +97,8 @@ def of_training() -> str:
     scaling = found["weak_scaling"]
     return (
         "## Training beside the HF Trainer and TRL\n\n`python -m benchmarks.training --rounds 3`: medians of CPU "
-        "seconds of the same round. unifood: 3 tasks an image; flickr30k: 5 captions; mixed: one question, answers of 2 to 200 "
+        "seconds of the same round. unifood: 3 tasks an image; flickr30k: 5 captions; mixed: one "
+        "question, answers of 2 to 200 "
         f"tokens.\n\n{table(header, rows)}\n\nFrom one worker to two with as much work each (`--scaling`, "
         f"{scaling['where']['rounds']} rounds): {scaling['efficiency']:.2f} of the speed of one."
     )

@@ -36,3 +36,21 @@ def test_what_a_user_can_mend_is_one_line(
 def test_our_own_mistakes_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         stage.guarded(lambda: 1 / 0)
+
+
+def test_missing_package_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise ModuleNotFoundError("No module named 'ray'", name="ray.train")
+
+    assert stage.guarded(work) == 2
+    assert (
+        capsys.readouterr().err == "error: ray is not installed; run: pip install 'local-enhanced-adapters[pipeline]'\n"
+    )
+
+
+def test_missing_module_of_ours_is_no_mistake_of_the_user() -> None:
+    def work() -> None:
+        raise ModuleNotFoundError("No module named 'components.nothing'", name="components.nothing")
+
+    with pytest.raises(ModuleNotFoundError):
+        stage.guarded(work)
