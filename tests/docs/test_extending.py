@@ -15,7 +15,7 @@ from components import metrics
 from components.adapters import register
 from components.data.schema import Row, Sample, Turn
 from components.metrics import Metric
-from tests.examples import example, run_example
+from tests.extending import example, run_example
 
 
 @pytest.fixture

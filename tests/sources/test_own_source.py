@@ -9,7 +9,7 @@ import pytest
 from components.data.shards import PreparedRows
 from components.params import Source
 from components.sources import SOURCES
-from tests.examples import example, run_example
+from tests.extending import example, run_example
 from tests.raw import data_settings, picture, prepared, write_zip
 
 
