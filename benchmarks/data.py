@@ -38,15 +38,15 @@ import yaml
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from components.batching.collator import MAX_PIXELS
+from components.batching.prefetch import ahead
+from components.batching.sampler import Plan
 from components.cluster import PACKAGE_ROOT, start_ray
-from components.data import spread
-from components.data.collating import MAX_PIXELS
-from components.data.images import decode
-from components.data.loading import Plan
-from components.data.prefetch import ahead
-from components.data.prepare import prepare_source
 from components.data.shards import PreparedRows
+from components.images.decoding import decode
 from components.params import Data, Source, load_params
+from components.prepare import parallel as spread
+from components.prepare.source import prepare_source
 
 DISTINCT = 200  # pictures that are drawn; every record's bytes differ by a comment
 SETTLE_S = 180  # an idle cluster grows by about 12 MB in its first minutes, whatever it is used for

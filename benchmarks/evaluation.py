@@ -4,7 +4,7 @@
 
 Three ways, one model, the same questions, the same greedy answers (checked, text by text):
 
-    ours           components.evaluation.answering: an image is read once for all its questions, ended rows leave
+    ours           an image is read once for all its questions, rows that have ended leave the batch
     one at a time  a question after the other, as LLaVA's model_vqa_loader asks them
     batched        `generate` on batches as large as ours, padded on the left, an image for every row
 
@@ -46,11 +46,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from components.data.images import decode
-from components.evaluation.answering import answer
+from components.evaluation.inference.answering import answer
+from components.evaluation.inference.assistant import Assistant
 from components.evaluation.question import Question
-from components.model.assistant import Assistant
-from components.model.vision_input import pixel_values
+from components.images.decoding import decode
+from components.images.transforms import pixel_values
 from components.model.vision_tower import stop_after_last_level
 
 VOCABULARY, PATCHES, SIDE = 8000, 256, 224

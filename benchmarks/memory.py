@@ -24,7 +24,7 @@ from transformers import LlavaForConditionalGeneration
 from components.costs.dry_run import Shape, dry_run, inputs
 from components.costs.memory import gpu_memory
 from components.costs.peak_memory import PeakMemory
-from components.costs.skeleton import base_config, parts, skeleton
+from components.costs.skeleton import base_config, parameters_by_part, skeleton
 from components.model.assemble import build, precision_of, recompute_blocks
 from components.model.base import Base
 from components.params import Params, load_params, validate_params
@@ -80,7 +80,7 @@ def shape(case: Case) -> Shape:
 def modelled(case: Case, params: Params) -> tuple[int, int]:
     """Bytes of a worker under ZeRO 0, by components.costs, and the activations among them."""
     model = skeleton(params, params.adapter)
-    counted = parts(model).values()
+    counted = parameters_by_part(model).values()
     trained = sum(number for number, is_trained in counted if is_trained)
     frozen = sum(number for number, is_trained in counted if not is_trained)
     activations = dry_run(model, shape(case)).activations

@@ -32,11 +32,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from components.batching.collator import Batch
+from components.batching.conversation import IGNORED, Encoded
+from components.batching.packing import pack, pad
+from components.batching.sampler import deal
 from components.costs.peak_memory import PeakMemory
-from components.data.collating import Batch
-from components.data.conversation import IGNORED, Encoded
-from components.data.loading import deal
-from components.data.packing import pack, pad
 from components.model.assemble import build
 from components.model.base import Base
 from components.model.vision_tower import stop_after_last_level

@@ -9,24 +9,23 @@ from typing import Any
 from components.files import fresh_folder
 from components.params import Params
 from components.progress import Bar
+from components.workspace import BASE
 from pipelines import stage
-
-OUT = Path("models/base")
 
 
 def run(params: Params) -> None:
     from components.model import base
 
     settings = params.base
-    with fresh_folder(OUT) as folder:
+    with fresh_folder(BASE) as folder:
         if settings.kind == "checkpoint":
             base.refer_to_checkpoint(folder, settings.checkpoint.model, settings.checkpoint.revision)
         elif settings.kind == "compose":
-            pieces = base.load_pieces(settings.compose.vision, settings.compose.language)
+            pieces = base.load_pieces(settings.compose.vision, settings.compose.language, params.seed)
             _save(folder, params, pieces, f"{settings.compose.vision} + {settings.compose.language}")
         else:
             _save(folder, params, _tiny(params), "tiny")
-    print(f"base: {settings.kind}, digest {base.read_reference(OUT)['digest'][:12]} -> {OUT}")
+    print(f"base: {settings.kind}, digest {base.read_reference(BASE)['digest'][:12]} -> {BASE}")
 
 
 def _save(folder: Path, params: Params, pieces: tuple[Any, ...], name: str) -> None:
@@ -40,7 +39,7 @@ def _save(folder: Path, params: Params, pieces: tuple[Any, ...], name: str) -> N
 def _tiny(params: Params) -> tuple[Any, ...]:
     import torch
 
-    from components.model.tiny import train_tiny_base
+    from components.synthetic.tiny.base import train_tiny_base
 
     torch.set_num_threads(os.cpu_count() or 1)
     with Bar("base", None) as bar:

@@ -19,28 +19,40 @@ from typing import TYPE_CHECKING, Any
 
 from components.data.schema import Row
 from components.data.tasks import nutrition_answer
+from components.digests import digest, file_digest
 from components.errors import UserError
-from components.evaluation import gallery, measuring
+from components.evaluation import measuring
 from components.evaluation.benchmarks.scienceqa import letters
 from components.evaluation.blind import with_wrong_images
+from components.evaluation.inference.systems import Systems
+from components.evaluation.insight import gallery
 from components.evaluation.metrics.choice import confusion
 from components.evaluation.metrics.nutrition import mean_nutrition
 from components.evaluation.question import Question
 from components.evaluation.results import Results, differences, printed_table, write_answers
-from components.evaluation.systems import Systems
 from components.files import fresh_folder, write_json
-from components.home import digest, file_digest
 from components.metrics import PRINTED
-from components.model.stored import model_digest, read_reference, read_settings
+from components.model.stored import read_reference, read_settings
 from components.params import Params
+from components.tracking.registry import model_digest
+from components.workspace import (
+    ANSWERS,
+    ASSIGNMENTS,
+    BASE,
+    EVALUATION,
+    FINETUNE,
+    INSIGHT,
+    MANIFEST,
+    MEASURED,
+    METRICS,
+    PREPARED,
+    PRETRAIN,
+)
 from pipelines import stage
 
 if TYPE_CHECKING:
-    from components.model.assistant import Assistant
+    from components.evaluation.inference.assistant import Assistant
 
-PREPARED, ASSIGNMENTS = Path("data/prepared"), Path("data/splits/assignments.parquet")
-BASE, PRETRAIN, FINETUNE = Path("models/base"), Path("models/pretrain"), Path("models/finetune")
-OUT = Path("evaluation")
 PARTS = {"base": None, "pretrain": PRETRAIN, "finetune": FINETUNE, "blind": FINETUNE}
 
 
@@ -52,25 +64,25 @@ def run(params: Params) -> None:
         if questions_of_row:
             results.add(row, questions_of_row, systems.answers(row, questions_of_row))
     if any(question.task == "nutrition" for question in asked):
-        from components.data.loading import split_rows
+        from components.batching.sampler import split_rows
 
         train = split_rows(PREPARED, ASSIGNMENTS, params.finetune.sources, "train")
         results.add("mean", *mean_answers(asked, train))
     begin()
-    measuring.add_judged(results, systems, judged, params.evaluate, OUT / "judged")
+    measuring.add_judged(results, systems, judged, params.evaluate, EVALUATION / "judged")
     found = differences(results, resamples=params.evaluate.bootstrap, seed=params.seed)
-    write_json(OUT / "measured.json", measured(params, asked, judged, results, found))
+    write_json(MEASURED, measured(params, asked, judged, results, found))
     write(params, asked, results, found, systems.assistant("finetune"))
     tell(results, found)
 
 
 def begin() -> None:
     """metrics.json comes last: where it is, the rest is whole."""
-    OUT.mkdir(exist_ok=True)
-    for name in ("metrics.json", "measured.json"):
-        (OUT / name).unlink(missing_ok=True)
-    shutil.rmtree(OUT / "judged", ignore_errors=True)
-    (OUT / "judged").mkdir()
+    EVALUATION.mkdir(exist_ok=True)
+    for path in (METRICS, MEASURED):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(EVALUATION / "judged", ignore_errors=True)
+    (EVALUATION / "judged").mkdir()
 
 
 def measured(
@@ -91,7 +103,7 @@ def measured(
 
 def data_digests(params: Params) -> dict[str, str]:
     """Digest of every source that is evaluated, and of the splits."""
-    manifests = {name: PREPARED / name / "manifest.json" for name in params.finetune.sources}
+    manifests = {name: PREPARED / name / MANIFEST for name in params.finetune.sources}
     found = {name: json.loads(path.read_text(encoding="utf-8"))["digest"] for name, path in manifests.items()}
     return {**found, "splits": file_digest(ASSIGNMENTS)}
 
@@ -120,12 +132,12 @@ def mean_answers(asked: Sequence[Question], train: Iterable[Row]) -> tuple[list[
 
 
 def write(params: Params, asked: Sequence[Question], results: Results, found: dict, assistant: Assistant) -> None:
-    write_answers(OUT / "answers.parquet", results)
-    with fresh_folder(OUT / "plots") as folder:
+    write_answers(ANSWERS, results)
+    with fresh_folder(EVALUATION / "plots") as folder:
         write_confusion(folder / "choice.csv", results)
-    with fresh_folder(OUT / "insight") as folder:
+    with fresh_folder(INSIGHT) as folder:
         write_insight(folder, params, asked, results, assistant)
-    write_json(OUT / "metrics.json", as_tree(results, found))
+    write_json(METRICS, as_tree(results, found))
 
 
 def write_confusion(path: Path, results: Results) -> None:
@@ -142,9 +154,9 @@ def write_insight(
     folder: Path, params: Params, asked: Sequence[Question], results: Results, assistant: Assistant
 ) -> None:
     """Test images with their answers and heat maps, the skill space, and how experts are used."""
-    from components.data.collating import MAX_PIXELS
-    from components.evaluation.experts import write_experts
-    from components.evaluation.skill_space import write_skill_space
+    from components.batching.collator import MAX_PIXELS
+    from components.evaluation.insight.experts import write_experts
+    from components.evaluation.insight.skill_space import write_skill_space
 
     entries = []
     for place, of_image in enumerate(gallery.choose(asked, params.evaluate.samples_shown)):
@@ -163,7 +175,7 @@ def tell(results: Results, found: dict[str, dict[str, float]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     for name, interval in found.items():
         print(f"{name}: {interval['value']:.3f}  ({interval['low']:.3f} to {interval['high']:.3f}, 95 %)")
-    print(f"evaluate: metrics, answers and samples -> {OUT}; see also: dvc metrics show")
+    print(f"evaluate: metrics, answers and samples -> {EVALUATION}; see also: dvc metrics show")
 
 
 if __name__ == "__main__":

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from components.params import Params
+from components.workspace import FINETUNE, PRETRAIN
 from pipelines import stage
-
-OUT, START = Path("models/finetune"), Path("models/pretrain")
 
 
 def run(params: Params) -> None:
     from components.training.stage import run_training
 
     frozen = params.finetune.language_model == "frozen"
-    run_training("finetune", params, params.finetune, params.adapter if frozen else None, start=START, out=OUT)
-    print(f"finetune: connector and {'adapter' if frozen else 'language model'} -> {OUT}")
+    run_training("finetune", params, params.finetune, params.adapter if frozen else None, start=PRETRAIN, out=FINETUNE)
+    print(f"finetune: connector and {'adapter' if frozen else 'language model'} -> {FINETUNE}")
 
 
 if __name__ == "__main__":

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from components.data.plates.layouts import WRITERS
 from components.errors import UserError
 from components.files import fresh_folder
 from components.params import Params
+from components.synthetic.plates.layouts import WRITERS
+from components.workspace import RAW
 from pipelines import stage
-
-RAW = Path("data/raw")
 
 
 def run(params: Params, name: str = "") -> None:

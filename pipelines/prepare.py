@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from components.data.prepare import prepare_source
 from components.errors import UserError
 from components.params import Params
-from components.progress import tell
+from components.prepare.source import prepare_source
+from components.progress import print_table
+from components.workspace import PREPARED, TOKENIZER
 from pipelines import stage
-
-PREPARED = Path("data/prepared")
-TOKENIZER = Path("models/base/tokenizer.json")
 
 
 def run(params: Params, name: str = "") -> None:
@@ -31,7 +28,7 @@ def run(params: Params, name: str = "") -> None:
             bar.update(task, completed=kept + rejected)
 
         manifest = prepare_source(name, params.data.sources[name], params.data, TOKENIZER, PREPARED / name, show)
-    tell(records_table(manifest), f"{name}: {manifest['rows']} rows, {manifest['images']} images")
+    print_table(records_table(manifest), f"{name}: {manifest['rows']} rows, {manifest['images']} images")
 
 
 def records_table(manifest: dict[str, Any]) -> Table:

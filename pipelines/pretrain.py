@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from components.params import Params
+from components.workspace import PRETRAIN
 from pipelines import stage
-
-OUT = Path("models/pretrain")
 
 
 def run(params: Params) -> None:
     from components.training.stage import run_training
 
-    run_training("pretrain", params, params.pretrain, adapter=None, start=None, out=OUT)
-    print(f"pretrain: connector -> {OUT}")
+    run_training("pretrain", params, params.pretrain, adapter=None, start=None, out=PRETRAIN)
+    print(f"pretrain: connector -> {PRETRAIN}")
 
 
 if __name__ == "__main__":

@@ -11,26 +11,23 @@ import os
 from pathlib import Path
 from typing import Any
 
+from components.digests import digest
 from components.errors import UserError
 from components.files import write_json
-from components.home import digest, home
 from components.metrics import flat_metrics
-from components.model.stored import model_digest
 from components.params import Params
 from components.tracking import promotion, registry, runs, store
 from components.tracking.gate import is_empty
 from components.tracking.records import Record
+from components.tracking.registry import model_digest
+from components.workspace import BASE, FINETUNE, MEASURED, METRICS, REGISTRATION, home
 from pipelines import stage
-
-PARTS, BASE = Path("models/finetune"), Path("models/base")
-METRICS, MEASURED = Path("evaluation/metrics.json"), Path("evaluation/measured.json")
-OUT = Path("registration.json")
 
 
 def run(params: Params) -> None:
     record = present_record(params)
     runs.send_waiting(home() / "runs")
-    done = registry.register(PARTS, BASE, record, params)
+    done = registry.register(FINETUNE, BASE, record, params)
     print(f"register: {done.name} version {done.version}{'' if done.new else ' (registered before)'}, candidate")
 
     outcome: dict[str, Any] = {"passed": None, "reasons": ["an experiment registers a candidate only"]}
@@ -44,7 +41,7 @@ def run(params: Params) -> None:
             print(f"  {reason}")
         print(_told(judged, is_empty(gate)))
     write_json(
-        OUT,
+        REGISTRATION,
         {
             "name": done.name,
             "version": done.version,
@@ -58,15 +55,15 @@ def run(params: Params) -> None:
 def present_record(params: Params) -> Record:
     """What the stage `evaluate` measured; UserError where model or figures have changed since."""
     tree, measured = _read(METRICS, "evaluate"), _read(MEASURED, "evaluate")
-    settings = _read(PARTS / "model.json", "finetune")
-    if measured["model"] != model_digest(PARTS):
-        raise UserError(f"{PARTS} has changed since it was evaluated; run: dvc repro evaluate")
+    settings = _read(FINETUNE / "model.json", "finetune")
+    if measured["model"] != model_digest(FINETUNE):
+        raise UserError(f"{FINETUNE} has changed since it was evaluated; run: dvc repro evaluate")
     if measured["metrics"] != digest(tree):
         raise UserError(f"{METRICS} is not what the evaluation wrote; run: dvc repro --force evaluate")
     for name in ("template", "image"):
         if settings[name] != measured[name]:
             raise UserError(
-                f"{PARTS} was trained with finetune.{name} {settings[name]} and evaluated with {measured[name]}; "
+                f"{FINETUNE} was trained with finetune.{name} {settings[name]} and evaluated with {measured[name]}; "
                 "run: dvc repro"
             )
     by = "experiment" if os.environ.get("DVC_EXP_NAME") else "evaluate"

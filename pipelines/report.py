@@ -7,33 +7,34 @@ from typing import Any
 
 import yaml
 
+from components.digests import digest
 from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED
 from components.files import fresh_folder
-from components.home import digest
 from components.params import Params
 from components.report.inputs import Inputs, read_inputs
-from components.report.ledger import Here
+from components.report.ledger import ThisRun
 from components.report.page import write_report
 from components.tracking.runs import send_report
+from components.workspace import REPORT
 from pipelines import stage
 
-ROOT, OUT = Path(), Path("report")
+ROOT = Path()
 PROFILES = Path(__file__).with_name("profiles")
 
 
 def run(params: Params) -> None:
     inputs = read_inputs(ROOT)
-    known = here(params, inputs)
-    with fresh_folder(OUT) as folder:
+    known = this_run(params, inputs)
+    with fresh_folder(REPORT) as folder:
         write_report(inputs, known, folder)
     if known.run:
-        send_report(known.run, [OUT / "report.html", OUT / "report.md"])
-    print(f"report: {OUT / 'report.html'}, {OUT / 'report.md'}")
+        send_report(known.run, [REPORT / "report.html", REPORT / "report.md"])
+    print(f"report: {REPORT / 'report.html'}, {REPORT / 'report.md'}")
 
 
-def here(params: Params, inputs: Inputs) -> Here:
+def this_run(params: Params, inputs: Inputs) -> ThisRun:
     """What this project can measure, and where this run's figures come from."""
-    return Here(
+    return ThisRun(
         params=params,
         metrics=inputs.metrics,
         profiles={path.stem: _overlay(path) for path in sorted(PROFILES.glob("*.yaml"))},

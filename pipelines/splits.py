@@ -6,32 +6,29 @@ their own sources change, not when any does.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 from rich.table import Table
 
 from components.data.shards import PreparedRows
-from components.data.splits import assign, fingerprint
 from components.files import fresh_folder, write_json
 from components.params import Params
-from components.progress import tell
+from components.prepare.splits import assign, fingerprint
+from components.progress import print_table
+from components.workspace import ASSIGNMENTS, PREPARED, SPLITS, SPLITS_SUMMARY
 from pipelines import stage
-
-PREPARED = Path("data/prepared")
-OUT = Path("data/splits")
 
 
 def run(params: Params) -> None:
     prepared = {source: PreparedRows(PREPARED / source) for source in params.data.sources}
     table, summary = assign(prepared, params.data.splits, params.seed)
-    with fresh_folder(OUT) as folder:
-        pq.write_table(table, folder / "assignments.parquet", compression="zstd")
-        write_json(folder / "summary.json", summary)
+    with fresh_folder(SPLITS) as folder:
+        pq.write_table(table, folder / ASSIGNMENTS.name, compression="zstd")
+        write_json(folder / SPLITS_SUMMARY.name, summary)
         for stage_name, recipe in (("pretrain", params.pretrain), ("finetune", params.finetune)):
             write_json(folder / f"{stage_name}.json", fingerprint(prepared, table, recipe.sources))
-    tell(_table(summary), "samples by task")
+    print_table(_table(summary), "samples by task")
 
 
 def _table(summary: dict[str, Any]) -> Table:

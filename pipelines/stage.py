@@ -18,15 +18,21 @@ MISTAKE, INTERRUPTED = 2, 130  # exit codes
 
 def main(run: Callable[..., Any]) -> NoReturn:
     """Run `run(params, *arguments)` of a stage module as a program and exit."""
-    from components.names import check_names
     from components.params import load_params
+    from pipelines.names import check_names
 
     def work() -> None:
         params = load_params()
         check_names(params)
-        run(params, *sys.argv[1:])
+        run(params, *(sys.argv[1:] or name_from_dvc()))
 
     sys.exit(guarded(work))
+
+
+def name_from_dvc() -> list[str]:
+    """`mine` where DVC runs `prepare@mine`; nothing for a stage without `foreach`, or outside DVC."""
+    _, at, name = os.environ.get("DVC_STAGE", "").partition("@")
+    return [name] if at else []
 
 
 def guarded(work: Callable[[], Any]) -> int:

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.params import Params
 from components.tables.variants import STUDIES, Study, study
+from components.workspace import TABLES
 from pipelines import stage
 
 if TYPE_CHECKING:
     from components.training.job import Job
-
-OUT = Path("tables")
 
 
 def run(params: Params, *wanted: str) -> None:
@@ -39,7 +37,7 @@ def fill(one: Study, params: Params, seeds: Sequence[int], opened: ExitStack) ->
     from components.tables.trials import PREPARED, Trials
     from components.training.launcher import fit, ray_session
 
-    def carry_out(job: Job, on_checkpoint: Callable[[int], object]) -> None:
+    def run_job(job: Job, on_checkpoint: Callable[[int], object]) -> None:
         import ray
 
         if not ray.is_initialized():
@@ -49,15 +47,15 @@ def fill(one: Study, params: Params, seeds: Sequence[int], opened: ExitStack) ->
     variants = one.variants(params)
     plan = {(variant.name, seed): variant.params(params, seed) for seed in seeds for variant in variants}
     data = {name: read_manifest(PREPARED / name)["digest"] for name in params.data.sources}
-    trials = Trials(params, list(plan.values()), carry_out)
+    trials = Trials(params, list(plan.values()), run_job)
     rows = [Row(variant.name, variant.settings, variant.row) for variant in variants]
     for number, seed in enumerate(seeds, start=1):
         for row in rows:
             print(f"{one.name}: {row.name}, seed {seed} ({trials.outlook()})", flush=True)
             row.trials.append(trials.run(plan[row.name, seed]))
         table = record(one, rows, params=params, data=data, shown=trials.shown)
-        write(OUT, table)
-        print(f"{one.name}: {number} of {len(seeds)} seeds -> {OUT / one.name}.md. {table['order']}", flush=True)
+        write(TABLES, table)
+        print(f"{one.name}: {number} of {len(seeds)} seeds -> {TABLES / one.name}.md. {table['order']}", flush=True)
 
 
 if __name__ == "__main__":

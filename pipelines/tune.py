@@ -7,20 +7,18 @@ tune/trials.csv         one row per trial                              tune/plot
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
 from components.files import fresh_folder, write_json, write_text
+from components.locks import lock
 from components.params import Params
-from components.tracking.store import lock
+from components.workspace import TUNE
 from pipelines import stage
 
 if TYPE_CHECKING:
     from components.search.result import Trial
     from components.search.search import Search
-
-OUT = Path("tune")
 
 
 def run(params: Params) -> None:
@@ -29,7 +27,7 @@ def run(params: Params) -> None:
 
     search = plan(params)
     with lock(search.setting.search):
-        tell(carry_out(search, go_on=search.is_begun))
+        print_result(run_search(search, go_on=search.is_begun))
 
 
 def resume(params: Params) -> dict[str, Any]:
@@ -41,10 +39,10 @@ def resume(params: Params) -> dict[str, Any]:
         if not search.is_begun:
             found = "is finished: see tune/" if (search.state / DONE_FILE).exists() else "was never begun"
             raise UserError(f"nothing to resume: a search with these settings {found}; begin one with: lea tune")
-        return carry_out(search, go_on=True)
+        return run_search(search, go_on=True)
 
 
-def carry_out(search: Search, go_on: bool) -> dict[str, Any]:
+def run_search(search: Search, go_on: bool) -> dict[str, Any]:
     """Run the trials, compare the best with the present settings, and write the result."""
     from components.search import search as searching
     from components.search.gain import gains
@@ -68,7 +66,7 @@ def carry_out(search: Search, go_on: bool) -> dict[str, Any]:
 
 def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any]) -> dict[str, Any]:
     """The files of the result; search.json, which says that the rest is whole, comes last."""
-    from components.report.drawing import alone
+    from components.params.trees import flatten
     from components.search.importance import importances
     from components.search.plots import plots
     from components.search.result import (
@@ -82,16 +80,17 @@ def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any
         write_best,
         write_table,
     )
-    from components.search.space import apply, leaves
+    from components.search.space import apply
+    from components.svg import alone
     from components.tracking.searches import sync_search
 
-    OUT.mkdir(exist_ok=True)
+    TUNE.mkdir(exist_ok=True)
     space = search.setting.space
-    write_best(OUT / BEST_FILE, best.values)
-    apply(search.params, read_best(OUT / BEST_FILE))  # what was written is a valid overlay
-    write_table(OUT / TRIALS_FILE, trials)
+    write_best(TUNE / BEST_FILE, best.values)
+    apply(search.params, read_best(TUNE / BEST_FILE))  # what was written is a valid overlay
+    write_table(TUNE / TRIALS_FILE, trials)
     strengths = importances(trials, space)
-    with fresh_folder(OUT / "plots") as folder:
+    with fresh_folder(TUNE / "plots") as folder:
         for name, svg in plots(trials, space, strengths).items():
             write_text(folder / f"{name}.svg", alone(svg))
     result = {
@@ -105,14 +104,14 @@ def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any
         "importance": [asdict(strength) for strength in strengths],
         "trials": [to_json(trial) for trial in trials],
     }
-    write_json(OUT / RESULT_FILE, result)
+    write_json(TUNE / RESULT_FILE, result)
     figures = {f"{split}.{name}": value for split, row in found.items() for name, value in row.items()}
     tags = {"lea.apply": result["apply"], "lea.best": str(best.number)}
-    sync_search(search.setting.search, leaves({"tune": search.setting.tree["tune"]}), figures, tags, OUT)
+    sync_search(search.setting.search, flatten({"tune": search.setting.tree["tune"]}), figures, tags, TUNE)
     return result
 
 
-def tell(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The trials as a table, the gain, and the line that applies the best."""
     from rich.table import Table
 
@@ -125,13 +124,13 @@ def tell(result: dict[str, Any]) -> None:
         cells = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in row.items()}
         cells["trial"] += " *" if row["trial"] == result["best"] else ""
         shown.add_row(*cells.values())
-    progress.tell(shown, f"{result['search']} (* best; sizes in bf16)")
+    progress.print_table(shown, f"{result['search']} (* best; sizes in bf16)")
     for split, row in result["gain"].items():
         print(
             f"{split} loss: {row['default']:.4f} with the present settings, {row['best']:.4f} with the best; "
             f"gain {row['gain']:.4f} ({row['low']:.4f} to {row['high']:.4f}, 95 %)"
         )
-    print(f"tune: result -> {OUT}; the best trial's training is kept. Apply it:\n  {result['apply']}")
+    print(f"tune: result -> {TUNE}; the best trial's training is kept. Apply it:\n  {result['apply']}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from components.data.conversation import SYSTEM
+from components.batching.conversation import SYSTEM
 from components.model.base import compose, save_base
 
 SPECIALS = ["<pad>", "<s>", "</s>", "<image>"]

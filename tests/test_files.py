@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from components.digests import folder_digest
 from components.files import fresh_folder, write_json, write_text
-from components.home import folder_digest, home
+from components.workspace import home
 
 
 def test_folder_appears_whole_and_replaces_the_old(tmp_path: Path) -> None:

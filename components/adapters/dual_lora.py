@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from .config import AdapterConfig, TypeName
 from .fused import join_rows, rename, split_rows
-from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, parts
+from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, modules_by_adapter
 
 
 def _unchanged(task: torch.Tensor) -> torch.Tensor:
@@ -105,8 +105,8 @@ class DualLoraLayer(AdapterLayer):
 
     def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
         super().__init__(base_layer, adapter_name)
-        self.dual_lora_spaces: dict[str, Spaces] = parts()  # [S; T]: in -> 2r
-        self.dual_lora_up: dict[str, UpLinear] = parts()  # B: r -> out
+        self.dual_lora_spaces: dict[str, Spaces] = modules_by_adapter()  # [S; T]: in -> 2r
+        self.dual_lora_up: dict[str, UpLinear] = modules_by_adapter()  # B: r -> out
 
     def build(self, name: str, config: DualLoraConfig, rank: int, factory: dict[str, Any]) -> None:
         up = ZeroUpLinear if config.init_weights else UpLinear

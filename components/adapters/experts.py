@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .config import AdapterConfig
 from .fused import join_rows, split_rows
-from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, parts
+from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, modules_by_adapter
 
 
 class ExpertsConfig(AdapterConfig):
@@ -53,10 +53,10 @@ class ExpertsLayer(AdapterLayer):
 
     def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
         super().__init__(base_layer, adapter_name)
-        self.expert_in: dict[str, nn.Linear] = parts()  # [A_1; ...; A_E; G]: in -> r + E
-        self.expert_up: dict[str, UpLinear] = parts()  # [B_1 ... B_E]: r -> out
+        self.expert_in: dict[str, nn.Linear] = modules_by_adapter()  # [A_1; ...; A_E; G]: in -> r + E
+        self.expert_up: dict[str, UpLinear] = modules_by_adapter()  # [B_1 ... B_E]: r -> out
         # Logits -> weights, without parameters; not "router", which modules_to_save=["router"] would take.
-        self.expert_routers: dict[str, nn.Module] = parts()
+        self.expert_routers: dict[str, nn.Module] = modules_by_adapter()
         self.ranks: dict[str, list[int]] = {}
 
     def build(self, name: str, config: ExpertsConfig, rank: int, factory: dict[str, Any]) -> None:

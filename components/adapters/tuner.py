@@ -25,7 +25,7 @@ from .targets import LINEAR, check_targets
 PEFT_PREFIX = "base_model.model."  # of every name in a model that PEFT has wrapped
 
 
-def parts() -> dict[str, Any]:
+def modules_by_adapter() -> dict[str, Any]:
     """An empty ModuleDict, one module per adapter name, typed as the mapping it is used as."""
     return cast("dict[str, Any]", nn.ModuleDict())
 
@@ -43,7 +43,7 @@ class UpLinear(nn.Linear):
 
 
 class ZeroUpLinear(UpLinear):
-    """B as it is born: zero.
+    """B at its start: zero.
 
     Zeroed in its own constructor, because under DeepSpeed's zero.Init the weight is partitioned right after it and
     a later `zeros_` would touch nothing.
@@ -73,7 +73,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         self.in_features, self.out_features = sizes
         self.r: dict[str, int] = {}
         self.scaling: dict[str, float] = {}  # alpha / r
-        self.adapter_dropout: dict[str, nn.Module] = parts()
+        self.adapter_dropout: dict[str, nn.Module] = modules_by_adapter()
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._active_adapter = adapter_name

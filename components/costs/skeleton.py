@@ -92,7 +92,7 @@ def bare(config: LlavaConfig) -> LlavaForConditionalGeneration:
         return LlavaForConditionalGeneration(config)
 
 
-def parts(model: LlavaForConditionalGeneration) -> dict[str, tuple[int, bool]]:
+def parameters_by_part(model: LlavaForConditionalGeneration) -> dict[str, tuple[int, bool]]:
     """Parameters by part, and whether they are trained. A frozen part has what no trained part has of it."""
     trained = trainable_groups(model)
     frozen = {

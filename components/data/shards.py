@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from components.data import storage
 from components.data.schema import SCHEMA, Row, Sample, Turn
+from components.digests import file_digest
 from components.errors import UserError
-from components.home import file_digest
 
 _ROW_GROUP_BYTES = 256_000
 _ROW_GROUP_ROWS = 128

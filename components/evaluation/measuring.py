@@ -14,17 +14,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from components.evaluation.asking import questions
-from components.evaluation.journal import Failed
-from components.evaluation.judged import MAX_NEW_TOKENS, graded, judged_questions
+from components.digests import digest, file_digest, folder_digest
+from components.evaluation.inference.asking import questions
+from components.evaluation.inference.journal import Failed
+from components.evaluation.inference.systems import Systems
+from components.evaluation.judge.benchmarks import MAX_NEW_TOKENS, graded, judged_questions
 from components.evaluation.question import Question
 from components.evaluation.results import Results
-from components.evaluation.systems import Systems
-from components.home import digest, file_digest, folder_digest
-from components.imports import source_digest
+from components.imports import code_digest, library_versions
 from components.params import Evaluate, Params
 
-PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy", "pillow", "sacrebleu", "rouge-score")
+SCORERS = ("sacrebleu", "rouge-score")  # libraries that score
 
 Judged = Mapping[str, Sequence[Question]]  # benchmark -> questions that a judge model grades
 Metrics = dict[str, dict[str, float]]  # task -> metric -> value
@@ -34,7 +34,7 @@ def all_questions(
     params: Params, prepared: Path, assignments: Path
 ) -> tuple[list[Question], dict[str, list[Question]]]:
     """The questions that a rule scores, and by benchmark those that a judge grades."""
-    from components.data.loading import split_rows
+    from components.batching.sampler import split_rows
 
     rows = list(split_rows(prepared, assignments, params.finetune.sources, "test"))
     return questions(params.evaluate.benchmarks, rows, params.evaluate.files), judged_questions(params.evaluate)
@@ -45,12 +45,15 @@ def conditions(asked: Iterable[Question], judged: Judged, evaluate: Evaluate) ->
     groups = {name: list(members) for name, members in groupby(asked, key=lambda question: question.benchmark)}
     shown = {name: digest([_content(question) for question in of_name]) for name, of_name in groups.items()}
     shown |= {name: digest([_gold(evaluate, name), *map(_content, of_name)]) for name, of_name in judged.items()}
-    settings = {"evaluate.max_new_tokens": str(evaluate.max_new_tokens)}
+    settings = {
+        "evaluate.max_new_tokens": str(evaluate.max_new_tokens),
+        "evaluate.use_gpu": str(evaluate.use_gpu).lower(),  # CPUs compute in fp32, GPUs in the base's precision
+    }
     return {
         "questions": shown,
         "settings": settings | ({"evaluate.judge": str(evaluate.judge)} if judged else {}),
-        "code": {"the evaluation": source_digest(__name__)},
-        "versions": {package: version(package) for package in PACKAGES},
+        "code": {"the evaluation": code_digest(__name__)},
+        "versions": library_versions() | {name: version(name) for name in SCORERS},
     }
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from components.data.tasks import parse_nutrition
 from components.evaluation.benchmarks import scored
 from components.evaluation.bootstrap import Figure, bootstrap, difference, ratio
-from components.evaluation.journal import Answered, Failed
+from components.evaluation.inference.journal import Answered, Failed
 from components.evaluation.metrics import nutrition
 from components.evaluation.question import Name, Question
 

@@ -5,10 +5,10 @@ from components.params.domain import Base, CheckpointBase, ComposeBase, Plates, 
 from components.params.evaluation import BenchmarkFiles, Evaluate, Gate, Registry, Tables
 from components.params.model import Adapter, Connector, DualLora, LoraMoe, Rode, Vce, VLora
 from components.params.reading import PARAMS_FILE, load_params, validate_params
+from components.params.root import Params
 from components.params.search import Asha, Budget, Tune
 from components.params.section import Section, Template
 from components.params.training import Finetune, Pretrain, Recipe, Training
-from components.params.tree import Params
 
 __all__ = [
     "PARAMS_FILE",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from components.params.section import NotNegative, Positive, Section
+from components.params.section import Name, NotNegative, Positive, Section
 
 
 class BenchmarkFiles(Section):
@@ -24,14 +24,14 @@ class BenchmarkFiles(Section):
 class Evaluate(Section):
     """Workers, GPUs and batch do not change what is answered."""
 
-    benchmarks: Annotated[list[str], Field(min_length=1)]
+    benchmarks: Annotated[list[Name], Field(min_length=1)]
     max_new_tokens: Positive
     batch: Positive  # questions at once, per worker
     workers: Positive  # 1: this process; more: so many Ray actors, each with the whole model
     use_gpu: bool  # one for each worker
     bootstrap: Annotated[int, Field(ge=100)]  # resamples
     samples_shown: Positive  # test images in the report
-    files: dict[str, BenchmarkFiles]  # of benchmarks that ask published files, not the test split: pope, mme, ..
+    files: dict[Name, BenchmarkFiles]  # of benchmarks that ask published files, not the test split: pope, mme, ..
     judge: Annotated[str, Field(min_length=1)] | None  # model behind OPENAI_BASE_URL for mm_vet and llava_bench
 
 
@@ -64,5 +64,5 @@ class Gate(Section):
 
 
 class Registry(Section):
-    name: str
+    name: Name
     gate: Gate

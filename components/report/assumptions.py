@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from components.settings import setting
+from components.params.trees import setting
 
 ASSUMED_FILE = Path(__file__).with_name("assumed.yaml")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from components.report.drawing import WIDTH, chart, dot, line, path, text, tick_text, ticks
 from components.report.figures import count
 from components.report.results import Difference
+from components.svg import WIDTH, chart, dot, line, path, text, tick_text, ticks
 
 MAX_POINTS = 400  # of a curve; more cannot be seen at this width
 SMOOTHING = 0.08  # share of the curve that one point of the smooth line averages

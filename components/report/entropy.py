@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from components.errors import UserError
-from components.report.drawing import WIDTH, chart, dot, line, text, tick_text, ticks
+from components.svg import WIDTH, chart, dot, line, text, tick_text, ticks
 
 COLUMNS = ("layer", "before", "after")  # what is read of evaluation/insight/entropy.csv, a row per layer and task
 

@@ -9,6 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.workspace import (
+    FINETUNE,
+    INSIGHT,
+    LOG,
+    MANIFEST,
+    METRICS,
+    PREPARED,
+    PRETRAIN,
+    REGISTRATION,
+    SPLITS_SUMMARY,
+    TABLES,
+    TUNE,
+)
 
 
 @dataclass(frozen=True)
@@ -32,30 +45,34 @@ class Inputs:
 
     @property
     def insight(self) -> Path:
-        return self.root / "evaluation" / "insight"
+        return self.root / INSIGHT
 
 
 def read_inputs(root: Path) -> Inputs:
     """Read everything under `root`; only evaluation/metrics.json must be there."""
-    metrics = _json(root / "evaluation" / "metrics.json")
+    metrics = _json(root / METRICS)
     if metrics is None:
-        raise UserError(f"{root / 'evaluation' / 'metrics.json'} is missing; run: dvc repro evaluate")
-    manifests = {path.parent.name: _json(path) for path in sorted(root.glob("data/prepared/*/manifest.json"))}
+        raise UserError(f"{root / METRICS} is missing; run: dvc repro evaluate")
+    manifests = {path.parent.name: _json(path) for path in sorted((root / PREPARED).glob(f"*/{MANIFEST}"))}
     return Inputs(
         root=root,
         metrics=metrics,
-        splits=_json(root / "data" / "splits" / "summary.json"),
-        registration=_json(root / "registration.json"),
-        model=_json(root / "models" / "finetune" / "model.json"),
-        search=_json(root / "tune" / "search.json"),
-        samples=_json(root / "evaluation" / "insight" / "samples.json") or [],
+        splits=_json(root / SPLITS_SUMMARY),
+        registration=_json(root / REGISTRATION),
+        model=_json(root / FINETUNE / "model.json"),
+        search=_json(root / TUNE / "search.json"),
+        samples=_json(root / INSIGHT / "samples.json") or [],
         manifests=manifests,
-        logs={stage: log for stage in ("pretrain", "finetune") if (log := _log(root / "models" / stage / "log.csv"))},
+        logs={
+            stage: log
+            for stage, folder in (("pretrain", PRETRAIN), ("finetune", FINETUNE))
+            if (log := _log(root / folder / LOG))
+        },
         times=_json(root / "benchmarks" / "results" / "adapters.json") or {},
-        tables={path.stem: _table(path) for path in sorted(root.glob("tables/*.json"))},
-        entropy=_csv(root / "evaluation" / "insight" / "entropy.csv"),
-        skill_space=_csv(root / "evaluation" / "insight" / "skill_space.csv"),
-        experts=_csv(root / "evaluation" / "insight" / "experts.csv"),
+        tables={path.stem: _table(path) for path in sorted((root / TABLES).glob("*.json"))},
+        entropy=_csv(root / INSIGHT / "entropy.csv"),
+        skill_space=_csv(root / INSIGHT / "skill_space.csv"),
+        experts=_csv(root / INSIGHT / "experts.csv"),
     )
 
 

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.errors import UserError
 from components.params import Params, validate_params
+from components.params.trees import Value, changed, merged, setting
 from components.report.figures import typeset
 from components.report.results import OURS
-from components.settings import Value, changed, merged, setting
 
 SHOWN = 12  # digits of a digest
 PUBLISHED_FILE = Path(__file__).with_name("published.yaml")
@@ -101,7 +101,7 @@ class LedgerTable:
 
 
 @dataclass(frozen=True)
-class Here:
+class ThisRun:
     """What this project can do and what this run measured."""
 
     params: Params
@@ -119,11 +119,11 @@ def read_published(path: Path = PUBLISHED_FILE) -> list[PublishedTable]:
     return [PublishedTable.model_validate(table) for table in yaml.safe_load(path.read_text(encoding="utf-8"))]
 
 
-def ledger(tables: list[PublishedTable], here: Here) -> list[LedgerTable]:
-    return [_table(table, here) for table in tables]
+def ledger(tables: list[PublishedTable], this_run: ThisRun) -> list[LedgerTable]:
+    return [_table(table, this_run) for table in tables]
 
 
-def _table(table: PublishedTable, here: Here) -> LedgerTable:
+def _table(table: PublishedTable, this_run: ThisRun) -> LedgerTable:
     notes = [*table.notes]
     names = {column[0]: column[1] for column in table.columns}
     notes += [
@@ -133,7 +133,7 @@ def _table(table: PublishedTable, here: Here) -> LedgerTable:
     return LedgerTable(
         title=f"{table.paper}, {table.place}: {table.title}",
         headings=[(heading, better == "high") for _, heading, _, _, better in table.columns],
-        rows=[_row(table, row, here) for row in table.rows],
+        rows=[_row(table, row, this_run) for row in table.rows],
         notes=notes,
     )
 
@@ -148,20 +148,20 @@ class _Found:
     label: str
 
 
-def _row(table: PublishedTable, row: PublishedRow, here: Here) -> LedgerRow:
+def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerRow:
     needs = table.needs if row.needs is None else row.needs
-    candidates = [found for found in (_in_tables(table, row, here), _in_run(table, row, here)) if found]
+    candidates = [found for found in (_in_tables(table, row, this_run), _in_run(table, row, this_run)) if found]
     faithful = next((one for one in candidates if _holds(one.tree, needs)), None)
     other = candidates[0] if candidates and not faithful else None
     measured, origin = (faithful.values, faithful.origin) if faithful else _counted(row)
-    state, detail = ("measured here", origin) if measured else _state(table, row, here)
+    state, detail = ("measured here", origin) if measured else _state(table, row, this_run)
     states = _states(table, row, state, measured)
     if measured and "not measured here" in states:
         left = [c[1] for c, one in zip(table.columns, states, strict=True) if one == "not measured here"]
         detail += f"; not measured here: {', '.join(left)} ({_command(table, row)})"
     orientation, source = (other.values, other.label) if other else (None, "")
     if row.benchmark_key:
-        orientation, source = _timed(row.benchmark_key, here.times)
+        orientation, source = _timed(row.benchmark_key, this_run.times)
     return LedgerRow(
         name=row.name,
         published=[_as_printed(value) for value in row.values],
@@ -193,22 +193,24 @@ def _holds(tree: Mapping[str, Any], settings: Mapping[str, Value]) -> bool:
     return all(setting(tree, key) == value for key, value in settings.items())
 
 
-def _in_run(table: PublishedTable, row: PublishedRow, here: Here) -> _Found | None:
+def _in_run(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> _Found | None:
     """What this very run scored, if it is the row's method."""
-    tree = here.params.model_dump()
+    tree = this_run.params.model_dump()
     if not row.settings or not _holds(tree, row.settings):
         return None
-    scores = {f"{task}.{name}": value for task, of in here.metrics.get(OURS, {}).items() for name, value in of.items()}
+    scores = {
+        f"{task}.{name}": value for task, of in this_run.metrics.get(OURS, {}).items() for name, value in of.items()
+    }
     entries = {name: {"mean": value, "sd": None} for name, value in scores.items()}
-    parts = {"run": here.run, "params": here.params_digest, "data": here.data_digest}
+    parts = {"run": this_run.run, "params": this_run.params_digest, "data": this_run.data_digest}
     origin = ", ".join(f"{name} {value[:SHOWN]}" for name, value in parts.items() if value)
     values = _printed(table, entries)
-    return _Found(values, tree, origin, f"this run, profile {here.params.profile}") if values else None
+    return _Found(values, tree, origin, f"this run, profile {this_run.params.profile}") if values else None
 
 
-def _in_tables(table: PublishedTable, row: PublishedRow, here: Here) -> _Found | None:
+def _in_tables(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> _Found | None:
     """What `python -m pipelines.tables` measured for the row, over its seeds."""
-    for study in here.tables.values():
+    for study in this_run.tables.values():
         if table.id not in study["published"]:
             continue
         for variant in study["rows"]:
@@ -255,8 +257,8 @@ def _timed(method: str, times: Mapping[str, Any]) -> tuple[list[str] | None, str
     return None, ""
 
 
-def _state(table: PublishedTable, row: PublishedRow, here: Here) -> tuple[State, str]:
-    lacking = row.unmeasurable or _lacking(table, row, here)
+def _state(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> tuple[State, str]:
+    lacking = row.unmeasurable or _lacking(table, row, this_run)
     if lacking:
         return "not measurable in this project", lacking
     return "not measured here", _command(table, row)
@@ -267,19 +269,19 @@ def _command(table: PublishedTable, row: PublishedRow) -> str:
     return (row.command or table.command).replace("{settings}", options).strip()
 
 
-def _lacking(table: PublishedTable, row: PublishedRow, here: Here) -> str | None:
+def _lacking(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> str | None:
     """What this version of the project would need first; None when the command can be typed."""
     wanted = [table.benchmark] if table.benchmark else table.benchmarks
-    unknown = [name for name in wanted if name not in here.benchmarks]
+    unknown = [name for name in wanted if name not in this_run.benchmarks]
     if unknown:
         return f"this version has no benchmark {', '.join(unknown)}"
-    if table.profile and table.profile not in here.profiles:
+    if table.profile and table.profile not in this_run.profiles:
         return f"this version has no profile {table.profile}"
     if table.requires and not module_exists(table.requires):
         return f"this version has no {table.requires}"
-    overlay = here.profiles.get(table.profile or "", {})
+    overlay = this_run.profiles.get(table.profile or "", {})
     try:
-        validate_params(changed(merged(here.params.model_dump(), overlay), row.settings))
+        validate_params(changed(merged(this_run.params.model_dump(), overlay), row.settings))
     except UserError as error:
         return f"with this version {str(error).removeprefix('params.yaml: ').partition(' (and ')[0]}"
     return None

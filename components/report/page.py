@@ -17,13 +17,13 @@ from components.params import Params
 from components.report import answers, charts, entropy, experts, records, skill_space
 from components.report.assumptions import assumptions
 from components.report.comparisons import answers_of, comparisons
-from components.report.drawing import alone
 from components.report.inputs import Inputs
-from components.report.ledger import Here, LedgerTable, PublishedTable, ledger, read_published
+from components.report.ledger import LedgerTable, PublishedTable, ThisRun, ledger, read_published
 from components.report.pictures import is_wide, picture, write_enlarged
 from components.report.results import differences, headline, metrics_table
 from components.report.search import search_shown
 from components.report.size_and_time import measured_sizes, published_sizes, size_chart, time_chart, times
+from components.svg import alone
 
 TEMPLATES = Path(__file__).with_name("templates")
 STAGES = {"pretrain": "Stage 1: projector and VCE", "finetune": "Stage 2: projector, VCE and adapter"}
@@ -85,9 +85,9 @@ class Shown:
     asked: list[answers.Asked]
 
 
-def write_report(inputs: Inputs, here: Here, folder: Path) -> None:
+def write_report(inputs: Inputs, this_run: ThisRun, folder: Path) -> None:
     """Write report.html, report.md and images/ (for Markdown) into an empty folder."""
-    context = build(inputs, here)
+    context = build(inputs, this_run)
     pictures = folder / "images"
     pictures.mkdir(parents=True)
     for shown in context["samples"]:
@@ -99,9 +99,9 @@ def write_report(inputs: Inputs, here: Here, folder: Path) -> None:
     write_text(folder / "report.md", render("page.md.j2", context, inputs))
 
 
-def build(inputs: Inputs, here: Here) -> dict[str, Any]:
+def build(inputs: Inputs, this_run: ThisRun) -> dict[str, Any]:
     """Everything the templates print. A part whose input is missing is empty and its section left out."""
-    params = here.params
+    params = this_run.params
     compared = differences(inputs.metrics)
     entropies = entropy.layer_entropies(inputs.entropy)
     assumed, unverified = assumptions(params.model_dump())
@@ -111,9 +111,9 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
     spread = skill_space.distributions(inputs.skill_space)
     drawn["distribution"] = skill_space.distribution_chart(spread) if spread else None
     printed = read_published()
-    known = ledger(printed, here)
+    known = ledger(printed, this_run)
     drawn |= size_and_time(inputs, printed, known)
-    compared_methods = comparisons(inputs.tables, here.data_digest)
+    compared_methods = comparisons(inputs.tables, this_run.data_digest)
     registration = records.registration_of(inputs.registration)
     search = search_shown(inputs.search)
     drawn |= {f"search_{name}": svg for name, svg in search.charts.items()} if search else {}
@@ -125,7 +125,7 @@ def build(inputs: Inputs, here: Here) -> dict[str, Any]:
         "differences": compared,
         "charts": {name: svg for name, svg in drawn.items() if svg},
         "stages": [(stage, STAGES[stage], records.log_summary(log)) for stage, log in inputs.logs.items()],
-        "samples": shown_samples(inputs, params.evaluate.samples_shown, here.data_digest),
+        "samples": shown_samples(inputs, params.evaluate.samples_shown, this_run.data_digest),
         "marks": [(mark, sign, answers.MEANINGS[mark]) for mark, sign in answers.SIGNS.items()],
         "entropy_sentence": entropy.sentence(entropies) if entropies else None,
         "zero_share": entropy.zero_share(inputs.entropy) if entropies else None,

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.report.drawing import WIDTH, chart, dot, line, path, text, tick_text, ticks
 from components.report.ledger import LedgerTable, PublishedTable
+from components.svg import WIDTH, chart, dot, line, path, text, tick_text, ticks
 
 MIB = 2**20
 Series = Mapping[str, Sequence[tuple[float, float]]]  # method -> (MiB, score)

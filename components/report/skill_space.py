@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from components.report.drawing import WIDTH, chart, line, path, text
 from components.report.entropy import layer_name
 from components.report.figures import typeset
+from components.svg import WIDTH, chart, line, path, text
 
 LAYERS_SHOWN = 6  # panels; with more layers, these are taken at even distances
 PANEL = 92  # height in user units

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from components.data.collating import Collator
-from components.data.conversation import Encoder
-from components.data.loading import Samples
+from components.batching.collator import Collator
+from components.batching.conversation import Encoder
+from components.batching.sampler import Samples
 from components.evaluation.bootstrap import bootstrap
 from components.model.assemble import build, precision_of
 from components.model.base import load_base

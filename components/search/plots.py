@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from components.report.drawing import WIDTH, chart, dot, line, path, text, tick_text, ticks
 from components.search.importance import Importance
 from components.search.result import FAILED, FINISHED, Trial, front
 from components.search.space import Dimension, encode
+from components.svg import WIDTH, chart, dot, line, path, text, tick_text, ticks
 
 LEFT, RIGHT, TOP, BOTTOM = 44, WIDTH - 12, 14, 168
 

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from components.errors import UserError
-from components.search.space import leaves, nested
+from components.params.trees import flatten, nested
 
 FINISHED, STOPPED, FAILED = "finished", "stopped early", "failed"
 LOST = "its process was lost more often than tune.max_failures allows"
@@ -125,7 +125,7 @@ def write_best(path: Path, values: Mapping[str, Any]) -> None:
 
 def read_best(path: Path) -> dict[str, Any]:
     """Settings by dotted key, as `write_best` wrote them."""
-    return leaves(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def table(trials: Sequence[Trial]) -> list[dict[str, Any]]:

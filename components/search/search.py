@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from components.batching.sampler import Samples
 from components.cluster import start_ray
-from components.data.loading import Samples
+from components.digests import digest
 from components.files import write_json
-from components.home import digest, home
 from components.model.assemble import check_fit
 from components.params import Params
 from components.search import trial as one
@@ -25,11 +25,12 @@ from components.search.capacity import TRIAL_CPUS, check_capacity
 from components.search.gain import SPLITS
 from components.search.result import Trial, best_of, make_trial, why_lost
 from components.search.space import apply, decode, domains, encode, points, present, read_space
-from components.search.trial import METRIC, RUNG, START, Setting, run_trial, stage_1
+from components.search.trial import METRIC, RUNG, Setting, run_trial, stage_1
 from components.search.upkeep import owned, prune
 from components.training.job import Job, run_digest
 from components.training.launcher import before_ray, worker_environment
 from components.training.stage import BASE
+from components.workspace import PRETRAIN, home
 
 DONE_FILE = "done.json"
 STATES = "tune/experiment_state-*.json"  # Ray Tune's, from its first report on
@@ -68,7 +69,7 @@ def plan(params: Params) -> Search:
     for point in islice(points(fitted), MOST_FITTED if fitted else 0):
         changed = apply(default, point)
         check_fit(BASE, changed.vce if changed.vce.enabled else None, changed.adapter, changed.connector.chosen_vlora)
-    job = one.stage_2(default, START)
+    job = one.stage_2(default, PRETRAIN)
     for split in SPLITS:  # trials are compared on the one, the gain is measured on both: none may be empty
         Samples(job.prepared, job.assignments, job.recipe.sources, job.recipe.tasks, split)
     tree = params.model_dump()
@@ -151,13 +152,13 @@ def run(search: Search, go_on: bool) -> list[Trial]:
 
 @contextmanager
 def ending_in_order() -> Iterator[threading.Event]:
-    """Ctrl-C lets Ray Tune store its state and end; the event says that it came. Tune alone would not tell."""
+    """Ctrl-C lets Ray Tune store its state and end; the event records it, for Tune alone would not report it."""
     interrupted = threading.Event()
 
     def pass_on(number: int, frame: Any) -> None:
         interrupted.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one does not wait
-        signal.raise_signal(signal.SIGUSR1)  # by which Tune is told to end
+        signal.raise_signal(signal.SIGUSR1)  # which Tune takes as the sign to end
 
     before = signal.signal(signal.SIGINT, pass_on)
     try:
@@ -192,7 +193,7 @@ def collect(results: Any, search: Search) -> list[Trial]:
         for row in frame.to_dict("records") if frame is not None and METRIC in frame else []:
             if math.isfinite(row[METRIC]):
                 point = [float(row["epoch"]), float(row[METRIC]), float(row["timestamp"]) - begun]
-                curve.setdefault(point[0], point)  # a trial that was started again tells its first epochs twice
+                curve.setdefault(point[0], point)  # a trial that was started again reports its first epochs twice
         lost = "" if result.error is None else why_lost(result.error)
         number = number_of(search.state, Path(result.path).name)
         trials.append(make_trial(number, decode(result.config, search.setting.space), last, lost, list(curve.values())))

@@ -13,7 +13,8 @@ from typing import Any
 
 from components.errors import UserError
 from components.params import Params, validate_params
-from components.training.job import CARRIED_OUT
+from components.params.trees import changed, flatten
+from components.training.job import RESULT_SETTINGS
 
 SECTIONS = ("connector", "vce", "adapter", "pretrain", "finetune", "training")  # what a trial may change
 COMPARED = (
@@ -46,7 +47,7 @@ def read_space(params: Params) -> list[Dimension]:
     if not params.tune.space:
         raise UserError("params.yaml: tune.space is empty; name a setting, as in adapter.rank: {choice: [4, 8]}")
     tree = params.model_dump()
-    settings = leaves({section: tree[section] for section in SECTIONS})
+    settings = flatten({section: tree[section] for section in SECTIONS})
     space = [_dimension(key, entry, settings) for key, entry in params.tune.space.items()]
     if params.tune.search == "grid":
         _check_grid(space, params.tune.budget.trials)
@@ -57,41 +58,14 @@ def read_space(params: Params) -> list[Dimension]:
 
 def apply(params: Params, values: Mapping[str, Any]) -> Params:
     """The settings with `values` (by dotted key) put in, validated again. UserError names them."""
-    tree = params.model_dump()
-    for key, value in values.items():
-        *sections, last = key.split(".")
-        inner = tree
-        for section in sections:
-            inner = inner.setdefault(section, {})  # a mapping's own keys may be new
-        inner[last] = value
+    tree = changed(params.model_dump(), values)  # a mapping's own keys may be new
     said = ", ".join(f"{key} {value}" for key, value in values.items())
     return validate_params(tree, f"params.yaml: tune.space with {said}")
 
 
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """{"adapter.rank": 8} -> {"adapter": {"rank": 8}}."""
-    tree: dict[str, Any] = {}
-    for key, value in values.items():
-        *sections, last = key.split(".")
-        inner = tree
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = value
-    return tree
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"adapter": {"rank": 8}} -> {"adapter.rank": 8}."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = isinstance(value, Mapping) and value
-        found |= leaves(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return found
-
-
 def present(params: Params, space: Sequence[Dimension]) -> dict[str, Any] | None:
     """The present settings as a point of the space; None where they lie outside."""
-    settings = leaves(params.model_dump())
+    settings = flatten(params.model_dump())
     point = {dimension.key: settings[dimension.key] for dimension in space}
     return point if all(dimension.holds(point[dimension.key]) for dimension in space) else None
 
@@ -166,7 +140,7 @@ def _dimension(key: str, entry: Mapping[Any, list[Any]], settings: Mapping[str, 
         raise UserError(_unknown(key, where, settings))
     if key in COMPARED:
         raise UserError(f"{where} cannot be searched: it decides what trials are compared on")
-    if key.startswith("training.") and key.split(".")[1] not in CARRIED_OUT:
+    if key.startswith("training.") and key.split(".")[1] not in RESULT_SETTINGS:
         raise UserError(f"{where} cannot be searched: it does not change what is learnt")
     if len(entry) != 1:
         raise UserError(f"{where} takes one of choice, uniform, log_uniform, int; found {', '.join(entry) or 'none'}")

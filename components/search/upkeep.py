@@ -7,8 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from components.files import write_text
-from components.home import home
 from components.tracking.runs import WAITING_FILE
+from components.workspace import home
 
 OWNER_FILE = "search.txt"  # in the folder of a run that a search began
 

@@ -1,7 +1,7 @@
 """What the runs of a study measured: mean and spread over seeds, and differences between its variants.
 
 Spread is the sample standard deviation over seeds, of training alone: base, data and splits are the same in all.
-The interval of a difference is a paired bootstrap over the test questions, of the scores' mean over seeds: it tells how
+The interval of a difference is a paired bootstrap over the test questions, of the scores' mean over seeds: it shows how
 far the difference depends on which questions were asked.
 """
 

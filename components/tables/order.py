@@ -38,9 +38,9 @@ def sentence(
     counted = (
         f"{alike} of {pairs} pairs of rows, over all columns, stand as the paper prints them (half is chance){beside}"
     )
-    told = [f"{', '.join(rows)} {how}" for rows, how in ((better, "above"), (worse, "below")) if rows]
+    parts = [f"{', '.join(rows)} {how}" for rows, how in ((better, "above"), (worse, "below")) if rows]
     lead = (
-        f"in {leading}, beyond chance of the questions: {' and '.join(told) or 'no row above or below'} the first row"
+        f"in {leading}, beyond chance of the questions: {' and '.join(parts) or 'no row above or below'} the first row"
     )
     spread = "" if seeds > 1 else "; with one seed nothing is known of the spread between seeds"
     return f"The paper's order {verdict} at this scale: {counted}; {lead}{spread}."

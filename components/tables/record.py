@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.digests import digest
 from components.evaluation.question import Name
 from components.files import write_json, write_text
-from components.home import digest
 from components.params import Params
 from components.report.comparisons import cell, gap, metrics_of
 from components.report.figures import figure

@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from components.data.loading import split_rows
-from components.evaluation import gallery
-from components.evaluation.asking import questions
+from components.batching.sampler import split_rows
+from components.evaluation.inference.asking import questions
+from components.evaluation.inference.systems import Systems
+from components.evaluation.insight import gallery
 from components.evaluation.question import Name, Question
 from components.evaluation.results import Results
-from components.evaluation.systems import Systems
 from components.files import write_json
-from components.home import home
 from components.model.stored import ADAPTER_FOLDER, read_settings
 from components.params import Params
 from components.report.figures import duration
@@ -29,6 +28,7 @@ from components.tables.measured import Trial
 from components.training.job import Job
 from components.training.parts import parts_of
 from components.training.stage import ASSIGNMENTS, BASE, PREPARED, make_job, run_training
+from components.workspace import home
 
 BF16 = 2  # bytes
 
@@ -36,11 +36,11 @@ BF16 = 2  # bytes
 class Trials:
     """Runs the trials of a study.
 
-    planned: the settings of all of them, for the time that they will take. carry_out: see `run_training`.
+    planned: the settings of all of them, for the time that they will take. run_job: see `run_training`.
     """
 
-    def __init__(self, params: Params, planned: Sequence[Params], carry_out: Callable[..., None]) -> None:
-        self._params, self._planned, self._carry_out = params, list(planned), carry_out
+    def __init__(self, params: Params, planned: Sequence[Params], run_job: Callable[..., None]) -> None:
+        self._params, self._planned, self._run_job = params, list(planned), run_job
         self._file = home() / "tables" / f"seconds-{params.profile}.json"
         self._seconds: dict[str, float] = json.loads(self._file.read_text("utf-8")) if self._file.is_file() else {}
 
@@ -70,13 +70,13 @@ class Trials:
         )
 
     def outlook(self) -> str:
-        """How much there is to do and how long it will take, as far as earlier pieces tell."""
+        """How much there is to do and how long it will take, estimated from earlier pieces."""
         left = self._left()
         if not left:
             return "all of it is done already"
         counted = ", ".join(f"{count} to {kind}" for kind, count in left.items())
         if not all(kind in self._seconds for kind in left):
-            return f"to do: {counted}; how long is told after the first"
+            return f"to do: {counted}; the time is known after the first"
         return f"to do: {counted}; about {duration(sum(count * self._seconds[kind] for kind, count in left.items()))}"
 
     def _left(self) -> Counter[str]:
@@ -102,7 +102,7 @@ class Trials:
         if parts_of(job) is None:
             recipe, adapter = (settings.finetune, settings.adapter) if start else (settings.pretrain, None)
             with self._timed(stage):
-                run_training(stage, settings, recipe, adapter, start, None, self._carry_out)
+                run_training(stage, settings, recipe, adapter, start, None, self._run_job)
         parts = parts_of(job)
         assert parts is not None, "a finished run has parts"
         return parts

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from components.errors import UserError
 from components.params import Params, validate_params
-from components.settings import Value, changed
+from components.params.trees import Value, changed
 
 ADAPTER_ALONE: dict[str, Value] = {"vce.enabled": False, "finetune.learning_rate.projector": 0}
 
@@ -58,7 +58,7 @@ def methods(params: Params) -> list[Variant]:
     return variants
 
 
-def parts(params: Params) -> list[Variant]:
+def vce_and_dual(params: Params) -> list[Variant]:
     return [
         Variant("neither", {"adapter.kind": "lora", "vce.enabled": False}, "neither (LoRA)"),
         Variant("Dual-LoRA only", {"adapter.kind": "dual_lora", "vce.enabled": False}, "Dual-LoRA only"),
@@ -111,7 +111,7 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         Study("table1", "The compared methods (Tables 1 and 2)", "unifood", methods, ("scienceqa", "flickr30k")),
-        Study("table3", "Which part helps (Table 3)", "parts", parts),
+        Study("table3", "Which part helps (Table 3)", "parts", vce_and_dual),
         Study("table4", "Norm and activation of Dual-LoRA (Table 4)", "design", design),
         Study("anchors", "Anchor layer of VCE (appendix Table 1)", "anchor", anchors),
         Study("ranks", "Rank, only the adapter trained (appendix Table 2, Figure 7)", "rank", ranks),

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import fresh_folder, write_json
-from components.home import digest, file_digest, home
+from components.workspace import BASE, home
 
 REFERENCE_FILE = "base.json"
 CHECKPOINT = "checkpoint"  # the kind whose files lie elsewhere: in a folder of the user's, or on the hub
@@ -63,7 +64,7 @@ def find(reference: Mapping[str, Any], copies: list[str]) -> Path:
             return folder
         state = "holds other files" if folder.is_dir() else "is no folder"
         raise UserError(f"LEA_BASE: {chosen} {state}; the model needs the base with digest {short}")
-    for place in [_kept(reference), *map(Path, copies), Path("models/base")]:
+    for place in [_kept(reference), *map(Path, copies), BASE]:
         if place.is_dir() and base_digest(place, kind) == reference["digest"]:
             return place.resolve()
     if kind == CHECKPOINT and reference["revision"]:

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from components.digests import digest
 from components.errors import UserError
-from components.home import digest, home
+from components.locks import lock
 from components.metrics import metric
 from components.params import Gate
 from components.tracking import records, registry, store
 from components.tracking.gate import Decision, Figures, Rival, decide
 from components.tracking.records import Record
+from components.workspace import home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,7 +78,7 @@ def promote(
     tried: dict[int, str] = {}  # version -> why it could not be measured
     with store.answering(store.tracking_uri()):
         while True:
-            with store.lock("registry"):
+            with lock("registry"):
                 case = _case(client, name, which, gate, record)
                 lacking = [] if force or measure is None else _lacking(case, gate, tried)
                 if not lacking:

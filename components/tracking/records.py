@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.home import digest
+from components.digests import digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,10 +12,10 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import write_json
-from components.home import digest
-from components.model.stored import PARTS, model_digest
+from components.locks import lock
 from components.params import Params
 from components.tracking import bases, records, runs, store
 from components.tracking.records import Record
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CANDIDATE, CHAMPION = "candidate", "champion"
 # METRICS_TAG: the figures of the version's own record, for readers of MLflow's pages.
 MODEL_TAG, DATA_TAG, METRICS_TAG = "lea.model", "lea.data", "lea.metrics"
+# What a version takes from models/finetune, as far as it is there.
+PARTS = ("model.json", "connector.safetensors", "adapter", "language_model.safetensors")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
 CODE = Path(__file__).parents[1]  # the `components` package
 # What `components` imports to answer. Versions are those installed where the model is registered.
@@ -44,6 +46,15 @@ class Registered:
     new: bool  # False: this very model was there before
 
 
+def model_digest(parts: Path) -> str:
+    """SHA-256 over the parts that a version holds; model.json among them names the base by its digest."""
+    files = []
+    for name in PARTS:
+        found = [parts / name] if (parts / name).is_file() else sorted((parts / name).rglob("*"))
+        files += [path for path in found if path.is_file() and path.suffix != ".md"]  # PEFT writes a README
+    return digest([[path.relative_to(parts).as_posix(), file_digest(path)] for path in files])
+
+
 def register(parts: Path, base: Path, record: Record, params: Params) -> Registered:
     """Register the model of `parts` as `candidate`, with what was measured of it.
 
@@ -53,7 +64,7 @@ def register(parts: Path, base: Path, record: Record, params: Params) -> Registe
     name, own = params.registry.name, model_digest(parts)
     client = store.connect()
     uri = store.tracking_uri()
-    with store.answering(uri), store.fluent(uri), store.lock("registry"):
+    with store.answering(uri), store.fluent(uri), lock("registry"):
         found = find_by_digest(client, name, own)
         if found is None:
             number = int(_create(client, parts, base, settings, own, record, params).version)
@@ -220,7 +231,7 @@ def _log_model(run_id: str, files: Path, own: str, metrics: Mapping[str, float],
         warnings.filterwarnings("ignore", message="(?s).*(type hint|input example)")  # the signature is stated
         model = mlflow.pyfunc.log_model(
             name=name,
-            python_model=str(CODE / "tracking" / "pyfunc_model.py"),
+            python_model=str(CODE / "serving" / "pyfunc_model.py"),
             artifacts={held: str(files / held) for held in ("parts", "base", "serving.json")},
             code_paths=[str(CODE)],
             signature=ModelSignature(asked, Schema([ColSpec("string")])),

@@ -14,9 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.digests import file_digest
 from components.errors import UserError
 from components.files import write_json
-from components.home import file_digest
+from components.locks import lock
 from components.tracking import store
 
 if TYPE_CHECKING:
@@ -41,22 +42,13 @@ class RunRecord:
 
     digest: str
     name: str
-    params: Mapping[str, Any]  # flat; see `flat_params`
+    params: Mapping[str, Any]  # flat: by dotted key
     data: Mapping[str, str]  # source -> digest of its manifest
     folder: Path
     tags: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None  # digest of the run that this one is a part of
     status: str = "FINISHED"  # of a finished run: FINISHED, KILLED or FAILED
     costs: Mapping[str, float] = field(default_factory=dict)  # of a finished run
-
-
-def flat_params(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"adapter": {"rank": 8}} -> {"adapter.rank": 8}."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat |= flat_params(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
 
 
 def sync_training(record: RunRecord, through: int | None = None, finished: bool = False) -> bool:
@@ -122,7 +114,7 @@ def _send(record: RunRecord, through: int | None, finished: bool) -> None:
 def find_or_create_run(client: MlflowClient, run_digest: str, name: str) -> Run:
     """The one run that carries `run_digest`."""
     experiment = store.experiment_id(client)
-    with store.lock("runs"):
+    with lock("runs"):
         found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run_digest}'", max_results=1)
         if found:
             return found[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import os
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from components.errors import UserError
-from components.home import home
+from components.locks import lock
+from components.workspace import home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -150,16 +150,6 @@ def fluent(uri: str) -> Iterator[None]:
                 del os.environ[key]
             else:
                 os.environ[key] = value
-
-
-@contextmanager
-def lock(name: str) -> Iterator[None]:
-    """Hold `name` against the other processes of this home folder; freed by the system if we die."""
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def who() -> str:

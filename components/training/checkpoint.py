@@ -18,8 +18,8 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.digests import file_digest
 from components.files import fresh_folder, write_json, write_tensors
-from components.home import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ tensors by name from any stage, `restore` writes them into a fresh engine of any
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from components.model.assemble import recompute_blocks, trainable_groups
 from components.params import Finetune, Pretrain, Training
+from components.params.trees import merged
 from components.training.checkpoint import TrainState
 from components.training.loss import SupervisedLoss
 
@@ -86,15 +87,6 @@ def engine_config(training: Training, micro_batches: int, workers: int, trained:
     return merged(own, training.deepspeed)
 
 
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`under` with the leaves of `over` put in, section by section."""
-    result = dict(under)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
-    return result
-
-
 def capture(engine: Any, step: int, updates: int) -> TrainState:
     """Whole weights and moments by name. Every rank must call it; every rank gets the same.
 
@@ -143,7 +135,7 @@ def restore(engine: Any, state: TrainState) -> None:
 
 
 def assert_trains(engine: Any, names: Collection[str]) -> None:
-    """Wrapping and loading must not change what is trained: DeepSpeed would not tell."""
+    """Wrapping and loading must not change what is trained: DeepSpeed would not report it."""
     found = {name for name, _ in _trainable(engine)}
     assert found == set(names), f"what is trained has changed: {sorted(found ^ set(names))}"
 

@@ -1,4 +1,4 @@
-"""What a training run is: everything that determines its result, and how it is carried out."""
+"""What a training run is: everything that determines its result, and how it is run."""
 
 from __future__ import annotations
 
@@ -6,22 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import components
-from components.home import digest, folder_digest
+from components.digests import digest
+from components.imports import code_digest, library_versions
 from components.params import Adapter, Finetune, Pretrain, Training, Vce, VLora
 
-CODE = Path(components.__file__).parent
-CODE_THAT_TRAINS = (
-    "data/conversation.py",
-    "data/collating.py",
-    "data/loading.py",
-    "data/packing.py",
-    "data/prefetch.py",
-    "model/*.py",
-    "adapters/*.py",
-    "training/*.py",
-)
-CARRIED_OUT = (
+RESULT_SETTINGS = (
     "precision",
     "shared_prefix",
     "grad_clip",
@@ -65,9 +54,9 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """The settings that determine the result, as a plain tree."""
         training = self.training.model_dump()
-        carried_out = {name: training[name] for name in CARRIED_OUT}
+        training_settings = {name: training[name] for name in RESULT_SETTINGS}
         if balance_weight(self.adapter):  # measured over each micro-batch, so that their size and number matter
-            carried_out |= {name: training[name] for name in ("workers", "micro_batch")}
+            training_settings |= {name: training[name] for name in ("workers", "micro_batch")}
         return {
             "stage": self.stage,
             "seed": self.seed,
@@ -75,7 +64,7 @@ class Job:
             "vce": self.vce.model_dump() if self.vce else None,
             "vlora": self.vlora.model_dump() if self.vlora else None,
             "adapter": self.adapter.model_dump() if self.adapter else None,
-            "training": carried_out,
+            "training": training_settings,
         }
 
 
@@ -85,9 +74,16 @@ def balance_weight(adapter: Adapter | None) -> float:
 
 
 def run_digest(job: Job) -> str:
-    """The name of a run's result: settings, data, base and the code that trains; not workers, paths or logging."""
-    code = {pattern: folder_digest(CODE, pattern) for pattern in CODE_THAT_TRAINS}
-    return digest({"settings": job.settings(), "inputs": job.inputs, "sources": job.sources, "code": code})
+    """The name of a run's result: settings, data, base, code and libraries; not workers, paths or logging."""
+    return digest(
+        {
+            "settings": job.settings(),
+            "inputs": job.inputs,
+            "sources": job.sources,
+            "code": code_digest("components.training.loop"),
+            "libraries": library_versions(),
+        }
+    )
 
 
 def to_message(job: Job) -> dict[str, Any]:

@@ -9,22 +9,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from components.data.loading import Plan, Samples, split_places
+from components.batching.sampler import Plan, Samples, split_places
 from components.data.shards import read_manifest
+from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import fresh_folder
-from components.home import digest, file_digest, home
+from components.locks import lock
 from components.model.stored import CONNECTOR_FILE, read_reference, read_settings
 from components.params import Adapter, Finetune, Params, Pretrain
-from components.tracking.runs import RunRecord, flat_params, sync_training
-from components.tracking.store import lock
+from components.params.trees import flatten
+from components.tracking.runs import RunRecord, sync_training
 from components.training.checkpoint import CHECKPOINTS, newest_intact
 from components.training.job import Job, run_digest
 from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, read_journal
 from components.training.launcher import launch
 from components.training.parts import parts_of
-
-PREPARED, ASSIGNMENTS, BASE = Path("data/prepared"), Path("data/splits/assignments.parquet"), Path("models/base")
+from components.workspace import ASSIGNMENTS, BASE, PREPARED, home
 
 
 def run_training(
@@ -34,11 +34,11 @@ def run_training(
     adapter: Adapter | None,
     start: Path | None,
     out: Path | None,
-    carry_out: Callable[..., None] | None = None,
+    run_job: Callable[..., None] | None = None,
 ) -> Job:
     """Train a stage (or go on with it, or find it done) and write its parts to `out`, if given.
 
-    carry_out: `launcher.launch`, or `launcher.fit` where Ray is up already; the former by default.
+    run_job: `launcher.launch`, or `launcher.fit` where Ray is up already; the former by default.
     """
     job = make_job(stage, params, recipe, adapter, start)
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
@@ -47,10 +47,10 @@ def run_training(
     how = "already done" if covered == steps else f"going on after step {covered}" if covered else "starting"
     print(f"{stage}: {len(samples)} samples, {steps} steps of {recipe.global_batch}; {how} (run {job.folder.name})")
     started = time.monotonic()
-    record = RunRecord(job.folder.name, stage, flat_params(job.settings()), job.sources, job.folder)
+    record = RunRecord(job.folder.name, stage, flatten(job.settings()), job.sources, job.folder)
     with lock(job.folder.name):  # queued experiments may come to the same run at the same time
         if covered < steps or parts_of(job) is None:
-            (carry_out or launch)(job, on_checkpoint=lambda step: sync_training(record, through=step))
+            (run_job or launch)(job, on_checkpoint=lambda step: sync_training(record, through=step))
         if out:
             export(job, out)
     skipped = len(read_journal(job.folder / SKIPPED_FILE))

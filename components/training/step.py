@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 
 from components.adapters import RouterWeights
-from components.data.collating import Batch
-from components.data.packing import PADDING
+from components.batching.collator import Batch
+from components.batching.packing import PADDING
 from components.training.engine import plain_optimizer
 from components.training.guard import Guard
 
@@ -37,7 +37,7 @@ def train_step(engine: Any, batches: Sequence[Batch], guard: Guard, balance: flo
 
     The sum of losses is divided by the number of supervised tokens of the global batch, so that the result does not
     depend on workers or micro-batches. The loss is judged before the last backward pass: a bad step is given a
-    gradient that is no number, which DeepSpeed discards under any ZeRO stage.
+    gradient that is not finite, which DeepSpeed discards under any ZeRO stage.
 
     `balance` weighs the experts' load-balancing loss: that of each micro-batch, in proportion to its tokens.
     """
@@ -111,7 +111,7 @@ def _without_update(engine: Any, optimizer: torch.optim.Optimizer) -> Iterator[N
 
 
 def _worst(losses: torch.Tensor) -> tuple[int, int]:
-    """Worker and micro-batch of the highest mean loss; one that is no number is the highest."""
+    """Worker and micro-batch of the highest mean loss; one that is not finite is the highest."""
     means = torch.nan_to_num(losses[..., 0] / losses[..., 1].clamp(min=1), nan=math.inf, posinf=math.inf)
     place = int(means.argmax())
     return place // losses.shape[1], place % losses.shape[1]

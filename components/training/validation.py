@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from components.data.collating import Collator
-from components.data.conversation import Encoder
-from components.data.loading import Plan, Samples, alone, deal
+from components.batching.collator import Collator
+from components.batching.conversation import Encoder
+from components.batching.sampler import Plan, Samples, alone, deal
 from components.errors import UserError
 from components.training.job import Job
 from components.training.journal import VALIDATION_FILE, append, read_journal
@@ -45,7 +45,7 @@ class Validator:
     def measure(self, engine: Any, step: int) -> None:
         """Measure after `step` and write a line of validation.jsonl. Every rank must call it.
 
-        UserError where the loss is no finite number: a run that diverged does not find back.
+        UserError where the loss is not finite: a run that has diverged does not recover.
         """
         device = engine.device
         sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, supervised tokens, samples

@@ -16,7 +16,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import shutil
 
-    from components.home import home
+    from components.workspace import home
 
     runs = sorted((home() / "runs").glob("*"))
     sizes = {run: sum(file.stat().st_size for file in run.rglob("*") if file.is_file()) for run in runs}

@@ -20,11 +20,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from components import profiles
     from components.costs import units
     from components.costs.plan import STEPS, Assumed, plan
     from components.costs.report import tell_plan
-    from components.params import load_params
+    from components.params import load_params, profiles
     from components.progress import Bar
 
     said: dict[str, Any] = {

@@ -17,7 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from components.predict import predict
+    from components.serving.predict import predict
 
     text = predict(arguments.model, arguments.image, arguments.prompt)
     print(json.dumps({"answer": text}) if arguments.json else text)

@@ -15,9 +15,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from components import profiles
-    from components.names import check_names
-    from components.params import load_params
+    from components.params import load_params, profiles
+    from pipelines.names import check_names
 
     if arguments.check or not arguments.name:
         params = load_params()

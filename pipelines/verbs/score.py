@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from components.evaluation.published.questions import Files
+    from components.evaluation.offline.questions import Files
 
 SUMMARY = "score answers made elsewhere, by a benchmark's rule"
 NAMES = ("unifood", "scienceqa", "flickr30k", "pope", "mme", "mmbench", "seed_bench", "mm_vet", "llava_bench")
@@ -35,9 +35,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from components.evaluation.published import telling
-    from components.evaluation.published.questions import Files
-    from components.evaluation.published.scoring import score_files
+    from components.evaluation.offline import printing as telling
+    from components.evaluation.offline.questions import Files
+    from components.evaluation.offline.scoring import score_files
 
     name = arguments.benchmark
     files = Files(arguments.questions, arguments.annotations, tuple(arguments.answers), arguments.split)
@@ -52,13 +52,13 @@ def graded(name: str, files: Files, model: str, kept: Path | None, prompt: Path 
     """The same files with the judge's grades for answers."""
     from dataclasses import replace
 
+    from components.digests import digest
     from components.errors import UserError
     from components.evaluation.benchmarks import JUDGED
-    from components.evaluation.published.findings import Findings
-    from components.evaluation.published.grading import grade, grades_file, how_of
-    from components.evaluation.published.judge import Judge
-    from components.home import digest
-    from components.tracking.store import lock
+    from components.evaluation.judge.endpoint import Judge
+    from components.evaluation.judge.grading import grade, grades_file, how_of
+    from components.evaluation.offline.findings import Findings
+    from components.locks import lock
 
     if name not in JUDGED:
         raise UserError(f"--judge: {name} is scored by a rule; a judge grades {' and '.join(JUDGED)}")

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from components import profiles
 from components.costs.published import adapter_bytes, comparisons, llava_flops, vce_bytes, vlora_flops
-from components.costs.skeleton import LLAVA, bare, llava_config, parts, skeleton
-from components.params import load_params
+from components.costs.skeleton import LLAVA, bare, llava_config, parameters_by_part, skeleton
+from components.params import load_params, profiles
 
 MIB = 2**20
 
@@ -68,7 +67,7 @@ def test_vlora_profile_trains_the_published_generator_and_the_language_model(tmp
     # VLoRA, section 4.1: d 512, 8 blocks, rank 64, 8 queries; Vicuna-7B, its vocabulary with the added tokens
     settings = Path(shutil.copy(profiles.FOLDER.parent.parent / "params.yaml", tmp_path / "params.yaml"))
     profiles.apply("vlora", settings)
-    counted = parts(skeleton(load_params(settings), "language_model"))
+    counted = parameters_by_part(skeleton(load_params(settings), "language_model"))
     assert counted["vlora"] == (851_891_712, True)
     assert counted["language model"][1]
     assert not counted["vision tower"][1]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from components import profiles
 from components.costs.samples import EACH, num_samples
 from components.data.tasks import TASKS
 from components.errors import UserError
+from components.params import profiles
 
 
 @pytest.mark.parametrize(

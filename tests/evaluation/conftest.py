@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from components.model.assistant import Assistant
+from components.evaluation.inference.assistant import Assistant
 from tests.judge_server import Server
 
 WORDS = [f"word{number}" for number in range(60)]

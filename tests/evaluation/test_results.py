@@ -5,7 +5,7 @@ import json
 import pytest
 
 from components.evaluation.benchmarks import BENCHMARKS, PUBLISHED
-from components.evaluation.journal import Failed
+from components.evaluation.inference.journal import Failed
 from components.evaluation.question import Question
 from components.evaluation.results import Results
 

@@ -19,23 +19,24 @@ import pytest
 import ray
 from PIL import Image
 
-from components.data import splits, tasks
-from components.data.loading import split_rows
+from components.batching.sampler import split_rows
+from components.data import tasks
 from components.data.schema import Row
 from components.data.shards import ShardWriter
+from components.digests import digest
 from components.errors import UserError
-from components.evaluation import answering
-from components.evaluation.asking import questions
-from components.evaluation.journal import Failed
-from components.evaluation.judged import graded, judged_questions
-from components.evaluation.systems import Systems
+from components.evaluation.inference import answering
+from components.evaluation.inference.asking import questions
+from components.evaluation.inference.journal import Failed
+from components.evaluation.inference.systems import Systems
+from components.evaluation.judge.benchmarks import graded, judged_questions
 from components.files import write_json
-from components.home import digest
 from components.model import assemble
 from components.model.base import load_base, save_base
-from components.model.stored import model_digest
 from components.model.weights import save_parts
 from components.params import BenchmarkFiles, Params, load_params
+from components.prepare import splits
+from components.tracking.registry import model_digest
 from pipelines import cli, evaluate, stage
 from tests.judge_server import Server
 
@@ -131,7 +132,7 @@ def captions(picture: Callable[[int], bytes]) -> list[Row]:
 def inside(workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("LEA_HOME", str(tmp_path / "home"))
-    return workspace / evaluate.OUT
+    return workspace / evaluate.EVALUATION
 
 
 class Killed(BaseException):
@@ -178,7 +179,7 @@ def test_stage_goes_on_after_a_kill_and_writes_what_the_report_reads(
     assert measured["model"] == model_digest(evaluate.FINETUNE)
     assert measured["metrics"] == digest(metrics)
     assert list(measured["conditions"]["questions"]) == ["unifood", "scienceqa", "flickr30k"]
-    assert measured["conditions"]["settings"] == {"evaluate.max_new_tokens": "6"}
+    assert measured["conditions"]["settings"]["evaluate.max_new_tokens"] == "6"
     # The blind row was not asked the question without an image: what is compared with it leaves that out too.
     assert measured["sighted"]["ingredients"] == metrics["finetune"]["ingredients"]
     assert measured["sighted"]["choice"]["accuracy"] == metrics["finetune"]["choice"]["accuracy_image"]
@@ -263,7 +264,7 @@ def test_damaged_image_fails_its_own_questions_and_no_others(
 ) -> None:
     rows = list(split_rows(evaluate.PREPARED, evaluate.ASSIGNMENTS, params.finetune.sources, "test"))
     damaged = [replace(row, image=b"torn") if row.image_hash == "unifood0" else row for row in rows]
-    monkeypatch.setattr("components.data.loading.split_rows", lambda *_: iter(damaged))
+    monkeypatch.setattr("components.batching.sampler.split_rows", lambda *_: iter(damaged))
     monkeypatch.setattr(evaluate, "write_insight", lambda *_: None)
     evaluate.run(params)
     assert "evaluate finetune: 3 of 31 questions failed and count as wrong (ImageError" in capsys.readouterr().out

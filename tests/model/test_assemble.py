@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from components.adapters import adapter_parameters
 from components.errors import UserError
+from components.evaluation.inference.assistant import load_assistant
 from components.model.assemble import build, check_fit, trainable_groups
-from components.model.assistant import load_assistant
 from components.model.base import Base, load_base
 from components.model.weights import save_parts
 from components.params import Params

@@ -30,10 +30,10 @@ from transformers import (
 from components.costs.dry_run import Shape, dry_run
 from components.costs.skeleton import base_config, skeleton
 from components.errors import UserError
+from components.images.transforms import pixel_values
 from components.model.assemble import build
 from components.model.base import compose, load_base
 from components.model.connector import grid_of
-from components.model.vision_input import pixel_values
 from components.params import Params
 from pipelines import base as stage
 from tests.models import tiny_pieces

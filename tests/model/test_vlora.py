@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from components import params as settings_of
-from components.data.conversation import IGNORED, Encoded
-from components.data.packing import pack, pad
+from components.batching.conversation import IGNORED, Encoded
+from components.batching.packing import pack, pad
 from components.errors import UserError
+from components.evaluation.inference.assistant import load_assistant
 from components.model.assemble import build, trainable_groups
-from components.model.assistant import load_assistant
 from components.model.base import Base, compose, load_base
 from components.model.connector import picture
 from components.model.weights import save_parts

@@ -11,7 +11,7 @@ import pytest
 from components.errors import UserError
 from pipelines import cli
 from pipelines.verbs import check
-from tests.data.raw import llava_record, picture, write_tar, write_zip
+from tests.raw import llava_record, picture, write_tar, write_zip
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components import profiles
-from components.params import load_params
+from components.params import load_params, profiles
 from pipelines import evaluate, finetune, prepare, pretrain, register, report, splits
 from tests.models import write_tiny_base
 

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from components.errors import UserError
-from components.home import home
 from components.params import Params
-from components.predict import predict
+from components.serving.predict import predict
 from components.tracking import records, registry, store
 from components.training import launcher
 from components.training.job import to_message
 from components.training.stage import make_job
+from components.workspace import home
 from pipelines import evaluate, finetune, pretrain, register, report
 from tests.workspace import prepare_workspace
 
@@ -81,7 +81,7 @@ def test_model_is_champion_and_registered_once(done: Params) -> None:
 def test_experiment_registers_a_candidate_only(done: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LEA_HOME", str(tmp_path / "another"))
     monkeypatch.setenv("DVC_EXP_NAME", "odd-hare")
-    monkeypatch.setattr(register, "OUT", tmp_path / "registration.json")
+    monkeypatch.setattr(register, "REGISTRATION", tmp_path / "registration.json")
     register.run(done)
     assert registry.aliases(store.connect(), "lea") == {"candidate": 1}
 
@@ -106,7 +106,7 @@ def test_champion_is_measured_again_when_the_settings_change(
         assert {name: tags[name] for name in before} == before
         own, again = records.each(client.get_model_version("lea", "1"))
         assert again.by == "gate"
-        assert again.conditions["settings"] == {"evaluate.max_new_tokens": "2"}
+        assert again.conditions["settings"]["evaluate.max_new_tokens"] == "2"
         assert again.figures.keys() == own.figures.keys()
         outcome = json.loads(Path("registration.json").read_text(encoding="utf-8"))
         assert outcome["version"] == 2

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from components.params import Params, load_params
-from components.report.ledger import Here
+from components.report.ledger import ThisRun
 
 METRICS: dict[str, Any] = {
     "base": {"ingredients": {"iou": 0.051, "f1": 0.088}, "nutrition": {"pmae": 61.4, "unparsed": 40.0}},
@@ -116,8 +116,8 @@ def params() -> Params:
 
 
 @pytest.fixture
-def here(params: Params) -> Here:
-    return Here(params=params, metrics=METRICS, profiles={}, benchmarks=frozenset({"unifood"}))
+def this_run(params: Params) -> ThisRun:
+    return ThisRun(params=params, metrics=METRICS, profiles={}, benchmarks=frozenset({"unifood"}))
 
 
 def write(path: Path, content: Any) -> None:

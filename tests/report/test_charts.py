@@ -10,12 +10,12 @@ import pytest
 
 from components.errors import UserError
 from components.report.charts import difference_chart, loss_chart
-from components.report.drawing import alone, ticks
 from components.report.entropy import entropy_chart, layer_entropies, layer_name, sentence, zero_share
 from components.report.experts import expert_tables
 from components.report.experts import sentence as experts_sentence
 from components.report.results import differences
 from components.report.skill_space import distribution_chart, distributions, entropy_table
+from components.svg import alone, ticks
 from tests.report.conftest import EXPERTS, SKILL_SPACE
 
 ENTRY = {"value": -2.0, "low": -4.0, "high": -1.0, "confidence": 0.95}

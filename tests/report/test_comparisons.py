@@ -6,11 +6,11 @@ import pytest
 
 from components.errors import UserError
 from components.params import Params
+from components.params.trees import changed
 from components.report.assumptions import assumptions
 from components.report.comparisons import answers_of
 from components.report.inputs import read_inputs
 from components.report.size_and_time import measured_sizes
-from components.settings import changed
 
 
 def test_answers_to_other_data_are_not_shown_beside_ours() -> None:

@@ -7,9 +7,9 @@ import yaml
 
 from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED, mmbench, mme
 from components.params import validate_params
-from components.profiles import FOLDER
-from components.report.ledger import Here, LedgerRow, PublishedTable, ledger, read_published
-from components.settings import changed, merged
+from components.params.profiles import FOLDER
+from components.params.trees import changed, merged
+from components.report.ledger import LedgerRow, PublishedTable, ThisRun, ledger, read_published
 from tests.report.conftest import TIMES
 
 PROFILE = {"profile": "llava-1.5-7b", "base": {"kind": "checkpoint"}, "adapter": {"rank": 64}}
@@ -19,16 +19,16 @@ def table(name: str) -> PublishedTable:
     return next(table for table in read_published() if table.id == name)
 
 
-def rows(name: str, here: Here) -> dict[str, LedgerRow]:
-    return {row.name: row for row in ledger([table(name)], here)[0].rows}
+def rows(name: str, this_run: ThisRun) -> dict[str, LedgerRow]:
+    return {row.name: row for row in ledger([table(name)], this_run)[0].rows}
 
 
 @pytest.fixture
-def big(here: Here) -> Here:
+def big(this_run: ThisRun) -> ThisRun:
     """A run of the paper's base and rank."""
     settings = {"profile": "llava-1.5-7b", "base.kind": "checkpoint", "adapter.rank": 64}
-    tree = changed(here.params.model_dump(), settings)
-    return replace(here, params=validate_params(tree), profiles={"llava-1.5-7b": PROFILE}, run="feedface" * 8)
+    tree = changed(this_run.params.model_dump(), settings)
+    return replace(this_run, params=validate_params(tree), profiles={"llava-1.5-7b": PROFILE}, run="feedface" * 8)
 
 
 def test_published_holds_every_printed_figure() -> None:
@@ -62,9 +62,9 @@ def test_published_tables_agree_where_the_paper_repeats_itself() -> None:
     assert third["neither (LoRA)"] == first["LoRA"][:4]
 
 
-def test_tiny_run_is_never_put_in_a_published_figure_s_place(here: Here) -> None:
-    here = replace(here, profiles={"llava-1.5-7b": PROFILE})
-    found = rows("unifood", here)
+def test_tiny_run_is_never_put_in_a_published_figure_s_place(this_run: ThisRun) -> None:
+    this_run = replace(this_run, profiles={"llava-1.5-7b": PROFILE})
+    found = rows("unifood", this_run)
     ours = found["Dual-LoRA + VCE"]
     assert ours.state == "not measured here"
     assert ours.measured is None
@@ -73,13 +73,13 @@ def test_tiny_run_is_never_put_in_a_published_figure_s_place(here: Here) -> None
     assert found["Dual-LoRA"].orientation is None, "another method than this run's"
 
 
-def test_command_sets_the_method(here: Here) -> None:
-    here = replace(here, profiles={"llava-1.5-7b": PROFILE})
+def test_command_sets_the_method(this_run: ThisRun) -> None:
+    this_run = replace(this_run, profiles={"llava-1.5-7b": PROFILE})
     expected = "lea profile llava-1.5-7b && dvc exp run -S adapter.kind=lora -S vce.enabled=false"
-    assert rows("unifood", here)["LoRA"].detail == expected
+    assert rows("unifood", this_run)["LoRA"].detail == expected
 
 
-def test_run_of_the_paper_s_setting_is_measured_here(big: Here) -> None:
+def test_run_of_the_paper_s_setting_is_measured_here(big: ThisRun) -> None:
     row = rows("unifood", big)["Dual-LoRA + VCE"]
     assert row.state == "measured here"
     assert row.measured is not None
@@ -96,32 +96,34 @@ def test_run_of_the_paper_s_setting_is_measured_here(big: Here) -> None:
         ("design", "one switch only (first row)", "lost which switch"),
     ],
 )
-def test_what_this_version_lacks_is_said_instead_of_a_command(here: Here, name: str, row: str, reason: str) -> None:
-    found = rows(name, here)[row]
+def test_what_this_version_lacks_stands_in_place_of_a_command(
+    this_run: ThisRun, name: str, row: str, reason: str
+) -> None:
+    found = rows(name, this_run)[row]
     assert found.state == "not measurable in this project"
     assert reason in found.detail
 
 
-def test_settings_this_version_does_not_know_are_no_command(here: Here) -> None:
+def test_settings_this_version_does_not_know_are_no_command(this_run: ThisRun) -> None:
     unknown = table("unifood").rows[0].model_copy(update={"settings": {"adapter.kind": "unheard_of"}})
     printed = table("unifood").model_copy(update={"rows": [unknown], "profile": None})
-    row = ledger([printed], here)[0].rows[0]
+    row = ledger([printed], this_run)[0].rows[0]
     assert row.state == "not measurable in this project"
     assert "adapter.kind" in row.detail
 
 
-def test_settings_are_judged_on_the_profile_s_levels(here: Here) -> None:
+def test_settings_are_judged_on_the_profile_s_levels(this_run: ThisRun) -> None:
     levels = {"vce": {"levels": [-2, -8, -14, -20], "anchor": -2}}
-    here = replace(here, profiles={"llava-1.5-7b": PROFILE | levels})
-    assert rows("anchor", here)["layer -8"].state == "not measured here"
+    this_run = replace(this_run, profiles={"llava-1.5-7b": PROFILE | levels})
+    assert rows("anchor", this_run)["layer -8"].state == "not measured here"
 
 
-def test_summary_counts_figures_by_state(here: Here) -> None:
-    assert ledger([table("unifood")], here)[0].summary == "60 not measurable in this project"
+def test_summary_counts_figures_by_state(this_run: ThisRun) -> None:
+    assert ledger([table("unifood")], this_run)[0].summary == "60 not measurable in this project"
 
 
-def test_times_of_the_benchmark_stand_beside_the_papers(here: Here) -> None:
-    found = rows("time", replace(here, times=TIMES))
+def test_times_of_the_benchmark_stand_beside_the_papers(this_run: ThisRun) -> None:
+    found = rows("time", replace(this_run, times=TIMES))
     assert found["Dual-LoRA + VCE"].published == ["1.16"]
     assert found["Dual-LoRA + VCE"].orientation == ["1.03"]
     assert found["Dual-LoRA + VCE"].source.endswith("width 1024 on one core of A Processor, 2026-01-31")
@@ -129,13 +131,13 @@ def test_times_of_the_benchmark_stand_beside_the_papers(here: Here) -> None:
 
 
 @pytest.fixture
-def general(here: Here) -> Here:
+def general(this_run: ThisRun) -> ThisRun:
     """A run of the profile for Table 5 that was asked POPE and MMBench."""
     overlay = yaml.safe_load((FOLDER / "llava-1.5-7b-general.yaml").read_text(encoding="utf-8"))
     scores = {"pope": {"f1": 87.2}, "mmbench": {"circular": 65.6, "single": 70.0}}
     return replace(
-        here,
-        params=validate_params(merged(here.params.model_dump(), overlay)),
+        this_run,
+        params=validate_params(merged(this_run.params.model_dump(), overlay)),
         profiles={"llava-1.5-7b-general": overlay},
         metrics={"finetune": scores},
         benchmarks=frozenset(BENCHMARKS | PUBLISHED | JUDGED),
@@ -143,16 +145,16 @@ def general(here: Here) -> Here:
     )
 
 
-def test_general_figures_are_percent_as_the_benchmarks_give_them(general: Here) -> None:
+def test_general_figures_are_percent_as_the_benchmarks_give_them(general: ThisRun) -> None:
     row = rows("general", general)["Dual-LoRA + VCE"]
     assert row.measured == ["65.6", "–", "–", "87.2", "–"]
 
 
-def test_each_figure_of_a_row_has_a_state_of_its_own(general: Here) -> None:
+def test_each_figure_of_a_row_has_a_state_of_its_own(general: ThisRun) -> None:
     found = ledger([table("general")], general)[0]
     ours = next(row for row in found.rows if row.name == "Dual-LoRA + VCE")
-    here, not_here = "measured here", "not measured here"
-    assert ours.states == [here, not_here, not_here, here, not_here]
+    this_run, not_here = "measured here", "not measured here"
+    assert ours.states == [this_run, not_here, not_here, this_run, not_here]
     assert "not measured here: SEED image, LLaVA-W, MM-Vet (lea profile llava-1.5-7b-general && " in ours.detail
     assert found.rows[0].states == [not_here, None, not_here, not_here, not_here]
     assert found.rows[1].states == [not_here, None, not_here, not_here, not_here]

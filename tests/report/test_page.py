@@ -10,7 +10,7 @@ from PIL import Image
 
 from components.errors import UserError
 from components.report.inputs import read_inputs
-from components.report.ledger import Here
+from components.report.ledger import ThisRun
 from components.report.page import markdown_cell, write_report
 from components.report.pictures import picture, write_enlarged
 
@@ -52,15 +52,15 @@ class Page(HTMLParser):
             self.text += f"{data} "
 
 
-def written(run: Path, here: Here) -> tuple[str, str]:
+def written(run: Path, this_run: ThisRun) -> tuple[str, str]:
     folder = run / "report"
     folder.mkdir()
-    write_report(read_inputs(run), here, folder)
+    write_report(read_inputs(run), this_run, folder)
     return (folder / "report.html").read_text("utf-8"), (folder / "report.md").read_text("utf-8")
 
 
-def test_page_holds_the_values(run: Path, here: Here) -> None:
-    text = Page(written(run, here)[0]).text
+def test_page_holds_the_values(run: Path, this_run: ThisRun) -> None:
+    text = Page(written(run, this_run)[0]).text
     for value in ("78.1", "84.3", "21.4", "15.0", "48.2", "+63.2", "+60.2 to +65.9", "5.22 ×", "−26.9", "1\u202f234"):
         assert value in text, value
     assert "3 image missing, 1 empty answer" in text
@@ -70,21 +70,21 @@ def test_page_holds_the_values(run: Path, here: Here) -> None:
     assert "mean 1.25 against 1.75 nats, lower in 1 of 2 layers" in text
 
 
-def test_page_needs_nothing_from_outside(run: Path, here: Here) -> None:
-    source, _ = written(run, here)
+def test_page_needs_nothing_from_outside(run: Path, this_run: ThisRun) -> None:
+    source, _ = written(run, this_run)
     page = Page(source)
     inside = {f"#{id}" for id in page.ids}
     assert all(link.startswith("data:image/") or link in inside for link in page.links)
     assert not re.search(r"@import|url\(|<script|<link|https?://", source)
 
 
-def test_page_contents_lead_to_every_section(run: Path, here: Here) -> None:
-    page = Page(written(run, here)[0])
+def test_page_contents_lead_to_every_section(run: Path, this_run: ThisRun) -> None:
+    page = Page(written(run, this_run)[0])
     assert [link[1:] for link in page.links if link.startswith("#")] == page.ids
 
 
-def test_page_images_have_words_and_stay_sharp(run: Path, here: Here) -> None:
-    images = Page(written(run, here)[0]).images
+def test_page_images_have_words_and_stay_sharp(run: Path, this_run: ThisRun) -> None:
+    images = Page(written(run, this_run)[0]).images
     assert [image["alt"] for image in images] == [
         "image of test image 1",
         "visual cue of test image 1",
@@ -93,22 +93,22 @@ def test_page_images_have_words_and_stay_sharp(run: Path, here: Here) -> None:
     assert {image["class"] for image in images} == {"pixelated"}
 
 
-def test_page_escapes_what_a_model_says(run: Path, here: Here) -> None:
-    source, markdown = written(run, here)
+def test_page_escapes_what_a_model_says(run: Path, this_run: ThisRun) -> None:
+    source, markdown = written(run, this_run)
     assert "<script>" not in source
     assert "a <script>alert(1)</script> | plate" in Page(source).text
     assert r"a \<script\>alert(1)\</script\> \| plate" in markdown
 
 
-def test_markdown_prints_the_page_s_numbers(run: Path, here: Here) -> None:
-    source, markdown = written(run, here)
+def test_markdown_prints_the_page_s_numbers(run: Path, this_run: ThisRun) -> None:
+    source, markdown = written(run, this_run)
     shown = Page(re.sub(r"<svg.*?</svg>", "", source, flags=re.S)).text
     pattern = r"[+−]?\d+\.\d+"
     assert set(re.findall(pattern, shown)) == set(re.findall(pattern, markdown.replace("\\_", "_")))
 
 
-def test_markdown_names_pictures_that_are_there(run: Path, here: Here) -> None:
-    _, markdown = written(run, here)
+def test_markdown_names_pictures_that_are_there(run: Path, this_run: ThisRun) -> None:
+    _, markdown = written(run, this_run)
     named = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", markdown)
     assert "images/differences.svg" in named
     assert "images/heat_0.png" in named
@@ -125,9 +125,9 @@ def test_markdown_names_pictures_that_are_there(run: Path, here: Here) -> None:
         ("registration.json", "registry"),
     ],
 )
-def test_missing_input_leaves_its_section_out(run: Path, here: Here, lost: str, section: str) -> None:
+def test_missing_input_leaves_its_section_out(run: Path, this_run: ThisRun, lost: str, section: str) -> None:
     shutil.rmtree(run / lost) if (run / lost).is_dir() else (run / lost).unlink()
-    source, markdown = written(run, here)
+    source, markdown = written(run, this_run)
     page = Page(source)
     assert section not in page.ids
     assert f"#{section}" not in page.links
@@ -135,16 +135,16 @@ def test_missing_input_leaves_its_section_out(run: Path, here: Here, lost: str, 
     assert "78.1" in markdown
 
 
-def test_missing_picture_leaves_the_answers(run: Path, here: Here) -> None:
+def test_missing_picture_leaves_the_answers(run: Path, this_run: ThisRun) -> None:
     (run / "evaluation/insight/image_0.png").unlink()
-    page = Page(written(run, here)[0])
+    page = Page(written(run, this_run)[0])
     assert len(page.images) == 2
     assert "soy sauce" in page.text
 
 
-def test_heat_map_beside_its_image_needs_no_second_image(run: Path, here: Here) -> None:
+def test_heat_map_beside_its_image_needs_no_second_image(run: Path, this_run: ThisRun) -> None:
     Image.new("RGB", (300, 150)).save(run / "evaluation/insight/heat_0.png")
-    images = Page(written(run, here)[0]).images
+    images = Page(written(run, this_run)[0]).images
     said = "image as the model sees it, and its visual cue of test image 1"
     assert [image["alt"] for image in images] == [said, "image of test image 2"]
 

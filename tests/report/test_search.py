@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.report.inputs import read_inputs
-from components.report.ledger import Here
+from components.report.ledger import ThisRun
 from components.report.page import write_report
 from components.report.search import search_shown
 from components.search.importance import importances
@@ -43,12 +43,12 @@ def test_search_is_told_with_its_gain_whichever_way_it_falls() -> None:
     assert [best for best, _ in shown.rows] == [True, False, False, False]
 
 
-def test_page_has_the_section_only_after_a_search(run: Path, here: Here, tmp_path: Path) -> None:
+def test_page_has_the_section_only_after_a_search(run: Path, this_run: ThisRun, tmp_path: Path) -> None:
     for searched in (False, True):
         if searched:
             write(run / "tune/search.json", result())
         folder = tmp_path / f"report-{searched}"
-        write_report(read_inputs(run), here, folder)
+        write_report(read_inputs(run), this_run, folder)
         for name, heading in (("report.html", '<section id="search">'), ("report.md", "## Search")):
             assert (heading in (folder / name).read_text(encoding="utf-8")) == searched
         assert (folder / "images/search_front.svg").exists() == searched

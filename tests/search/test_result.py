@@ -18,7 +18,6 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from components.errors import UserError
 from components.params import Params, load_params
-from components.report.drawing import alone
 from components.search.importance import importances, ranks, strength
 from components.search.plots import plots
 from components.search.result import (
@@ -40,6 +39,7 @@ from components.search.result import (
     write_table,
 )
 from components.search.space import Dimension, apply
+from components.svg import alone
 
 ROOT = Path(__file__).parents[2]
 SPACE = [

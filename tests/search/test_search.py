@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
-from components.home import home
 from components.params import Params, load_params
 from components.search.result import FAILED, FINISHED, STOPPED, from_json
 from components.search.search import plan
 from components.tracking import store
 from components.training.journal import VALIDATION_FILE
 from components.training.stage import make_job
+from components.workspace import home
 from pipelines import pretrain, tune
 from tests.workspace import prepare_workspace
 

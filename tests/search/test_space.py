@@ -8,7 +8,8 @@ import pytest
 
 from components.errors import UserError
 from components.params import Params
-from components.search.space import apply, decode, domains, encode, leaves, nested, present, read_space
+from components.params.trees import flatten, nested
+from components.search.space import apply, decode, domains, encode, present, read_space
 
 
 def with_space(params: Params, space: dict[str, Any], **more: Any) -> Params:
@@ -107,6 +108,6 @@ def test_present_settings_outside_the_space_are_no_point_of_it(params: Params) -
     assert present(params, read_space(with_space(params, {"adapter.rank": {"choice": [2, 4]}}))) is None
 
 
-def test_nested_and_leaves_are_inverse() -> None:
+def test_nested_and_flatten_are_inverse() -> None:
     flat = {"adapter.rank": 8, "finetune.learning_rate.adapter": 0.1, "finetune.epochs": 2}
-    assert leaves(nested(flat)) == flat
+    assert flatten(nested(flat)) == flat

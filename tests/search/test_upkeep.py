@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.home import home
 from components.search.upkeep import claim, num_bytes, owned, prune
 from components.tracking.runs import WAITING_FILE
+from components.workspace import home
 
 
 def make(name: str, search: str | None, size: int = 10) -> Path:

@@ -4,8 +4,8 @@ import pytest
 
 from components.errors import UserError
 from components.params import Params
+from components.params.trees import setting
 from components.report.ledger import read_published
-from components.settings import setting
 from components.tables.variants import STUDIES, study
 
 

@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from components.tracking import runs, store
-from components.tracking.runs import RunRecord, flat_params, sync_training
+from components.tracking.runs import RunRecord, sync_training
 
 
 @pytest.fixture
@@ -98,10 +98,6 @@ def test_long_run_is_sent_in_batches_that_the_store_takes(record, monkeypatch):
     write_steps(record.folder, 50)
     assert sync_training(record)
     assert sent()[0] == list(range(1, 51))
-
-
-def test_params_become_flat():
-    assert flat_params({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
 
 
 def test_password_is_not_shown():

@@ -13,7 +13,8 @@ import torch
 import torch.multiprocessing as mp
 
 from components.params import load_params
-from components.training.engine import cosine, merged
+from components.params.trees import merged
+from components.training.engine import cosine
 
 ROOT = Path(__file__).parent.parent.parent
 CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (2, "bf16"), (3, "bf16")]

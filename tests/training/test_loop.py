@@ -14,7 +14,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from components.errors import UserError
-from components.model.assistant import load_assistant
+from components.evaluation.inference.assistant import load_assistant
 from components.params import Params
 from components.training import loop, stage
 from components.training.checkpoint import checkpoints, newest_intact

@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 from benchmarks.chaos import is_worker, results, strike
-from components.home import home
 from components.params import Params
 from components.training import stage
 from components.training.journal import METRICS_FILE, TIMINGS_FILE, read_journal
 from components.training.launcher import launch
+from components.workspace import home
 from tests.workspace import prepare_workspace
 
 pytestmark = pytest.mark.slow

@@ -24,10 +24,10 @@ from components.evaluation.benchmarks import (
     seed_bench,
     unifood,
 )
-from components.evaluation.published.answers import Given
-from components.evaluation.published.findings import Findings
-from components.evaluation.published.grades import Ask, Grade
-from components.evaluation.published.questions import Files
+from components.evaluation.judge.grades import Ask, Grade
+from components.evaluation.offline.answers import Given
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.questions import Files
 from components.evaluation.question import Question, Scores
 
 

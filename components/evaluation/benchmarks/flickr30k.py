@@ -12,10 +12,10 @@ import numpy as np
 
 from components.data.schema import Row
 from components.evaluation.metrics import text
-from components.evaluation.published.answers import Given
-from components.evaluation.published.findings import Findings
-from components.evaluation.published.questions import Files, stem
-from components.evaluation.published.records import questions_of
+from components.evaluation.offline.answers import Given
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.questions import Files, stem
+from components.evaluation.offline.records import questions_of
 from components.evaluation.question import Question, Scores, question_from
 
 NAME = "flickr30k"

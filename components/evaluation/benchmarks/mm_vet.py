@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from components.errors import UserError
-from components.evaluation.published.answers import read_answers
-from components.evaluation.published.findings import Findings
-from components.evaluation.published.grades import Ask, Grade, numbers, repeated
-from components.evaluation.published.questions import Files
-from components.evaluation.published.reading import json_values, plain
+from components.evaluation.judge.grades import Ask, Grade, numbers, repeated
+from components.evaluation.offline.answers import read_answers
+from components.evaluation.offline.files import json_values, plain
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.questions import Files
 from components.evaluation.question import Question
 
 NAME = "mm_vet"

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 
 from components.data.tasks import CHOICE_PROMPT
 from components.errors import UserError
-from components.evaluation.published.findings import Findings
-from components.evaluation.published.joining import id_asked as key_asked
-from components.evaluation.published.joining import id_given as key_given
-from components.evaluation.published.questions import Files
-from components.evaluation.published.reading import is_table, table
+from components.evaluation.offline.files import is_table, table
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.joining import id_asked as key_asked
+from components.evaluation.offline.joining import id_given as key_given
+from components.evaluation.offline.questions import Files
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import letters
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from components.data.tasks import SHORT_PROMPT
 from components.errors import UserError
-from components.evaluation.published.answers import Given
-from components.evaluation.published.findings import Findings
-from components.evaluation.published.questions import Files, bare, read_questions, stem
+from components.evaluation.offline.answers import Given
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.questions import Files, bare, read_questions, stem
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import yes_no
 

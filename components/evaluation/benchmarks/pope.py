@@ -17,11 +17,11 @@ from pathlib import Path
 
 from components.data.tasks import SHORT_PROMPT
 from components.errors import UserError
-from components.evaluation.published.findings import Findings, examples
-from components.evaluation.published.joining import id_asked as key_asked
-from components.evaluation.published.joining import id_given as key_given
-from components.evaluation.published.questions import Files, Listed, bare, read_questions, stem
-from components.evaluation.published.reading import json_values
+from components.evaluation.offline.files import json_values
+from components.evaluation.offline.findings import Findings, examples
+from components.evaluation.offline.joining import id_asked as key_asked
+from components.evaluation.offline.joining import id_given as key_given
+from components.evaluation.offline.questions import Files, Listed, bare, read_questions, stem
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import yes_no
 

@@ -15,12 +15,12 @@ from components.data.schema import IMAGE_MARKER, Row
 from components.data.tasks import CHOICE_PROMPT, LETTERS, parse_choice
 from components.errors import UserError
 from components.evaluation.metrics import choice
-from components.evaluation.published.findings import Findings
-from components.evaluation.published.joining import id_asked as key_asked
-from components.evaluation.published.joining import id_given as key_given
-from components.evaluation.published.questions import Files
-from components.evaluation.published.reading import json_values
-from components.evaluation.published.records import questions_of
+from components.evaluation.offline.files import json_values
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.joining import id_asked as key_asked
+from components.evaluation.offline.joining import id_given as key_given
+from components.evaluation.offline.questions import Files
+from components.evaluation.offline.records import questions_of
 from components.evaluation.question import Question, Scores, each_sample
 from components.evaluation.rules import letters as rules
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from components.data.tasks import LETTERS, choice_question
 from components.errors import UserError
-from components.evaluation.published.findings import Findings
-from components.evaluation.published.joining import id_asked as key_asked
-from components.evaluation.published.joining import id_given as key_given
-from components.evaluation.published.questions import Files, read_questions
-from components.evaluation.published.reading import json_values, plain
+from components.evaluation.offline.files import json_values, plain
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.joining import id_asked as key_asked
+from components.evaluation.offline.joining import id_given as key_given
+from components.evaluation.offline.questions import Files, read_questions
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import letters
 

@@ -24,10 +24,10 @@ from components.data.tasks import (
     parse_recipe,
 )
 from components.evaluation.metrics import ingredients, nutrition, text
-from components.evaluation.published.answers import Given
-from components.evaluation.published.findings import Findings
-from components.evaluation.published.questions import Files, bare
-from components.evaluation.published.records import questions_of
+from components.evaluation.offline.answers import Given
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.questions import Files, bare
+from components.evaluation.offline.records import questions_of
 from components.evaluation.question import Question, Scores, each_sample
 
 NAME = "unifood"

@@ -1,0 +1,59 @@
+"""A key-value cache with room to grow: a new token is written into its place instead of copying the whole cache.
+
+transformers' DynamicCache joins old and new by `torch.cat`, at every token and in every layer. With many rows that
+have read an image each, this takes longer than the layer itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+ROOM = 64  # tokens for which room is made at once
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values are the filled part, (rows, heads, tokens, head width), of tensors that are longer."""
+
+    whole_keys: torch.Tensor | None
+    whole_values: torch.Tensor | None
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        super().lazy_initialization(key_states, value_states)
+        self.whole_keys = self.whole_values = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.whole_keys, self.keys = _extended(self.whole_keys, self.keys, key_states)
+        self.whole_values, self.values = _extended(self.whole_values, self.values, value_states)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self.whole_keys = self.whole_values = None
+
+
+def _extended(
+    whole: torch.Tensor | None, filled: torch.Tensor | None, new: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tensor with room, and what of it is filled once `new` is behind `filled`. None: there is none yet."""
+    old = filled if filled is not None and filled.numel() else new[:, :, :0]
+    start, end = old.shape[-2], old.shape[-2] + new.shape[-2]
+    if whole is None or whole.shape[-2] < end:
+        whole = new.new_empty(*new.shape[:-2], end + ROOM, new.shape[-1])
+        whole[:, :, :start] = old
+    whole[:, :, start:end] = new
+    return whole, whole[:, :, :end]
+
+
+def roomy_cache(config: Any) -> DynamicCache:
+    """An empty cache for a model; layers of other kinds (sliding windows, ..) stay transformers' own."""
+    cache = DynamicCache(config=config)
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache

@@ -1,0 +1,91 @@
+"""Test images for the report: the picture, what was asked about it, and what every row answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from components.evaluation.question import Question
+from components.evaluation.results import Results
+from components.images.decoding import decode
+
+if TYPE_CHECKING:
+    from components.evaluation.inference.assistant import Assistant
+
+LARGEST = 1024  # pixels per side of a stored picture
+
+
+def choose(asked: Sequence[Question], most: int) -> list[list[Question]]:
+    """The questions of at most `most` images. The first benchmark gets most places, each other one a few.
+
+    Images are taken at even distances, so that they do not depend on how the data happens to begin.
+    """
+    images: dict[str, dict[str, list[Question]]] = {}
+    for question in asked:
+        if question.image_hash is not None:
+            images.setdefault(question.benchmark, {}).setdefault(question.image_hash, []).append(question)
+    few = max(1, most // 10)
+    chosen: list[list[Question]] = []
+    for place, of_benchmark in enumerate(images.values()):
+        room = most - few * (len(images) - 1) if place == 0 else few
+        chosen += _spread(list(of_benchmark.values()), room)
+    return chosen[:most]
+
+
+def _spread(items: list[list[Question]], count: int) -> list[list[Question]]:
+    count = max(0, min(count, len(items)))
+    return [items[place * len(items) // count] for place in range(count)]
+
+
+def entry(place: int, asked: Sequence[Question], results: Results, heat_map: str | None) -> dict[str, Any]:
+    """One image of samples.json: file names under evaluation/insight, and an item for each question."""
+    return {
+        "image": image_name(place),
+        "heat_map": heat_map,
+        "items": [
+            {
+                "id": question.id,
+                "benchmark": question.benchmark,
+                "source": question.source,
+                "task": question.task,
+                "question": question.text,
+                "reference": list(question.references),
+                "answers": _answers(question, results),
+            }
+            for question in asked
+        ],
+    }
+
+
+def _answers(question: Question, results: Results) -> dict[str, str]:
+    by_row = {row: results.of_task(row, question.task).get(question.name) for row in results.answers}
+    return {row: answer.text for row, answer in by_row.items() if answer is not None}
+
+
+def image_name(place: int) -> str:
+    return f"image_{place}.png"
+
+
+def save_heat_map(folder: Path, place: int, picture: Image.Image, assistant: Assistant) -> str | None:
+    """Write the picture with the cue's heat map and return the file's name; None without VCE."""
+    from components.evaluation.insight import heat_map
+
+    strength = heat_map.cue_strength(assistant, picture)
+    if strength is None:
+        return None
+    mean_colour = tuple(int(channel * 255) for channel in assistant.image_processor.image_mean)
+    name = f"heat_{place}.png"
+    heat_map.draw(picture, strength, assistant.image, mean_colour).save(folder / name)
+    return name
+
+
+def save_image(folder: Path, place: int, question: Question, max_pixels: int) -> Image.Image:
+    """Write the picture, reduced where it is large, and return it."""
+    assert question.image is not None
+    picture = decode(question.image, max_pixels)
+    picture.thumbnail((LARGEST, LARGEST))
+    picture.save(folder / image_name(place))
+    return picture

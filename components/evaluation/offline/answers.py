@@ -1,0 +1,114 @@
+"""Answers made elsewhere, in any of the layouts in which they are published.
+
+JSON lines  {question_id, prompt, text, ...}      LLaVA
+JSON lines  {question_id, prediction}             SEED-Bench
+one object  {"v1_0": text, ..}                    MM-Vet
+one object  {"outputs": {id: text}, ..}           LLaVA's ScienceQA result
+one object  {"correct": [{question_id, pred}, ..], "incorrect": [..]}      its ScienceQA output
+a table     index, .., prediction                 MMBench
+a folder    <subtask>.txt of image, question, gold, answer by tabs         MME's own
+JSON lines  {question, answer}, nothing else: the first is to question 1   POPE's own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import UserError
+from components.evaluation.offline.files import is_table, json_values, plain, table
+from components.evaluation.offline.findings import Findings
+
+ID_KEYS = ("question_id", "index", "id", "image_id", "image")
+# No "answer": that is what is right in MMBench's and SEED-Bench's files, which would then score 100.
+TEXT_KEYS = ("text", "prediction", "pred", "output", "response", "caption")
+_OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """One answer as it stands in a file. `prompt` is empty where the file does not repeat it.
+
+    `counted`: the file has no ids, and this one is the answer's place in it.
+    """
+
+    id: str
+    text: str
+    prompt: str = ""
+    counted: bool = False
+
+
+def read_answers(path: Path, findings: Findings) -> list[Given]:
+    if path.is_dir():
+        return _of_folder(path, findings)
+    records = table(path, findings) if is_table(path, findings) else list(_records(json_values(path, findings)))
+    if records and all(set(record) == {"question", "answer"} for record in records):
+        findings.say(f"{path}: answers without ids; the first was taken for that to question 1, and so on")
+        return [
+            Given(str(number), plain(one["answer"]), plain(one["question"]), counted=True)
+            for number, one in enumerate(records, start=1)
+        ]
+    given = [answer for record in records if (answer := _answer(record))]
+    if not given:
+        keys = ", ".join(list(records[0])[:6]) if records else "nothing"
+        raise UserError(
+            f"{path} holds no answers: records need an id ({', '.join(ID_KEYS[:3])}) and a text "
+            f"({', '.join(TEXT_KEYS[:3])}), found {keys}"
+        )
+    if len(given) < len(records):
+        findings.say(f"{path}: {len(records) - len(given)} records have no id or no text and answer nothing")
+    empty = sum(not answer.text.strip() for answer in given)
+    if empty:
+        findings.say(f"{path}: {empty} answers are empty; the rule is applied to them as to any text")
+    rounds = sum(1 for record in records if record.get("round_id"))
+    if rounds:
+        findings.say(f"{path}: {rounds} answers of later rounds (round_id above 0) were left out")
+    return given
+
+
+def _of_folder(folder: Path, findings: Findings) -> list[Given]:
+    given, short = [], 0
+    for file in sorted(folder.glob("*.txt")):
+        for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+            cells = line.split("\t")
+            if len(cells) == 4:
+                given.append(Given(f"{file.stem}/{cells[0]}", cells[3], cells[1]))
+            else:
+                short += bool(line.strip())
+    if not given:
+        raise UserError(
+            f"{folder} holds no answers: a folder of answers has <subtask>.txt of image, question, gold, answer"
+        )
+    if short:
+        findings.say(f"{folder}: {short} lines have no answer behind the gold; left out")
+    return given
+
+
+def _records(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
+    """Records out of values: an object of texts is answers by id, an object of lists is those lists in turn."""
+    for value in values:
+        if not isinstance(value, dict):
+            continue
+        inner = value.get("outputs", value)
+        if isinstance(inner, dict) and inner and not inner.keys() & _OF_A_RECORD and _all(inner, str):
+            yield from ({"question_id": id, "text": text} for id, text in inner.items())
+        elif value and _all(value, list):
+            for listed in value.values():
+                yield from (record for record in listed if isinstance(record, dict))
+        else:
+            yield value
+
+
+def _all(value: Mapping[str, Any], kind: type) -> bool:
+    return all(isinstance(member, kind) for member in value.values())
+
+
+def _answer(record: Mapping[str, Any]) -> Given | None:
+    id = next((plain(record[key]) for key in ID_KEYS if record.get(key) not in (None, "")), None)
+    text = next((record[key] for key in TEXT_KEYS if record.get(key) is not None), None)
+    if id is None or text is None or isinstance(text, dict | list) or record.get("round_id"):
+        return None
+    prompt = record.get("prompt", record.get("question", ""))
+    return Given(id, plain(text), prompt if isinstance(prompt, str) else "")

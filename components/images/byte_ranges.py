@@ -1,0 +1,73 @@
+"""Where an image's bytes lie, so that any process can read them without the archive's list of names."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zlib
+from typing import NamedTuple
+
+from components.images.decoding import ImageError
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's member: signature, .., lengths of its name and extra field
+_STORED, _DEFLATED = 0, 8
+
+
+class ByteRange(NamedTuple):
+    """`size` bytes at `offset` of a file; in a zip `offset` is where the member's own header starts."""
+
+    path: str
+    offset: int
+    size: int  # of the image
+    changed: int  # when the file was, in nanoseconds: tells an edited file from the one that was checked
+    packed: int = -1  # bytes that it takes in a zip; -1: not in a zip
+    method: int = _STORED
+    checksum: int = 0  # CRC-32, of a zip's member
+
+
+def read_byte_range(byte_range: ByteRange) -> bytes:
+    """The image's bytes; ImageError where the file is gone, no regular file, a link, or a zip that is damaged."""
+    try:
+        # a pipe would wait for ever: open without waiting, then look what it is
+        handle = os.open(byte_range.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as error:
+        raise ImageError("image_unreadable", f"{byte_range.path}: {error.strerror}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ImageError("image_unreadable", f"{byte_range.path} is no regular file")
+        if byte_range.packed < 0:
+            return _read(handle, byte_range.size, byte_range.offset)
+        return _unzipped(handle, byte_range)
+    except OSError as error:
+        raise ImageError("image_unreadable", f"{byte_range.path}: {error.strerror}") from None
+    finally:
+        os.close(handle)
+
+
+def _read(handle: int, size: int, offset: int) -> bytes:
+    parts, left = list[bytes](), size
+    while left and (part := os.pread(handle, left, offset + size - left)):  # a read may give less than asked for
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _unzipped(handle: int, byte_range: ByteRange) -> bytes:
+    header = _read(handle, _LOCAL_HEADER.size, byte_range.offset)
+    if len(header) < _LOCAL_HEADER.size:
+        raise ImageError("image_corrupt", "the zip ends before it")
+    signature, name, extra = _LOCAL_HEADER.unpack(header)
+    if signature != b"PK\3\4":
+        raise ImageError("image_corrupt", "the zip has no header there")
+    data = _read(handle, byte_range.packed, byte_range.offset + _LOCAL_HEADER.size + name + extra)
+    if byte_range.method == _DEFLATED:
+        try:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, byte_range.size + 1)
+        except zlib.error as error:
+            raise ImageError("image_corrupt", f"in the zip: {error}") from None
+    elif byte_range.method != _STORED:
+        raise ImageError("image_corrupt", f"packed by method {byte_range.method}, only stored and deflated are read")
+    if len(data) != byte_range.size or zlib.crc32(data) != byte_range.checksum:
+        raise ImageError("image_corrupt", "in the zip: wrong length or checksum")
+    return data

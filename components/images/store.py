@@ -1,0 +1,82 @@
+"""Images by name out of folders, zips and tars, without unpacking and without leaving them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from components.images.byte_ranges import ByteRange, read_byte_range
+from components.images.decoding import ImageError
+from components.images.places import Parts, Place, Tars, open_place
+
+_BYTES_PER_PIXEL = 8  # no image file of the accepted size is larger than this
+_OTHER_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp")
+
+
+class ImageStore:
+    """The images of one source.
+
+    A name is a path inside the folder or archive. Where the file is not there, the same name with another
+    image ending is tried: OCR-VQA's annotations say .jpg for files saved as .png or .gif. What the bytes are
+    is then told by the bytes, never by an ending.
+    """
+
+    def __init__(self, place: Place, max_pixels: int):
+        self._place = place
+        self._limit = max_pixels * _BYTES_PER_PIXEL + (1 << 20)
+
+    @classmethod
+    def open(cls, root: Path, images: str | Mapping[str, str] | None, max_pixels: int) -> ImageStore:
+        """`images` lies under `root`: a folder, zip or tar, or several by the first part of the names.
+
+        None: names are `<tar under root>/<member>` (WebDataset).
+        """
+        if images is None:
+            return cls(Tars(root), max_pixels)
+        if isinstance(images, str):
+            return cls(open_place(root / images), max_pixels)
+        return cls(Parts({part: open_place(root / path) for part, path in images.items()}), max_pixels)
+
+    def find(self, name: str) -> tuple[ByteRange, bool]:
+        """Where the bytes lie, and whether under another ending. ImageError: outside, a link, missing, too large."""
+        name = safe_name(name)
+        found = self._place.find(name)
+        if found is not None:
+            return self._small_enough(found, name), False
+        stem = PurePosixPath(name)
+        for ending in _OTHER_ENDINGS:
+            if ending != stem.suffix and (found := self._place.find(str(stem.with_suffix(ending)))) is not None:
+                return self._small_enough(found, name), True
+        raise ImageError("image_missing", name)
+
+    def read(self, name: str) -> tuple[bytes, bool]:
+        """The bytes, and whether they lay under another ending."""
+        byte_range, other_ending = self.find(name)
+        return read_byte_range(byte_range), other_ending
+
+    def names(self) -> Iterator[str]:
+        """All files, sorted by name."""
+        return self._place.names()
+
+    def _small_enough(self, byte_range: ByteRange, name: str) -> ByteRange:
+        if max(byte_range.size, byte_range.packed) > self._limit:
+            raise ImageError("image_too_large", f"{name}: {byte_range.size} bytes")
+        return byte_range
+
+
+def safe_name(name: str) -> str:
+    """The name with `.` parts taken out; ImageError where it could leave the root."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in parts or "\0" in name:
+        raise ImageError("image_outside_root", name[:200])
+    if not parts or not _encodes(name):
+        raise ImageError("image_missing", repr(name[:200]))
+    return "/".join(parts)
+
+
+def _encodes(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""Run the checks of a source without writing shards."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from components.errors import UserError
+from components.params import Data, Source
+from components.prepare.chunk import Rules, checked
+from components.prepare.counts import RecordCounts
+from components.prepare.source import source_chunks, too_many_rejects
+from components.sources.entry import Reject
+
+
+@dataclass(frozen=True)
+class Report:
+    name: str
+    counts: RecordCounts
+    rejects: list[Reject]
+    problem: str | None  # why the source would be refused, or nothing
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        rejects = [{"id": one.id, "reason": one.reason, "detail": one.detail} for one in self.rejects]
+        return {"source": self.name, **self.counts.summary(), "problem": self.problem, "rejects": rejects}
+
+
+def check_source(
+    name: str, spec: Source, data: Data, tokenizer: Path | None, progress: Callable[[int], None] = lambda done: None
+) -> Report:
+    """What preparing the source would keep and reject. Without a tokenizer tokens are not counted."""
+    counts, rejects = RecordCounts(), list[Reject]()
+    for chunk in source_chunks(spec, data):
+        for one, tokens in checked(chunk.items, Rules(data.max_pixels, tokenizer)):
+            counts.add(one, tokens)
+            rejects += one.rejects
+            progress(counts.kept + counts.rejected)
+    return Report(name, counts, rejects, too_many_rejects(name, counts, data.max_rejected))
+
+
+def named_source(target: str, images: str | None, sources: dict[str, Source]) -> Source:
+    """A source of params.yaml by name, or a LLaVA-format JSON file with its images (default: beside it)."""
+    if target in sources:
+        spec = sources[target]
+        return spec.model_copy(update={"images": str(Path(images).resolve())}) if images else spec
+    file = Path(target)
+    if not file.is_file():
+        known = ", ".join(sources)
+        raise UserError(f"{target} is no file and no source of params.yaml (data.sources has {known})")
+    if tarfile.is_tarfile(file) or zipfile.is_zipfile(file):
+        raise UserError(f"{target} is an archive; name the JSON of its records, and the archive by --images")
+    place = str(Path(images).resolve()) if images else "."
+    return Source(kind="llava_json", path=str(file.resolve().parent), annotations=escape(file.name), images=place)

@@ -1,0 +1,111 @@
+"""What a source's reader yields: an image's name with its samples, or a record that cannot be used."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from components.data.schema import Sample
+from components.errors import UserError
+from components.params import Source
+
+Split = Literal["train", "validation", "test"]
+
+_SPLITS: dict[str, Split] = {
+    "train": "train",
+    "restval": "train",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The samples of one image, which is read later by its name; or of none.
+
+    `group` is the same for all that must not be divided between splits. It starts with the kind of the
+    source, so that one dish read by two sources is one group and chance equal ids are not.
+    """
+
+    image: str | None
+    group: str
+    samples: list[Sample]
+    split: Split | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A record left out: its id, a code of checks.REASONS, and what was found.
+
+    `expected`: listed and counted like the others, but expected, so that they do not fail it's allowed share, because
+    nothing is damaged (an annotation whose photo its publisher never took).
+    """
+
+    id: str
+    reason: str
+    detail: str = ""
+    expected: bool = False
+
+
+class Malformed(ValueError):
+    """A record that does not have its source's form; the message says how."""
+
+
+def declared_split(name: Any) -> Split | None:
+    """The split a publisher names; other names (mini sets) declare nothing."""
+    return _SPLITS.get(name) if isinstance(name, str) else None
+
+
+def record_id(record: Mapping[str, Any], fallback: str) -> str:
+    """Ids come as text or whole numbers, or not at all."""
+    value = record.get("id")
+    if isinstance(value, str) and value:
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else fallback
+
+
+def text_of(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise Malformed(f"{key} must be text, found {type(value).__name__}")
+    return value
+
+
+def number_of(value: Any) -> float | None:
+    """A finite number, or None for everything else (true and false are no numbers)."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def source_root(spec: Source) -> Path:
+    """The source's folder, with environment variables put in."""
+    path = os.path.expandvars(spec.path)
+    unset = re.search(r"\$\{?(\w+)\}?", path)
+    if unset:
+        raise UserError(f"{spec.path}: the environment variable {unset[1]} is not set; set it to a folder")
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{path} is missing; run: dvc repro plates, or put the files there (README: Use your own data)")
+    return root
+
+
+def annotation_files(spec: Source) -> list[Path]:
+    """The files that the source's pattern matches, in the order of their names; at least one."""
+    root = source_root(spec)
+    if Path(spec.annotations).is_absolute():
+        raise UserError(f"annotations must be a pattern under {root}, got {spec.annotations!r}")
+    files = sorted(path for path in root.glob(spec.annotations) if path.is_file())
+    if not files:
+        raise UserError(f"{root} holds no file {spec.annotations!r}; put it there or change the source's annotations")
+    return files

@@ -1,0 +1,117 @@
+"""JSON records out of a file, one at a time: a list, JSON lines, or one object, whatever the ending says.
+
+A list of a million records is decoded piece by piece, so memory does not grow with the file. Damage to one
+line costs that line; damage inside a list hides everything after it, so the file is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from components.errors import UserError
+from components.sources.entry import Reject
+
+_CHUNK = 1 << 17  # characters read at once
+_LONGEST_RECORD = 1 << 26  # characters; more than that is damage, not a record
+_BLANK = " \t\r\n"
+
+
+def read_records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield (place, record). A line that is no JSON comes as a Reject; `place` is `file:number`."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as stream:
+        start = _first_character(stream)
+        stream.seek(0)
+        records = _of_list(stream, path) if start == "[" else _of_objects(stream, path)
+        for number, record in enumerate(records):
+            yield f"{path.name}:{number}", record
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A file that is one JSON object, small enough to be held (tens of megabytes)."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}); get the file again") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must hold a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _first_character(stream: TextIO) -> str:
+    while chunk := stream.read(4096):
+        if chunk.strip(_BLANK):
+            return chunk.strip(_BLANK)[0]
+    return ""
+
+
+def _of_list(stream: TextIO, path: Path) -> Iterator[Any]:
+    decode = json.JSONDecoder().raw_decode
+    buffer, at, ended = stream.read(_CHUNK), 0, False
+    opened, after_record = False, False
+    while True:
+        at = _skip_blank(buffer, at)
+        if at == len(buffer) and not ended:
+            buffer, at = stream.read(_CHUNK), 0
+            ended = not buffer
+            continue
+        mark = buffer[at : at + 1]
+        if not opened:  # the caller has seen the bracket
+            opened, at = True, at + 1
+        elif mark == "]":
+            if (buffer[at + 1 :] + stream.read(_CHUNK)).strip(_BLANK):
+                raise UserError(f"{path} goes on after the end of its list; get the file again")
+            return
+        elif after_record and mark == ",":
+            after_record, at = False, at + 1
+        elif after_record or not mark:
+            raise UserError(f"{path} is cut off or damaged inside its list; get the file again")
+        else:
+            try:
+                record, end = decode(buffer, at)
+                whole = end < len(buffer) or ended  # a number at the end of a chunk may go on in the next
+            except RecursionError:
+                raise UserError(f"{path} nests its JSON too deep; get the file again") from None
+            except ValueError as error:
+                if ended or len(buffer) - at > _LONGEST_RECORD:
+                    raise UserError(f"{path} is cut off or damaged inside its list ({error}); get it again") from None
+                whole = False
+            if whole:
+                yield record
+                after_record, at = True, end
+            else:
+                more = stream.read(max(_CHUNK, len(buffer) - at))
+                buffer, at, ended = buffer[at:] + more, 0, not more
+
+
+def _skip_blank(buffer: str, at: int) -> int:
+    while at < len(buffer) and buffer[at] in _BLANK:
+        at += 1
+    return at
+
+
+def _of_objects(stream: TextIO, path: Path) -> Iterator[Any]:
+    """JSON lines; or one object over several lines, which some publishers call .jsonl."""
+    for number, line in enumerate(stream):
+        if not line.strip(_BLANK):
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            whole = _whole(path) if number == 0 else None
+            if whole is not None:
+                yield whole
+                return
+            record = Reject(f"{path.name}:{number}", "record_not_json", str(error)[:200])
+        yield record
+
+
+def _whole(path: Path) -> Any:
+    """The file as one JSON value, or None where it is none."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
+        try:
+            return json.loads(stream.read(_LONGEST_RECORD))
+        except (ValueError, RecursionError):
+            return None

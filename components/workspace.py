@@ -1,0 +1,42 @@
+"""Every path of the workspace: what the stages write, and the home of what outlasts a DVC run.
+
+The paths are relative to the root of the repository, where DVC runs each stage; dvc.yaml names the same ones.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")  # a folder for each source, with its MANIFEST
+MANIFEST = "manifest.json"
+SPLITS = Path("data/splits")
+ASSIGNMENTS = SPLITS / "assignments.parquet"
+SPLITS_SUMMARY = SPLITS / "summary.json"
+BASE = Path("models/base")
+BASE_FILES = Path("models/base_files.json")
+TOKENIZER = BASE / "tokenizer.json"
+PRETRAIN = Path("models/pretrain")
+FINETUNE = Path("models/finetune")
+LOG = "log.csv"  # of a stage that trains, in its folder
+EVALUATION = Path("evaluation")
+METRICS = EVALUATION / "metrics.json"
+MEASURED = EVALUATION / "measured.json"  # which model the metrics belong to, under which conditions
+ANSWERS = EVALUATION / "answers.parquet"
+INSIGHT = EVALUATION / "insight"
+REGISTRATION = Path("registration.json")
+REPORT = Path("report")
+TABLES = Path("tables")
+TUNE = Path("tune")
+
+
+def home() -> Path:
+    """The absolute folder of run state: LEA_HOME, or `.lea` in the repository.
+
+    DVC runs queued experiments in temporary copies and names the true repository in DVC_ROOT,
+    so that all of them share checkpoints and one registry.
+    """
+    chosen = os.environ.get("LEA_HOME")
+    folder = Path(chosen) if chosen else Path(os.environ.get("DVC_ROOT", ".")) / ".lea"
+    return folder.expanduser().resolve()

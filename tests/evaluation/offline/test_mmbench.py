@@ -1,0 +1,82 @@
+"""MMBench: a question counts when every rotation is right; figures worked out by hand."""
+
+import base64
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from components.errors import UserError
+from components.evaluation.offline.questions import Files
+from tests.evaluation.offline.layouts import jsonl, score
+
+
+def mmbench_rows() -> pd.DataFrame:
+    rows = []
+    for index, answer, options in (
+        (1, "A", ["red", "blue"]),
+        (1_000_001, "B", ["blue", "red"]),
+        (2, "B", ["one", "two"]),
+        (1_000_002, "A", ["two", "one"]),
+    ):
+        row = dict(zip("ABCD", [*options, None, None], strict=True))
+        rows.append({"index": index, "question": "Which?", "hint": None, **row, "answer": answer, "category": "hue"})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("layout", ["xlsx", "tsv", "jsonl"])
+def test_mmbench_counts_whole_circles(layout: str, tmp_path: Path) -> None:
+    said = ["A", "B. red", "B", "B"]  # the second question fails in one rotation
+    frame = mmbench_rows()
+    table = tmp_path / "mmbench_dev.tsv"
+    frame.to_csv(table, sep="\t", index=False)
+    answers = tmp_path / f"answers.{layout}"
+    if layout == "jsonl":
+        jsonl(answers, [{"question_id": i, "text": t} for i, t in zip(frame["index"].tolist(), said, strict=True)])
+    elif layout == "xlsx":
+        frame.assign(prediction=said).to_excel(answers, index=False)
+    else:
+        frame.assign(prediction=said).to_csv(answers, sep="\t", index=False)
+    report = score("mmbench", answers, annotations=table)
+    assert report.metrics["mmbench"] == {"circular": 50, "single": 100}
+    assert report.metrics["mmbench_hue"] == {"circular": 50}
+    assert score("mmbench", answers, "exact", annotations=table).metrics["mmbench"]["circular"] == 0
+    if layout != "jsonl":
+        assert score("mmbench", answers).metrics == report.metrics  # the answers' own table has the gold
+
+
+def test_mmbench_without_answers_in_the_gold_is_refused(tmp_path: Path) -> None:
+    mmbench_rows().drop(columns="answer").to_csv(tmp_path / "test.tsv", sep="\t", index=False)
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": 1, "text": "A"}])
+    with pytest.raises(UserError, match="test split has no answers"):
+        score("mmbench", answers, annotations=tmp_path / "test.tsv")
+    with pytest.raises(UserError, match="needs --annotations"):
+        score("mmbench", answers)
+
+
+def test_mmbench_gold_is_not_taken_for_answers(tmp_path: Path) -> None:
+    table = tmp_path / "mmbench_dev.tsv"
+    mmbench_rows().to_csv(table, sep="\t", index=False)
+    with pytest.raises(UserError, match="holds no answers"):
+        score("mmbench", table, annotations=table)
+
+
+def test_mmbench_first_rotations_alone_are_scored(tmp_path: Path) -> None:
+    table = tmp_path / "mmbench_dev.tsv"
+    mmbench_rows().to_csv(table, sep="\t", index=False)
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": 1, "text": "A"}, {"question_id": 2, "text": "A"}])
+    report = score("mmbench", answers, annotations=table)
+    assert report.metrics["mmbench"] == {"circular": 0, "single": 50}
+    assert report.other == {}  # no circle is whole
+    assert report.findings.unmatched["questions without an answer"] == ["1000001", "1000002"]
+
+
+def test_mmbench_rotations_show_the_image_of_the_row_that_they_name(tmp_path: Path) -> None:
+    from components.evaluation.benchmarks import mmbench
+    from components.evaluation.offline.findings import Findings
+
+    image = base64.b64encode(bytes(range(90))).decode()
+    table = tmp_path / "mmbench_dev.tsv"
+    mmbench_rows().assign(image=[image, "1", image, "9"]).to_csv(table, sep="\t", index=False)
+    asked = mmbench.read(Files(annotations=table), Findings())
+    assert [question.image for question in asked] == [bytes(range(90))] * 3 + [None]

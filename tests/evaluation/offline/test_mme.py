@@ -1,0 +1,28 @@
+"""MME: eval_tool/calculation.py; figures worked out by hand."""
+
+from pathlib import Path
+
+from tests.evaluation.offline.layouts import SAID, mme, mme_answers, score
+
+
+def test_mme_adds_accuracy_and_accuracy_plus(tmp_path: Path) -> None:
+    report = score("mme", mme_answers(tmp_path / "a.jsonl", SAID), annotations=mme(tmp_path / "gt"))
+    assert report.metrics["mme_count"] == {"score": 75 + 50, "accuracy": 75, "accuracy_plus": 50}
+    assert report.metrics["mme_OCR"]["score"] == 50 + 0
+    assert report.metrics["mme"] == {"perception": 175, "cognition": 200}
+    assert any("no ground truth for existence" in line for line in report.findings.lines)
+
+
+def test_mme_leaves_out_both_questions_of_a_half_answered_image(tmp_path: Path) -> None:
+    half = {key: text for key, text in SAID.items() if key != "count/2.jpg Is it two?"}
+    report = score("mme", mme_answers(tmp_path / "a.jsonl", half), annotations=mme(tmp_path / "gt"))
+    assert report.metrics["mme_count"]["score"] == 200
+    assert report.other["mme_count"] == {"score": 50 + 50, "accuracy": 50, "accuracy_plus": 50}
+
+
+def test_mme_own_folders_of_answers_are_read(tmp_path: Path) -> None:
+    filled = mme(tmp_path / "filled")
+    for file in filled.glob("*.txt"):
+        file.write_text(file.read_text().replace("\tmore", "\tYes"))
+    report = score("mme", filled, annotations=filled)
+    assert report.metrics["mme_count"] == {"score": 50, "accuracy": 50, "accuracy_plus": 0}

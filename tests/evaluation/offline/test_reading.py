@@ -1,0 +1,109 @@
+"""Files that are not what their ending says, and damaged ones."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from components.errors import UserError
+from components.evaluation.offline.answers import Given, read_answers
+from components.evaluation.offline.files import json_values, table
+from components.evaluation.offline.findings import Findings
+
+RECORDS = [{"question_id": n, "text": f"answer {n}"} for n in range(4)]
+GIVEN = [Given(str(n), f"answer {n}") for n in range(4)]
+LINES = "\n".join(map(json.dumps, RECORDS))
+
+LAYOUTS = {
+    "lines": LINES,
+    "lines with a BOM and CRLF": "\ufeff" + LINES.replace("\n", "\r\n") + "\r\n",
+    "lines with commas": LINES.replace("\n", ",\n") + ",",
+    "lines in brackets": "[\n" + LINES.replace("\n", ",\n") + "\n]",
+    "one list": json.dumps(RECORDS),
+    "one pretty list": json.dumps(RECORDS, indent=2),
+    "an object of texts": json.dumps({str(n): f"answer {n}" for n in range(4)}, indent=1),
+    "outputs of a result": json.dumps({"acc": 50.0, "outputs": {str(n): f"answer {n}" for n in range(4)}}),
+    "right and wrong apart": json.dumps(
+        {
+            "correct": [{"question_id": str(n), "pred": f"answer {n}"} for n in range(2)],
+            "incorrect": [{"question_id": str(n), "pred": f"answer {n}"} for n in range(2, 4)],
+        },
+        indent=2,
+    ),
+    "predictions": "\n".join(json.dumps({"question_id": str(n), "prediction": f"answer {n}"}) for n in range(4)),
+    "tabs": "index\tprediction\n" + "".join(f"{n}\tanswer {n}\n" for n in range(4)),
+    "commas": "index,prediction\n" + "".join(f"{n},answer {n}\n" for n in range(4)),
+}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "xlsx"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_is_read_whatever_the_ending(layout: str, ending: str, tmp_path: Path) -> None:
+    path, findings = tmp_path / f"answers.{ending}", Findings()
+    path.write_text(LAYOUTS[layout], encoding="utf-8", newline="")
+    assert read_answers(path, findings) == GIVEN
+    assert findings.lines == []
+
+
+def test_spreadsheet_is_read_whatever_the_ending(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.xlsx"
+    frame = pd.DataFrame({"index": [0.0, 1.0, 2.0], "prediction": ["answer 0", None, "None"]})
+    frame.to_excel(path, index=False)
+    path = path.rename(tmp_path / "sheet.csv")
+    assert table(path, Findings()) == [
+        {"index": "0", "prediction": "answer 0"},
+        {"index": "1", "prediction": ""},
+        {"index": "2", "prediction": "None"},
+    ]
+
+
+def test_utf16_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("index,prediction\n0,grün\n", encoding="utf-16")
+    assert read_answers(path, Findings()) == [Given("0", "grün")]
+
+
+@pytest.mark.parametrize(
+    ("layout", "kept", "told"),
+    [
+        ("lines", 3, "1 lines are no JSON (the first is line 4"),
+        ("one list", 3, "only the 3 entries before that"),
+        ("one pretty list", 3, "only the 3 entries before that"),
+        ("an object of texts", 1, "only the 1 entries before that"),
+    ],
+)
+def test_cut_off_file_is_read_up_to_the_cut(layout: str, kept: int, told: str, tmp_path: Path) -> None:
+    path, findings = tmp_path / "cut.json", Findings()
+    path.write_text(LAYOUTS[layout][:-8])
+    assert len(json_values(path, findings)) == kept
+    assert len(read_answers(path, Findings())) == 3
+    assert told in findings.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is empty"),
+        (b"hello", "neither JSON nor a table"),
+        (b"{\x00\x01\xff\xfe", "neither text nor"),
+        (b"PK\x03\x04 damaged", "not a spreadsheet"),
+        (b"[nonsense", "no JSON that can be read"),
+        (b'{"question": "is there a bird?", "id": 1, "answer": "yes"}', "holds no answers"),
+        (b"index,comment\n1,hm\n", "holds no answers"),
+    ],
+)
+def test_unreadable_file_is_refused_in_one_line(content: bytes, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=told) as error:
+        read_answers(path, Findings())
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_rows_of_another_width_are_left_out_and_told(tmp_path: Path) -> None:
+    path, findings = tmp_path / "t.tsv", Findings()
+    path.write_text("index\tprediction\n1\tA\n2\n")
+    assert len(table(path, findings)) == 1
+    assert "1 rows have not the header's 2 columns" in findings.lines[0]

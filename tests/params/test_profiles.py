@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.errors import UserError
+from components.params import load_params, profiles
+from components.params.trees import flatten
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    return Path(shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml"))
+
+
+def keys(name: str) -> set[str]:
+    tree = yaml.safe_load((profiles.FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    tables = tuple(f"{table}." for table in profiles.REPLACED)
+    found = set()
+    for key in flatten(tree):
+        table = next((table for table in tables if f"{key}.".startswith(table)), None)
+        found.add(table or key)
+    return found
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_every_profile_sets_the_same_keys(name: str) -> None:
+    # so that the way back from any profile leaves nothing of it behind
+    assert keys(name) == keys("tiny")
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_profile_gives_valid_params_under_its_name(name: str, settings: Path) -> None:
+    profiles.apply(name, settings)
+    assert load_params(settings).profile == name
+
+
+def test_there_and_back_restores_every_value(settings: Path) -> None:
+    before = load_params(settings)
+    for name in ("llava-1.5-7b", "photos", "tiny"):
+        profiles.apply(name, settings)
+    assert load_params(settings) == before
+
+
+def test_a_profiles_comments_stay_with_it(settings: Path) -> None:
+    for name in ("llava-1.5-7b-general", "vlora", "tiny"):
+        profiles.apply(name, settings)
+    text = settings.read_text(encoding="utf-8")
+    for said in ("nothing is drawn", "files of their own", "80 GiB"):
+        assert said not in text
+    assert "judge: null #" in text
+
+
+def test_committed_params_are_the_tiny_profile(settings: Path) -> None:
+    assert profiles.apply("tiny", settings) == []
+
+
+def test_hand_edits_and_comments_survive(settings: Path) -> None:
+    text = settings.read_text(encoding="utf-8").replace("seed: 17", "seed: 99 # mine")
+    settings.write_text(text, encoding="utf-8")
+    profiles.apply("photos", settings)
+    assert load_params(settings).seed == 99
+    assert "# mine" in settings.read_text(encoding="utf-8")
+
+
+def test_difference_names_key_before_and_after(settings: Path) -> None:
+    changes = {key: (before, after) for key, before, after in profiles.apply("llava-1.5-7b", settings)}
+    assert changes["adapter.rank"] == (8, 64)
+    assert changes["profile"] == ("tiny", "llava-1.5-7b")
+    assert "adapter.kind" not in changes
+
+
+def test_unknown_profile_names_the_nearest(settings: Path) -> None:
+    before = settings.read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="did you mean tiny"):
+        profiles.apply("tinny", settings)
+    assert settings.read_text(encoding="utf-8") == before
+
+
+def test_profile_that_does_not_fit_leaves_the_file_alone(settings: Path) -> None:
+    text = settings.read_text(encoding="utf-8").replace("dropout: 0.05", "dropout: 7.0").replace("seed: 17", "seed: -1")
+    settings.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="seed must be at least 0"):
+        profiles.apply("photos", settings)
+    assert settings.read_text(encoding="utf-8") == text
+
+
+def test_downstream_profile_states_the_papers_recipe(settings: Path) -> None:
+    # paper appendix B and section 4.1
+    profiles.apply("llava-1.5-7b", settings)
+    params = load_params(settings)
+    assert (params.pretrain.global_batch, params.finetune.global_batch) == (256, 128)
+    assert params.pretrain.learning_rate.projector == 1e-3
+    assert (params.finetune.learning_rate.adapter, params.finetune.learning_rate.projector) == (2e-4, 2e-5)
+    assert (params.adapter.rank, params.adapter.alpha_over_rank, params.adapter.dropout) == (64, 2, 0.05)
+    assert params.vce.levels == [-2, -8, -14, -20]

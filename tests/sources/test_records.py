@@ -1,0 +1,71 @@
+"""JSON comes in several layouts and with damage; a list is read piece by piece."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.errors import UserError
+from components.sources import records
+from components.sources.entry import Reject
+
+ITEMS: list[Any] = [{"id": 1, "text": 'ä ] [ , " \\ \n'}, {"id": 2, "nested": [[1], {"a": "}"}]}, 12, "x"]
+
+
+def read(path: Path) -> list[Any]:
+    return [record for _, record in records.read_records(path)]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_list_is_read_whatever_the_chunk(tmp_path, monkeypatch, chunk: int, indent: int | None, bom: bytes):
+    monkeypatch.setattr(records, "_CHUNK", chunk)
+    path = tmp_path / "a.json"
+    path.write_bytes(bom + b"\r\n " + json.dumps(ITEMS, ensure_ascii=False, indent=indent).encode() + b"\n")
+    assert read(path) == ITEMS
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_lines_are_read_and_a_bad_one_is_named(tmp_path, bom: bytes):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(bom + b'{"id": 1}\n\n{"id": \n{"id": 3}\r\n')
+    first, bad, last = read(path)
+    assert (first, last) == ({"id": 1}, {"id": 3})
+    assert isinstance(bad, Reject)
+    assert (bad.id, bad.reason) == ("a.jsonl:2", "record_not_json")
+
+
+def test_one_pretty_object_called_jsonl_is_one_record(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"id": 1, "text": "x"}, indent=4))
+    assert read(path) == [{"id": 1, "text": "x"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"id": 1}, {"id',
+        '[{"id": 1}',
+        '[{"id": 1} {"id": 2}]',
+        "[1, 2] 3",
+        "[",
+        "[1,, 2]",
+        "[" * 100_000,
+        "[1" + "0" * 5000,
+    ],
+)
+def test_list_that_is_damaged_is_refused(tmp_path, text: str):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"a\.json"):
+        read(path)
+
+
+def test_empty_file_and_empty_list_hold_nothing(tmp_path):
+    for text in ("", " \n", "[]"):
+        (tmp_path / "a.json").write_text(text)
+        assert read(tmp_path / "a.json") == []

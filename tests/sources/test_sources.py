@@ -1,0 +1,363 @@
+"""What every reader in the table must do, and the warts of each format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.data.schema import Sample
+from components.data.tasks import TASKS
+from components.errors import UserError
+from components.params import Source
+from components.prepare.checks import REASONS
+from components.sources import SOURCES, reader
+from components.sources.entry import Entry, Reject
+from tests.raw import RAW, llava_record, raw_nutrition5k, raw_scienceqa, unifood_record, write_tar
+
+
+def read(spec: Source) -> tuple[list[Entry], list[Reject]]:
+    read = list(SOURCES[spec.kind](spec))
+    return [e for e in read if isinstance(e, Entry)], [r for r in read if isinstance(r, Reject)]
+
+
+def read_json(tmp_path: Path, kind: str, records: Any, name: str = "a.json") -> tuple[list[Entry], list[Reject]]:
+    (tmp_path / name).write_text(json.dumps(records))
+    return read(Source(kind=kind, path=str(tmp_path), annotations=name, images="."))
+
+
+def read_lines(tmp_path: Path, kind: str, records: list[Any]) -> tuple[list[Entry], list[Reject]]:
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(record) for record in records))
+    return read(Source(kind=kind, path=str(tmp_path), annotations="*.jsonl", images="."))
+
+
+def test_table_holds_every_source_and_a_sample_of_each():
+    assert set(SOURCES) == {"flickr30k", "llava_json", "nutrition5k", "scienceqa", "unifood", "webdataset"} == set(RAW)
+
+
+def test_every_reason_code_of_the_table_is_used():
+    files = [
+        path for room in ("data", "images", "prepare", "sources") for path in Path("components", room).glob("*.py")
+    ]
+    code = "".join(path.read_text() for path in files)
+    unused = [reason for reason in REASONS if code.count(f'"{reason}"') < 2]  # once is the table itself
+    assert not unused
+
+
+@pytest.mark.parametrize("kind", sorted(SOURCES))
+def test_sound_data_is_read_whole(tmp_path, kind: str):
+    entries, rejects = read(RAW[kind](tmp_path / "raw"))
+    assert not rejects
+    assert len(entries) == (12 if kind == "nutrition5k" else 6)
+    samples = [sample for entry in entries for sample in entry.samples]
+    assert {sample.task for sample in samples} <= set(TASKS)
+    assert len({sample.id for sample in samples}) == len(samples)
+    assert all(entry.group.startswith(f"{kind}:") for entry in entries)
+
+
+@pytest.mark.parametrize("kind", sorted(SOURCES))
+def test_missing_folder_and_missing_files_are_one_line(tmp_path, kind: str):
+    spec = RAW[kind](tmp_path / "raw")
+    with pytest.raises(UserError, match="is missing; run: dvc repro plates, or put the files there"):
+        list(SOURCES[kind](spec.model_copy(update={"path": str(tmp_path / "none")})))
+    with pytest.raises(UserError, match="holds no file 'none"):
+        list(SOURCES[kind](spec.model_copy(update={"annotations": "none*"})))
+
+
+def test_environment_variables_in_a_path_are_put_in(tmp_path, monkeypatch):
+    spec = RAW["unifood"](tmp_path / "raw").model_copy(update={"path": "${LEA_TEST_FOLDER}/raw"})
+    monkeypatch.setenv("LEA_TEST_FOLDER", str(tmp_path))
+    assert len(read(spec)[0]) == 6
+    monkeypatch.delenv("LEA_TEST_FOLDER")
+    with pytest.raises(UserError, match="LEA_TEST_FOLDER is not set"):
+        read(spec)
+
+
+def test_unknown_kind_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match="flickr30k, llava_json"):
+        reader("llava")
+
+
+# --- llava_json ---
+
+
+def test_llava_ids_and_text_only_records_are_taken_as_they_come(tmp_path):
+    plain = {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}
+    records = [
+        llava_record(1, id=7),
+        {"id": "x", "model": "", **plain},
+        {**plain, "image": None},
+        llava_record(2, image=["2.png"]),
+    ]
+    entries, rejects = read_json(tmp_path, "llava_json", records)
+    assert not rejects
+    assert [entry.samples[0].id for entry in entries] == ["7", "x", "a.json:2", "00002"]
+    assert [entry.image for entry in entries] == ["1.png", None, None, "2.png"]
+    assert entries[1].group == entries[2].group  # the same text under two ids stays together
+
+
+def test_llava_captions_are_told_from_instructions(tmp_path):
+    turn = [
+        {"from": "human", "value": "<image>\nRender a clear and concise summary of the photo."},
+        {"from": "gpt", "value": "x"},
+    ]
+    more = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "y"}]
+    records = [llava_record(1, conversations=turn), llava_record(2, conversations=turn + more)]
+    other = [{"from": "human", "value": "How many plates?\n<image>"}, {"from": "gpt", "value": "x"}]
+    records.append(llava_record(3, conversations=other))
+    entries, _ = read_json(tmp_path, "llava_json", records)
+    assert [entry.samples[0].task for entry in entries] == ["caption", "chat", "chat"]
+
+
+def test_empty_system_turn_falls_out_and_another_is_rejected(tmp_path):
+    def record(system: str) -> dict[str, Any]:
+        return llava_record(1, conversations=[{"from": "system", "value": system}, *llava_record(1)["conversations"]])
+
+    entries, rejects = read_json(tmp_path, "llava_json", [record(""), record("Be brief.")])
+    assert [turn.role for turn in entries[0].samples[0].turns] == ["human", "assistant"]
+    assert [reject.reason for reject in rejects] == ["record_malformed"]
+
+
+def test_messages_with_parts_are_read(tmp_path):
+    def record(*parts: dict[str, Any]) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": list(parts)}, {"role": "assistant", "content": "a dog"}]}
+
+    image = {"type": "image_url", "image_url": {"url": "dog.jpg", "image_wh": [1, 2]}}
+    records = [
+        record(image, {"type": "text", "text": "<IMG_CONTEXT>\nWhat?"}),
+        record({"type": "image", "image": "dog.jpg"}, {"type": "text", "text": "What?"}),
+        record(image, image, {"type": "text", "text": "What?"}),
+        record({"type": "video", "video": "x.mp4"}),
+    ]
+    entries, rejects = read_json(tmp_path, "llava_json", records)
+    assert [(entry.image, entry.samples[0].turns[0].text) for entry in entries] == [("dog.jpg", "<image>\nWhat?")] * 2
+    assert [reject.reason for reject in rejects] == ["image_many", "record_malformed"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        5,
+        [],
+        {},
+        {"conversations": "x"},
+        {"conversations": [1]},
+        {"conversations": [{"from": "human"}]},
+        {"conversations": [{"from": "system", "value": "x"}]},
+        {"conversations": [{"from": 1, "value": "x"}]},
+        llava_record(1, image=3),
+        llava_record(1, image=[["x"]]),
+        {"messages": [{"role": "user", "content": [3]}]},
+        {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
+    ],
+)
+def test_llava_record_of_another_form_is_rejected(tmp_path, record: Any):
+    entries, rejects = read_json(tmp_path, "llava_json", [record])
+    assert not entries
+    assert [reject.reason for reject in rejects] == ["record_malformed"]
+
+
+# --- unifood ---
+
+
+def test_unifood_tasks_follow_the_fields_that_are_there(tmp_path):
+    records = [
+        unifood_record(1),
+        unifood_record(2, nutrition=None, instructions=["Boil.", "Eat."]),
+        unifood_record(3, dish="d", split="val"),
+    ]
+    entries, rejects = read_lines(tmp_path, "unifood", records)
+    assert not rejects
+    assert [[sample.task for sample in entry.samples] for entry in entries] == [
+        ["ingredients", "recipe", "nutrition"],
+        ["ingredients", "recipe"],
+        ["ingredients", "recipe", "nutrition"],
+    ]
+    assert entries[1].samples[1].turns[1].text == "The instructions are as follows: Boil. Eat."
+    assert (entries[2].group, entries[2].split) == ("unifood:d", "validation")
+
+
+@pytest.mark.parametrize(
+    ("changes", "id", "reason"),
+    [
+        ({"ingredients": "rice"}, "1/ingredients", "record_malformed"),
+        ({"ingredients": [1]}, "1/ingredients", "record_malformed"),
+        ({"instructions": 3}, "1/recipe", "record_malformed"),
+        ({"nutrition": [1]}, "1/nutrition", "record_malformed"),
+        ({"nutrition": {"mass_g": 1}}, "1/nutrition", "nutrition_malformed"),
+        ({"image": None}, "1", "record_malformed"),
+    ],
+)
+def test_unifood_names_the_part_that_is_wrong(tmp_path, changes: dict[str, Any], id: str, reason: str):
+    entries, rejects = read_lines(tmp_path, "unifood", [unifood_record(1, **changes)])
+    assert [(reject.id, reject.reason) for reject in rejects] == [(id, reason)]
+    assert sum(len(entry.samples) for entry in entries) == (0 if id == "1" else 2)
+
+
+# --- scienceqa ---
+
+
+def test_scienceqa_splits_images_and_letters(tmp_path):
+    entries, _ = read(raw_scienceqa(tmp_path / "raw"))
+    assert [entry.split for entry in entries] == ["train", "validation", "test"] * 2
+    assert [entry.image for entry in entries][:2] == [None, "val/1/image.png"]
+    assert [entry.samples[0].turns[1].text for entry in entries] == ["A", "B", "C"] * 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"answer": 3},
+        {"answer": -1},
+        {"answer": True},
+        {"answer": None},
+        {"choices": ["x"]},
+        {"choices": "xy"},
+        {"question": 1},
+        {"image": 1},
+        {"hint": 1},
+    ],
+)
+def test_scienceqa_problem_of_another_form_is_rejected(tmp_path, changes: dict[str, Any]):
+    problem = {"question": "q", "choices": ["x", "y", "z"], "answer": 0, "hint": "", "image": None, "split": "train"}
+    problems = {"1": problem | changes, "2": problem, "3": "x"}
+    entries, rejects = read_json(tmp_path, "scienceqa", problems)
+    assert [entry.samples[0].id for entry in entries] == ["2"]
+    assert [reject.id for reject in rejects] == ["1", "3"]
+
+
+# --- flickr30k ---
+
+
+def test_flickr30k_token_file_keeps_five_captions_together(tmp_path):
+    entries, _ = read(RAW["flickr30k"](tmp_path / "raw"))
+    assert [len(entry.samples) for entry in entries] == [5] * 6
+    assert entries[0].samples[3] == Sample("0.png#3", "caption", entries[0].samples[3].turns)
+    assert entries[0].samples[3].turns[1].text == "caption 3 of 0"
+
+
+def test_flickr30k_line_of_another_form_is_rejected(tmp_path):
+    (tmp_path / "results.token").write_text("\ufeff1.jpg#0\tA dog.\nno caption\n1.jpg#1 A cat.\n", encoding="utf-8")
+    entries, rejects = read(Source(kind="flickr30k", path=str(tmp_path), annotations="*.token", images="."))
+    assert [sample.turns[1].text for sample in entries[0].samples] == ["A dog.", "A cat."]
+    assert [(reject.id, reject.reason) for reject in rejects] == [("results.token:1", "record_malformed")]
+
+
+def test_flickr30k_karpathy_splits_are_kept(tmp_path):
+    images = [
+        {"filename": "1.jpg", "split": "restval", "sentences": [{"raw": "A dog. "}, {"raw": "B"}]},
+        {"filename": "2.jpg", "split": "test", "sentences": [{"raw": "C"}]},
+        {"filename": "3.jpg", "sentences": []},
+        {"filename": "4.jpg", "sentences": [{"tokens": []}]},
+    ]
+    entries, rejects = read_json(tmp_path, "flickr30k", {"dataset": "flickr30k", "images": images})
+    assert [(entry.image, entry.split, len(entry.samples)) for entry in entries] == [
+        ("1.jpg", "train", 2),
+        ("2.jpg", "test", 1),
+    ]
+    assert len(rejects) == 2
+
+
+# --- nutrition5k ---
+
+
+def nutrition5k_with(tmp_path: Path, *rows: str) -> tuple[list[Entry], list[Reject]]:
+    spec = raw_nutrition5k(tmp_path / "raw", number=2)
+    (tmp_path / "raw/dish_metadata_cafe1.csv").write_text("\n".join(rows))
+    return read(spec)
+
+
+RICE = "ingr_1,white rice,100,130,1,28,3"
+
+
+def test_nutrition5k_photos_of_a_dish_are_one_group(tmp_path):
+    entries, _ = read(raw_nutrition5k(tmp_path / "raw", number=2))
+    assert [(entry.image, entry.group) for entry in entries][:2] == [
+        ("imagery/dish_0/camera_A_frame_001.png", "nutrition5k:dish_0"),
+        ("overhead/dish_0.png", "nutrition5k:dish_0"),
+    ]
+    assert [sample.task for sample in entries[0].samples] == ["ingredients", "nutrition"]
+    # columns: calories, mass, fat, carbohydrate, protein
+    gold = json.loads(entries[0].samples[1].gold or "")
+    assert gold == {"mass_g": 100, "calories_kcal": 130, "fat_g": 1, "protein_g": 3, "carbohydrate_g": 28}
+
+
+@pytest.mark.parametrize(
+    ("row", "task", "reason"),
+    [
+        (f"dish_0,0,100,0,0,0,{RICE}", "nutrition", "nutrition_zero_total"),
+        (f"dish_0,9486,159,1,28,3,{RICE}", "nutrition", "nutrition_over_9_kcal_per_g"),
+        ("dish_0,130,100,1,28,3,ingr_1,deprecated,100,130,1,28,3", "ingredients", "ingredient_deprecated"),
+        ("dish_0,130,100,1,28", "dish_0", "record_malformed"),
+        (f"dish_0,130,100,1,28,3,{RICE},ingr_2,oil,1", "dish_0", "record_malformed"),
+        (f"dish_0,130,100,one,28,3,{RICE}", "dish_0", "record_malformed"),
+        (f"dish_0,nan,100,1,28,3,{RICE}", "dish_0", "record_malformed"),
+    ],
+)
+def test_nutrition5k_wart_is_rejected_for_each_photo(tmp_path, row: str, task: str, reason: str):
+    entries, rejects = nutrition5k_with(tmp_path, row, f"dish_1,130,100,1,28,3,{RICE}")
+    assert [(reject.id, reject.reason) for reject in rejects] == [
+        (f"imagery/dish_0/camera_A_frame_001.png:{task}", reason),
+        (f"overhead/dish_0.png:{task}", reason),
+    ]
+    assert not any(reject.expected for reject in rejects)
+    left = 0 if reason == "record_malformed" else 2
+    assert sum(entry.group == "nutrition5k:dish_0" for entry in entries) == left
+
+
+def test_nutrition5k_padded_rows_read_like_ragged_ones(tmp_path):
+    entries, rejects = nutrition5k_with(
+        tmp_path, f"dish_0,130,100,1,28,3,{RICE},,,,,,,", f"dish_1,130,100,1,28,3,{RICE}"
+    )
+    assert not rejects
+    assert len(entries) == 4
+
+
+def test_nutrition5k_dish_without_photo_photo_without_dish_and_double_dish_are_named(tmp_path):
+    good = f"130,100,1,28,3,{RICE}"
+    entries, rejects = nutrition5k_with(tmp_path, f"dish_0,{good}", f"dish_0,{good}", f"dish_7,{good}")
+    assert len(entries) == 2
+    assert [(reject.id, reject.reason, reject.expected) for reject in rejects] == [
+        ("dish_0", "duplicate_id", False),
+        ("dish_7", "no_photo", True),
+        ("imagery/dish_1/camera_A_frame_001.png", "no_annotation", False),
+        ("overhead/dish_1.png", "no_annotation", False),
+    ]
+
+
+def test_nutrition5k_published_splits_are_kept(tmp_path):
+    spec = raw_nutrition5k(tmp_path / "raw", number=2)
+    (tmp_path / "raw/dish_ids/splits").mkdir(parents=True)
+    (tmp_path / "raw/dish_ids/splits/rgb_test_ids.txt").write_text("dish_1\n")
+    assert [entry.split for entry in read(spec)[0]] == [None, None, "test", "test"]
+
+
+# --- webdataset ---
+
+
+def test_webdataset_incomplete_samples_are_named(tmp_path):
+    files = {
+        "a/1.jpg": b"x",
+        "a/1.txt": b" one \n",
+        "a/2.jpg": b"x",
+        "a/3.txt": b"three",
+        "a/4.jpg": b"x",
+        "a/4.json": b'{"caption": 3}',
+        "a/5.x.jpg": b"x",
+        "6.JPG": b"x",
+        "6.json": b'{"caption": "six"}',
+    }
+    write_tar(tmp_path / "p.tar", files)
+    entries, rejects = read(Source(kind="webdataset", path=str(tmp_path), annotations="*.tar", images=None))
+    assert [(entry.image, entry.samples[0].turns[1].text) for entry in entries] == [
+        ("p.tar/a/1.jpg", "one"),
+        ("p.tar/6.JPG", "six"),
+    ]
+    assert [(reject.id, reject.reason) for reject in rejects] == [
+        ("p.tar/a/2", "record_malformed"),
+        ("p.tar/a/3", "image_missing"),
+        ("p.tar/a/4", "record_malformed"),
+        ("p.tar/a/5", "image_missing"),
+    ]
