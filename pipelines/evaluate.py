@@ -32,9 +32,8 @@ from components.evaluation.question import Question
 from components.evaluation.results import Results, differences, printed_table, write_answers
 from components.files import fresh_folder, write_json
 from components.metrics import PRINTED
-from components.model.stored import read_reference, read_settings
+from components.model.stored import model_digest, read_reference, read_settings
 from components.params import Params
-from components.tracking.registry import model_digest
 from components.workspace import (
     ANSWERS,
     ASSIGNMENTS,

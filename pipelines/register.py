@@ -15,11 +15,11 @@ from components.digests import digest
 from components.errors import UserError
 from components.files import write_json
 from components.metrics import flat_metrics
+from components.model.stored import model_digest
 from components.params import Params
 from components.tracking import promotion, registry, runs, store
 from components.tracking.gate import is_empty
 from components.tracking.records import Record
-from components.tracking.registry import model_digest
 from components.workspace import BASE, FINETUNE, MEASURED, METRICS, REGISTRATION, home
 from pipelines import stage
 

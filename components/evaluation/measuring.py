@@ -21,10 +21,10 @@ from components.evaluation.inference.systems import Systems
 from components.evaluation.judge.benchmarks import MAX_NEW_TOKENS, graded, judged_questions
 from components.evaluation.question import Question
 from components.evaluation.results import Results
-from components.imports import code_digest, library_versions
+from components.imports import code_digest
 from components.params import Evaluate, Params
 
-SCORERS = ("sacrebleu", "rouge-score")  # libraries that score
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy", "pillow", "sacrebleu", "rouge-score")
 
 Judged = Mapping[str, Sequence[Question]]  # benchmark -> questions that a judge model grades
 Metrics = dict[str, dict[str, float]]  # task -> metric -> value
@@ -53,7 +53,7 @@ def conditions(asked: Iterable[Question], judged: Judged, evaluate: Evaluate) ->
         "questions": shown,
         "settings": settings | ({"evaluate.judge": str(evaluate.judge)} if judged else {}),
         "code": {"the evaluation": code_digest(__name__)},
-        "versions": library_versions() | {name: version(name) for name in SCORERS},
+        "versions": {package: version(package) for package in PACKAGES},
     }
 
 

@@ -53,7 +53,7 @@ def read_inputs(root: Path) -> Inputs:
     metrics = _json(root / METRICS)
     if metrics is None:
         raise UserError(f"{root / METRICS} is missing; run: dvc repro evaluate")
-    manifests = {path.parent.name: _json(path) for path in sorted((root / PREPARED).glob(f"*/{MANIFEST}"))}
+    manifests = {path.parent.name: _json(path) for path in sorted((root / PREPARED).glob(f"[!.]*/{MANIFEST}"))}
     return Inputs(
         root=root,
         metrics=metrics,

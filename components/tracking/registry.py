@@ -12,10 +12,11 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.digests import digest, file_digest
+from components.digests import digest
 from components.errors import UserError
 from components.files import write_json
 from components.locks import lock
+from components.model.stored import PARTS, model_digest
 from components.params import Params
 from components.tracking import bases, records, runs, store
 from components.tracking.records import Record
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 CANDIDATE, CHAMPION = "candidate", "champion"
 # METRICS_TAG: the figures of the version's own record, for readers of MLflow's pages.
 MODEL_TAG, DATA_TAG, METRICS_TAG = "lea.model", "lea.data", "lea.metrics"
-# What a version takes from models/finetune, as far as it is there.
-PARTS = ("model.json", "connector.safetensors", "adapter", "language_model.safetensors")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
 CODE = Path(__file__).parents[1]  # the `components` package
 # What `components` imports to answer. Versions are those installed where the model is registered.
@@ -46,15 +45,6 @@ class Registered:
     new: bool  # False: this very model was there before
 
 
-def model_digest(parts: Path) -> str:
-    """SHA-256 over the parts that a version holds; model.json among them names the base by its digest."""
-    files = []
-    for name in PARTS:
-        found = [parts / name] if (parts / name).is_file() else sorted((parts / name).rglob("*"))
-        files += [path for path in found if path.is_file() and path.suffix != ".md"]  # PEFT writes a README
-    return digest([[path.relative_to(parts).as_posix(), file_digest(path)] for path in files])
-
-
 def register(parts: Path, base: Path, record: Record, params: Params) -> Registered:
     """Register the model of `parts` as `candidate`, with what was measured of it.
 
@@ -67,7 +57,11 @@ def register(parts: Path, base: Path, record: Record, params: Params) -> Registe
     with store.answering(uri), store.fluent(uri), lock("registry"):
         found = find_by_digest(client, name, own)
         if found is None:
-            number = int(_create(client, parts, base, settings, own, record, params).version)
+            made = _create(client, parts, base, settings, own, record, params)
+            first = find_by_digest(client, name, own) or made
+            number = int(first.version)
+            if number != int(made.version):  # another home was quicker: one version for one model
+                client.delete_model_version(name, str(made.version))
         else:
             number = int(found.version)
             records.add(client, found, record)

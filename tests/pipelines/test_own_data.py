@@ -200,6 +200,7 @@ def test_own_data_outlive_every_command_of_the_readme(
     run("dvc", "exp", "run", "-q", "-S", "evaluate.samples_shown=3")
     all_there()
     if committed:
+        run("git", "add", "dvc.lock")
         run("git", "commit", "-q", "-a", "-m", "Run")
     run("dvc", "exp", "run", "-q", "--queue", "-S", "evaluate.samples_shown=2")
     run("dvc", "queue", "start", "-q")
@@ -212,6 +213,7 @@ def test_own_data_outlive_every_command_of_the_readme(
     but_for_the_search(folder, "exp", "apply", run("dvc", "exp", "list", "--name-only").split()[-1])
     all_there()
     if committed:
+        run("git", "add", "dvc.lock")
         run("git", "commit", "-q", "-a", "-m", "Apply")
     but_for_the_search(folder, "checkout")
     all_there()

@@ -11,9 +11,9 @@ import yaml
 
 from components.digests import digest, folder_digest
 from components.files import write_json
+from components.model.stored import model_digest
 from components.params import Params, validate_params
 from components.tracking import store
-from components.tracking.registry import model_digest
 
 ROOT = Path(__file__).parents[2]
 
