@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from pipelines import stage
-from pipelines.verbs import check, clean, plan, predict, profile, promote, score, tune
+from pipelines.verbs import check, clean, history, plan, predict, profile, promote, rollback, score, tune
 
 VERBS = {
     "profile": profile,
@@ -15,6 +15,8 @@ VERBS = {
     "plan": plan,
     "predict": predict,
     "promote": promote,
+    "history": history,
+    "rollback": rollback,
     "score": score,
     "tune": tune,
     "clean": clean,

@@ -57,7 +57,11 @@ def register(parts: Path, base: Path, record: Record, params: Params) -> Registe
     with store.answering(uri), store.fluent(uri), lock("registry"):
         found = find_by_digest(client, name, own)
         if found is None:
-            number = int(_create(client, parts, base, settings, own, record, params).version)
+            made = _create(client, parts, base, settings, own, record, params)
+            first = find_by_digest(client, name, own) or made
+            number = int(first.version)
+            if number != int(made.version):  # another home was quicker: one version for one model
+                client.delete_model_version(name, str(made.version))
         else:
             number = int(found.version)
             records.add(client, found, record)

@@ -153,7 +153,10 @@ def fluent(uri: str) -> Iterator[None]:
 
 
 def who() -> str:
-    """The user, for logs; containers run under numbers that have no name."""
+    """The user, for logs: the tracking server's where there is one; containers run under numbers without a name."""
+    served = os.environ.get("MLFLOW_TRACKING_USERNAME") or urlsplit(tracking_uri()).username
+    if served:
+        return served
     try:
         return getpass.getuser()
     except (KeyError, OSError):

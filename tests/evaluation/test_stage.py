@@ -33,10 +33,10 @@ from components.evaluation.judge.benchmarks import graded, judged_questions
 from components.files import write_json
 from components.model import assemble
 from components.model.base import load_base, save_base
-from components.model.stored import model_digest
 from components.model.weights import save_parts
 from components.params import BenchmarkFiles, Params, load_params
 from components.prepare import splits
+from components.tracking.registry import model_digest
 from pipelines import cli, evaluate, stage
 from tests.judge_server import Server
 
@@ -179,7 +179,7 @@ def test_stage_goes_on_after_a_kill_and_writes_what_the_report_reads(
     assert measured["model"] == model_digest(evaluate.FINETUNE)
     assert measured["metrics"] == digest(metrics)
     assert list(measured["conditions"]["questions"]) == ["unifood", "scienceqa", "flickr30k"]
-    assert measured["conditions"]["settings"] == {"evaluate.max_new_tokens": "6"}
+    assert measured["conditions"]["settings"]["evaluate.max_new_tokens"] == "6"
     # The blind row was not asked the question without an image: what is compared with it leaves that out too.
     assert measured["sighted"]["ingredients"] == metrics["finetune"]["ingredients"]
     assert measured["sighted"]["choice"]["accuracy"] == metrics["finetune"]["choice"]["accuracy_image"]
