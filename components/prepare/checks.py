@@ -27,6 +27,8 @@ REASONS = {
     "image_empty": "the file has no bytes",
     "image_lfs_pointer": "a Git LFS pointer stands where the image should be",
     "image_too_large": "more pixels or bytes than allowed",
+    "image_too_costly": "its shape or its coding would cost too much memory or time",
+    "image_other_kind": "the file is of a kind that is not read as an image",
     "image_corrupt": "the image does not decode",
     "image_many": "more than one image in a sample",
     "marker_missing": "there is an image, but no <image> in the question",
