@@ -53,6 +53,7 @@ _BRANDS = {  # of an ISO media file: bytes 8 to 12
     b"msf1": "HEIF",
     b"crx ": "Canon raw",
 }
+_TAR_MARKS = (b"ustar\x0000", b"ustar\0\0\0", b"ustar  \0")  # a text may have "mustard" there
 _TEXT_MARKS = (
     (b"\xff\xfe\0\0", "UTF-32"),
     (b"\0\0\xfe\xff", "UTF-32"),
@@ -66,7 +67,7 @@ def kind_of(head: bytes) -> str | None:
 
     Plain text that is none of the named kinds, JSON among it, has no name here.
     """
-    if head[257:262] == b"ustar":  # first: a tar begins with its first member's name, which may be anything
+    if head[257:265] in _TAR_MARKS:  # first: a tar begins with its first member's name, which may be anything
         return "tar"
     for start, name in _STARTS:
         if head.startswith(start):
