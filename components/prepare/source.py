@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tokenizers
 
-from components.data.shards import INDEX_SCHEMA
+from components.data.shards import INDEX_SCHEMA, joined_digests
 from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import fresh_folder, write_json
@@ -67,8 +67,8 @@ def prepare_source(
             _join((part.index for part in parts), INDEX_SCHEMA, ready / "index.parquet")
             content, shards = hashlib.sha256(), []
             for part in parts:
-                content.update(part.digests.read_bytes())
-                shard = (part.finished() or {})["shard"]
+                content.update(joined_digests(pq.read_table(part.index, columns=["digest"])["digest"]))
+                shard = part.shard_entry()
                 if shard:
                     _place(part.shard, ready / part.shard.name)
                     shards.append(shard)
@@ -79,6 +79,7 @@ def prepare_source(
                 "shards": shards,
                 # over all rows in order; how they are cut into shards and which pyarrow wrote them do not count
                 "digest": content.hexdigest(),
+                "index": file_digest(ready / "index.parquet"),
                 "tokenizer": file_digest(tokenizer),
                 "versions": _versions(),
             }

@@ -30,7 +30,8 @@ def test_usual_pictures_are_what_the_processor_alone_makes_of_them(size: tuple[i
     side = max(size)
     square = Image.new("RGB", (side, side), COLOUR)
     square.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2))
-    for mode, plain in (("crop", image), ("pad", square)):
+    cases: list[tuple[ImageMode, Image.Image]] = [("crop", image), ("pad", square)]
+    for mode, plain in cases:
         expected = clip()(images=[plain], return_tensors="pt")["pixel_values"]
         assert torch.equal(pixel_values([image], clip(), mode), expected)
 
