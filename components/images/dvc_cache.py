@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -15,16 +16,17 @@ def is_cached(target: str) -> bool:
     return any(target.startswith(f"{folder}{os.sep}") for folder in _caches(Path.cwd()))
 
 
-def _caches(working: Path) -> list[str]:
+@lru_cache(maxsize=8)  # asked for every link
+def _caches(working: Path) -> tuple[str, ...]:
     root = next((folder for folder in (working, *working.parents) if (folder / ".dvc").is_dir()), None)
     if root is None:
-        return []
+        return ()
     found = [root / ".dvc" / "cache"]
     for config in (*_shared_configs(), root / ".dvc" / "config", root / ".dvc" / "config.local"):
         folder = _cache_of(config)
         if folder is not None:
             found.append(folder)
-    return [os.path.realpath(folder) for folder in found]
+    return tuple(os.path.realpath(folder) for folder in found)
 
 
 def _shared_configs() -> list[Path]:
