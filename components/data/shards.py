@@ -116,7 +116,15 @@ def row_digest(plain: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(json.dumps({**plain, "image": None}, sort_keys=True).encode()).digest()
 
 
-def joined_digests(column: pa.ChunkedArray) -> bytes:
+def index_digests(index: Path) -> dict[str, str]:
+    """What the manifest says of the whole: `digest` over all rows in order, however they are cut into shards and
+    whichever pyarrow wrote them; `index`, of the index's file.
+    """
+    rows = _joined(pq.read_table(index, columns=["digest"])["digest"])
+    return {"digest": hashlib.sha256(rows).hexdigest(), "index": file_digest(index)}
+
+
+def _joined(column: pa.ChunkedArray) -> bytes:
     """The index's column `digest` as one string: 32 bytes a row."""
     width = _DIGEST_BYTES
     parts = ((chunk, chunk.buffers()[1]) for chunk in column.chunks if len(chunk))
@@ -215,7 +223,7 @@ class PreparedRows:
     def _compare(self, value: dict[str, Any], number: int, shard: int) -> None:
         """UserError where a row is not the one that was prepared."""
         if self._digests is None:
-            digests = joined_digests(self.columns("digest")["digest"])
+            digests = _joined(self.columns("digest")["digest"])
             if hashlib.sha256(digests).hexdigest() != self.manifest["digest"]:
                 raise self._altered("index.parquet")
             self._digests = digests
