@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from components.digests import digest
 from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED
 from components.files import fresh_folder
-from components.params import Params
+from components.params import Params, profiles
 from components.report.inputs import Inputs, read_inputs
 from components.report.ledger import ThisRun
 from components.report.page import write_report
@@ -19,7 +16,6 @@ from components.workspace import REPORT
 from pipelines import stage
 
 ROOT = Path()
-PROFILES = Path(__file__).with_name("profiles")
 
 
 def run(params: Params) -> None:
@@ -37,7 +33,7 @@ def this_run(params: Params, inputs: Inputs) -> ThisRun:
     return ThisRun(
         params=params,
         metrics=inputs.metrics,
-        profiles={path.stem: _overlay(path) for path in sorted(PROFILES.glob("*.yaml"))},
+        profiles={name: profiles.overlay(name) for name in profiles.names()},
         benchmarks=frozenset(BENCHMARKS | PUBLISHED | JUDGED),
         times=inputs.times,
         tables=inputs.tables,
@@ -45,10 +41,6 @@ def this_run(params: Params, inputs: Inputs) -> ThisRun:
         params_digest=digest(params.model_dump()),
         data_digest=digest({name: manifest["digest"] for name, manifest in inputs.manifests.items()}),
     )
-
-
-def _overlay(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def test_unknown_profile(workspace: Path) -> None:
     [
         ("kind: dual_lora", "kind: dora", "adapter.kind must be 'lora', 'dual_lora', 'lora_moe' or 'rode', got 'dora'"),
         ("kind: dual_lora", "kind: rode\n  rank: 6", "adapter: rank 6 must divide by 8, the sum of rode.rank_shares"),
-        ("levels: [-2, -3, -4, -5]", "levels: [-2, -20]", "vce.levels holds -20, but the vision encoder has hidden"),
+        ("  - -5\n", "  - -20\n", "vce.levels holds -20, but the vision encoder has hidden"),
     ],
 )
 def test_check_of_settings_tells_what_does_not_go_together(workspace: Path, old: str, new: str, line: str) -> None:
