@@ -78,8 +78,10 @@ def with_profile(tree: Mapping[str, Any], values: Mapping[str, Any], prefix: str
     copy = dict(tree)
     for key, value in values.items():
         where, inner = f"{prefix}{key}", copy.get(key)
-        deeper = isinstance(value, Mapping) and isinstance(inner, Mapping) and where not in REPLACED
-        copy[key] = with_profile(inner, value, f"{where}.") if deeper else value
+        if isinstance(value, Mapping) and isinstance(inner, Mapping) and where not in REPLACED:
+            copy[key] = with_profile(inner, value, f"{where}.")
+        else:
+            copy[key] = value
     return copy
 
 
