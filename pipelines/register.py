@@ -6,14 +6,13 @@ is registered already is not registered again. What a tracking server missed of 
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from components.digests import digest, file_digest
 from components.errors import UserError
-from components.files import write_json
+from components.files import read_json, write_json
 from components.params import Params
 from components.tracking import promotion, registry, runs, store
 from components.tracking.gate import flat_metrics
@@ -26,7 +25,7 @@ OUT = Path("registration.json")
 
 
 def run(params: Params) -> None:
-    metrics = flat_metrics(_read(METRICS, "evaluate")["finetune"])
+    metrics = flat_metrics(_read(METRICS, "evaluate", "finetune")["finetune"])
     runs.send_waiting(home() / "runs")
     done = registry.register(PARTS, BASE, metrics, params, measured_on(params))
     print(f"register: {done.name} version {done.version}{'' if done.new else ' (registered before)'}, candidate")
@@ -54,7 +53,10 @@ def measured_on(params: Params) -> dict[str, str]:
     """Digests of what the figures rest on: every source that is evaluated, the splits, published files, the judge."""
     if not ASSIGNMENTS.is_file():
         raise UserError(f"{ASSIGNMENTS} is missing; run: dvc repro splits")
-    sources = {name: _read(PREPARED / name / "manifest.json", "prepare")["digest"] for name in params.finetune.sources}
+    sources = {
+        name: _read(PREPARED / name / "manifest.json", "prepare", "digest")["digest"]
+        for name in params.finetune.sources
+    }
     asked = {name: value for name in ("files", "judge") if (value := params.evaluate.model_dump()[name])}
     return {**sources, "splits": file_digest(ASSIGNMENTS), **({"asked": digest(asked)} if asked else {})}
 
@@ -72,13 +74,8 @@ def _aliases(name: str, version: int) -> list[str]:
         return sorted(alias for alias, number in registry.aliases(store.connect(), name).items() if number == version)
 
 
-def _read(path: Path, made_by: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; run: dvc repro {made_by}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); run: dvc repro --force {made_by}") from None
+def _read(path: Path, made_by: str, *keys: str) -> Any:
+    return read_json(path, f"run: dvc repro --force {made_by}", keys)
 
 
 if __name__ == "__main__":

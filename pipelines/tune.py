@@ -30,6 +30,15 @@ def run(params: Params) -> None:
         tell(carry_out(search, go_on=search.is_begun))
 
 
+def begin(params: Params) -> dict[str, Any]:
+    """Begin the search anew."""
+    from components.search.search import plan
+
+    search = plan(params)
+    with lock(search.setting.search):
+        return carry_out(search, go_on=False)
+
+
 def resume(params: Params) -> dict[str, Any]:
     """Go on with the search of these settings. UserError where there is none, or it is finished."""
     from components.search.search import DONE_FILE, plan

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.digests import digest
+from components.errors import UserError
 from components.evaluation.question import Question
 
 
@@ -57,8 +58,11 @@ class Journal:
         if whole < len(content):
             with self.path.open("r+b") as stream:
                 stream.truncate(whole)
-        records = [json.loads(line) for line in content[:whole].splitlines()]
-        return {record["question"]: record["answer"] for record in records if "answer" in record}
+        try:
+            records = [json.loads(line) for line in content[:whole].splitlines()]
+            return {record["question"]: record["answer"] for record in records if "answer" in record}
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise UserError(f"{self.path} is damaged ({error}); remove it and run the stage again") from None
 
 
 def _line(key: str, answer: Answered) -> dict[str, str]:
