@@ -19,4 +19,4 @@ def read_reference(folder: Path) -> dict[str, Any]:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """What the parts of a trained model are, and what they were trained on."""
-    return read_json(folder / SETTINGS_FILE, f"run: dvc repro {folder.name}", ("base", "vce", "adapter"))
+    return read_json(folder / SETTINGS_FILE, f"run: dvc repro {folder.name}")
