@@ -35,7 +35,12 @@ UPLOAD_TIMEOUT_S = "300"  # the server answers an upload only when it has stored
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else the absolute URI of the sqlite file in the home folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(_own_database())
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(_own_database())
+    try:
+        urlsplit(uri)
+    except ValueError as error:  # http://[::1
+        raise UserError(f"MLFLOW_TRACKING_URI is no address of an MLflow server: {str(error).lower()}") from None
+    return uri
 
 
 def _sqlite(database: Path) -> str:
