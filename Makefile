@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors ranks
 
-.PHONY: $(TABLES) tables git repro test test-slow test-peer test-service chaos lint format lock clean
+.PHONY: $(TABLES) tables git repro test coverage test-slow test-peer test-service chaos lint format lock clean
 
 repro: git $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
@@ -22,6 +22,9 @@ tables: git $(READY)  ## all of them
 
 test: $(READY)  ## the default tests, minutes
 	pytest -q
+
+coverage: $(READY)  ## the default tests, and the lines of components/ and pipelines/ that none of them reaches
+	pytest -q --cov --cov-report=term-missing
 
 test-slow: $(READY)  ## whole pipelines, killed workers
 	pytest -q -m slow

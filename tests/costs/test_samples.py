@@ -25,13 +25,13 @@ from components.params.trees import changed
         (["choice", "nutrition"], 308 + 770),
     ],
 )
-def test_samples_are_those_of_the_wanted_tasks(params: Any, tasks: list[str], samples: int) -> None:
-    assert num_samples(params, params.finetune.model_copy(update={"tasks": tasks})) == samples
+def test_samples_are_those_of_the_wanted_tasks(params: Any, tasks: list[str], samples: int, tmp_path: Path) -> None:
+    assert num_samples(params, params.finetune.model_copy(update={"tasks": tasks}), tmp_path) == samples
 
 
-def test_tasks_that_no_source_has_are_refused(params: Any) -> None:
+def test_tasks_that_no_source_has_are_refused(params: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unifood, scienceqa, flickr30k hold no samples of tasks chat"):
-        num_samples(params, params.finetune.model_copy(update={"tasks": ["chat"]}))
+        num_samples(params, params.finetune.model_copy(update={"tasks": ["chat"]}), tmp_path)
 
 
 def test_table_names_tasks_that_there_are() -> None:
@@ -39,15 +39,15 @@ def test_table_names_tasks_that_there_are() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(profiles.names()) - {"photos", "compose"}))
-def test_every_profile_of_published_sources_has_its_samples(name: str) -> None:
+def test_every_profile_of_published_sources_has_its_samples(name: str, tmp_path: Path) -> None:
     params = profiles.load(name)
-    assert num_samples(params, params.pretrain)
-    assert num_samples(params, params.finetune)
+    assert num_samples(params, params.pretrain, tmp_path)
+    assert num_samples(params, params.finetune, tmp_path)
 
 
-def test_vlora_trains_40_000_steps_on_30_million_pairs() -> None:  # VLoRA, section 4.1
+def test_vlora_trains_40_000_steps_on_30_million_pairs(tmp_path: Path) -> None:  # VLoRA, section 4.1
     params = profiles.load("vlora")
-    samples = num_samples(params, params.pretrain)
+    samples = num_samples(params, params.pretrain, tmp_path)
     assert samples is not None
     assert samples / params.pretrain.global_batch == pytest.approx(40_000, rel=0.03)
 

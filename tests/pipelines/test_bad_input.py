@@ -41,7 +41,7 @@ def edit(workspace: Path, old: str, new: str) -> None:
 
 
 def test_typo_in_params(workspace: Path) -> None:
-    edit(workspace, "  rank: 8", "  rnak: 8")
+    edit(workspace, "\n  rank: 8\n", "\n  rnak: 8\n")
     code, lines = run(workspace, "-m", "pipelines.splits")
     assert (code, len(lines)) == (2, 1)
     assert lines[0].startswith("error: params.yaml: adapter.r")
@@ -98,7 +98,7 @@ def test_unknown_profile(workspace: Path) -> None:
 )
 def test_check_of_settings_tells_what_does_not_go_together(workspace: Path, old: str, new: str, line: str) -> None:
     if "rank" in new:
-        edit(workspace, "  rank: 8\n", "")
+        edit(workspace, "\n  rank: 8\n", "\n")
     edit(workspace, old, new)
     code, lines = run(workspace, "-m", "pipelines.cli", "profile", "--check")
     assert (code, len(lines)) == (2, 1), lines
