@@ -174,7 +174,7 @@ def _join(vision: Any, language: Any, patches: int, leading: int) -> LlavaConfig
 
 def _read(name: str, setting: str, **options: Any) -> Any:
     try:
-        return AutoConfig.from_pretrained(name, **options)
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         known = ", ".join([*LLAVA] if "checkpoint" in setting else [*VISION, *LANGUAGE])
         what = "holds no config.json" if Path(name).is_dir() else "cannot be read from the hub"

@@ -19,9 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
+from components.adapters import METHODS, LoraConfig
 from components.errors import UserError
 from components.files import write_tensors
 from components.model.stored import ADAPTER_FOLDER, CONNECTOR_FILE, LANGUAGE_FILE, SETTINGS_FILE
+from components.params.model import MAX_RANK
+from components.params.patterns import complaint
 
 CONNECTOR = "model.multi_modal_projector."  # where the connector's parameters lie in the model
 
@@ -66,10 +69,42 @@ def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
     if not (place / CONFIG_NAME).is_file():  # PEFT would look for a hub id of that name
         raise UserError(f"{place / CONFIG_NAME} is missing; run: dvc repro")
     try:
-        wrapped = PeftModel(model, PeftConfig.from_pretrained(str(place)))  # pyright: ignore[reportArgumentType]
+        config = PeftConfig.from_pretrained(str(place))
+        check_adapter(config, place / CONFIG_NAME)
+        wrapped = PeftModel(model, config)  # pyright: ignore[reportArgumentType]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{place / CONFIG_NAME} is damaged or of another base: {error}") from None
     set_peft_model_state_dict(wrapped, _stored(place / SAFETENSORS_WEIGHTS_NAME, adapter_tensors(wrapped)))
+
+
+# Of PEFT's own LoRA, what a folder may set: no variant of it, nothing that replaces layers.
+PLAIN_LORA = frozenset(
+    {
+        *("peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "task_type"),
+        *("inference_mode", "r", "lora_alpha", "lora_dropout", "target_modules"),
+    }
+)
+
+
+def check_adapter(config: PeftConfig, file: Path) -> None:
+    """UserError unless an adapter folder describes a method of this project or plain LoRA, of a sensible size.
+
+    PEFT builds whatever such a file names: prompt tuning, for one, loads a tokenizer, and with it foreign code.
+    """
+    if type(config) not in METHODS.values():
+        raise UserError(f"{file}: peft_type {config.peft_type} is no method of this project ({', '.join(METHODS)})")
+    if type(config) is LoraConfig:
+        plain = vars(LoraConfig())
+        odd = [name for name, value in vars(config).items() if name not in PLAIN_LORA and value != plain.get(name)]
+        if odd:
+            raise UserError(f"{file}: {odd[0]} is no setting of plain LoRA")
+    settings: Any = config
+    targets, ranks = settings.target_modules, [settings.r, *getattr(settings, "rank_pattern", {}).values()]
+    wrong = complaint(targets) if isinstance(targets, str) else None
+    if wrong:
+        raise UserError(f"{file}: target_modules {targets[:80]!r} {wrong}")
+    if not all(isinstance(rank, int) and 0 < rank <= MAX_RANK for rank in ranks):
+        raise UserError(f"{file}: rank must be 1 to {MAX_RANK}, got {max(ranks, key=str)}")
 
 
 def _stored(file: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from components.params.patterns import complaint
 from components.params.section import Fraction, Positive, Section
 
 
@@ -14,14 +14,16 @@ def _names_or_a_regex(targets: Any) -> Any:
     names = [targets] if isinstance(targets, str) else targets
     if not (isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)):
         raise ValueError(f"must be a list of names or one regex, got {targets!r}")
-    try:
-        re.compile(targets if isinstance(targets, str) else "")
-    except re.error as error:
-        raise ValueError(f"{targets!r} is no valid regex: {error}") from None
+    wrong = complaint(targets) if isinstance(targets, str) else None
+    if wrong:
+        raise ValueError(f"{targets[:80]!r} {wrong}")
     return targets
 
 
 Targets = Annotated[list[str] | str, BeforeValidator(_names_or_a_regex)]
+
+
+MAX_RANK = 8192  # more than the width of the language models here: no low rank, and gigabytes per layer
 
 
 class Vce(Section):
@@ -104,7 +106,7 @@ class Adapter(Section):
     """`rank` is that of all experts together where there are several."""
 
     kind: Literal["lora", "dual_lora", "lora_moe", "rode"]
-    rank: Positive
+    rank: Annotated[int, Field(ge=1, le=MAX_RANK)]
     alpha_over_rank: Annotated[float, Field(gt=0)]
     dropout: Fraction
     targets: Targets
