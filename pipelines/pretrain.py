@@ -5,16 +5,14 @@ from __future__ import annotations
 from components.params import Params
 from components.workspace import PRETRAIN
 from pipelines import stage
-from pipelines.names import check_tasks
 
 
 def run(params: Params) -> None:
     from components.training.stage import run_training
 
-    check_tasks(params)
     run_training("pretrain", params, params.pretrain, adapter=None, start=None, out=PRETRAIN)
     print(f"pretrain: connector -> {PRETRAIN}")
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    stage.main(run, tasks="before")

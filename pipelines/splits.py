@@ -18,7 +18,6 @@ from components.prepare.splits import assign, fingerprint
 from components.progress import print_table
 from components.workspace import ASSIGNMENTS, PREPARED, SPLITS, SPLITS_SUMMARY
 from pipelines import stage
-from pipelines.names import check_tasks
 
 
 def run(params: Params) -> None:
@@ -30,7 +29,6 @@ def run(params: Params) -> None:
         for stage_name, recipe in (("pretrain", params.pretrain), ("finetune", params.finetune)):
             write_json(folder / f"{stage_name}.json", fingerprint(prepared, table, recipe.sources))
     print_table(_table(summary), "samples by task")
-    check_tasks(params)
 
 
 def _table(summary: dict[str, Any]) -> Table:
@@ -46,4 +44,4 @@ def _table(summary: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    stage.main(run, tasks="after")

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from components.errors import UserError
 
@@ -26,17 +26,24 @@ _OF_THE_MACHINE = frozenset(
 )
 
 
-def main(run: Callable[..., Any]) -> NoReturn:
-    """Run `run(params, *arguments)` of a stage module as a program and exit."""
+def main(run: Callable[..., Any], tasks: Literal["before", "after"] | None = None) -> NoReturn:
+    """Run `run(params, *arguments)` of a stage module as a program and exit.
+
+    tasks: when to check that the splits hold what will be measured.
+    """
 
     def work() -> None:
         from components.params import load_params
-        from pipelines.names import check_names
+        from pipelines.names import check_names, check_tasks
 
         check_arguments(run, sys.argv)
         params = load_params()
         check_names(params)
+        if tasks == "before":
+            check_tasks(params)
         run(params, *(sys.argv[1:] or name_from_dvc()))
+        if tasks == "after":
+            check_tasks(params)
 
     sys.exit(guarded(work))
 
