@@ -124,11 +124,11 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
                 result = self.extend(name, x, result)
         return result if result.dtype == dtype else result.to(dtype)
 
-    def adapter_input(self, name: str, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """x as an adapter reads it: in the adapter's precision, with dropout in training."""
+    def adapter_input(self, name: str, x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """x in the adapter's precision, and what dropout leaves of it in training (the same tensor otherwise)."""
         if x.dtype != dtype:
             x = self._cast_input_dtype(x, dtype)
-        return self.adapter_dropout[name](x) if self.training else x
+        return x, self.adapter_dropout[name](x) if self.training else x
 
     def require_mergeable(self, adapter_names: list[str] | None) -> None:
         """A ValueError where one of the adapters (None: of the active ones) is no matrix."""

@@ -248,6 +248,7 @@ def test_parameters_are_found_by_asking_layers_not_by_their_names():
         (lambda: DualLoraConfig(lora_dropout="a"), "lora_dropout must be in .*, got 'a'"),
         (lambda: DualLoraConfig(activation=["relu"]), "activation must be one of relu, none"),
         (lambda: DualLoraConfig(activation="rely"), "activation must be one of relu, none"),
+        (lambda: DualLoraConfig(form="printed"), "form must be one of paper, released; got 'printed'"),
         (lambda: LoraMoeConfig(r=6), "rank 6 must divide by num_experts = 4"),
         (lambda: LoraMoeConfig(num_experts=0), "num_experts must be a whole number of at least 1, got 0"),
         (lambda: LoraMoeConfig(num_experts=2.0), "num_experts must be a whole number of at least 1, got 2.0"),
@@ -302,3 +303,28 @@ def test_defaults_are_the_papers_downstream_regime(name):
     """Paper 4.1: rank 64 and scaling 128 for every method; dropout 0.05."""
     config = METHODS[name]()
     assert (config.r, config.lora_alpha, config.lora_dropout) == (64, 128, 0.05)  # type: ignore[attr-defined]
+
+
+def test_released_dropout_reaches_the_skill_space_alone():
+    """Their code: S reads dropout(x), T reads x; the print has dropout on x for both."""
+    settings = {"r": 3, "lora_dropout": 0.5, "target_modules": ["q_proj"]}
+    for form in ("paper", "released"):
+        layer = layer_of(adapted(DualLoraConfig(**settings, form=form)).train())
+        spaces, up = layer.dual_lora_spaces["default"], layer.dual_lora_up["default"]
+        torch.manual_seed(3)
+        made = layer(x())
+        torch.manual_seed(3)
+        dropped = nn.functional.dropout(x(), 0.5)
+        skill, task = spaces.weight.chunk(2)
+        normed = nn.functional.layer_norm(dropped @ skill.T, (3,), spaces.norm_weight, spaces.norm_bias)
+        gate = torch.relu((dropped if form == "paper" else x()) @ task.T)
+        expected = layer.base_layer(x()) + layer.scaling["default"] * (normed * gate) @ up.weight.T
+        torch.testing.assert_close(made, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_without_dropout_both_forms_are_one():
+    models = [
+        adapted(DualLoraConfig(r=3, lora_dropout=0.5, target_modules=["q_proj"], form=form)).eval()
+        for form in ("paper", "released")
+    ]
+    assert torch.equal(layer_of(models[0])(x()), layer_of(models[1])(x()))

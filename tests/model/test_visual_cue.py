@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from components.errors import UserError
-from components.model.visual_cue import VisualCueEnhancement, patch_centres, sample
+from components.model.deformable import patch_centres, sample
+from components.model.visual_cue import VisualCueEnhancement
 
 
 def _levels(batch: int, patches: int, width: int, num_levels: int, dtype: torch.dtype = torch.float64):
