@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from pipelines import stage
-from pipelines.verbs import check, clean, plan, predict, profile, promote, score, tune
+from pipelines.verbs import check, clean, import_, plan, predict, profile, promote, score, tune
 
 VERBS = {
     "profile": profile,
@@ -17,6 +17,7 @@ VERBS = {
     "promote": promote,
     "score": score,
     "tune": tune,
+    "import": import_,
     "clean": clean,
 }
 

@@ -122,10 +122,14 @@ def build(
     add_connector(model, vce, vlora)
     for part in language_parts(model) if train_language_model else ():
         part.requires_grad_(True)
-    wrapped = get_peft_model(model, adapter_config(model, adapter)) if adapter else None
-    connector = model.model.multi_modal_projector
-    connector.requires_grad_(True)
-    return model, wrapped  # pyright: ignore[reportReturnType]
+    wrapped = put_adapter(model, adapter) if adapter else None
+    model.model.multi_modal_projector.requires_grad_(True)
+    return model, wrapped
+
+
+def put_adapter(model: LlavaForConditionalGeneration, adapter: params.Adapter) -> PeftModel:
+    """Put a fresh adapter into a model, in place."""
+    return get_peft_model(model, adapter_config(model, adapter))  # pyright: ignore
 
 
 def check_fit(

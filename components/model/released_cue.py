@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from components.model.deformable import Cue, DeformableCue, Grid, check_sizes, sample
 
 EPS = 1e-6
+UNUSED_NORM = "vce.unused_norm."  # of the authors' files, within a connector
 
 
 class ReleasedVisualCueEnhancement(DeformableCue):

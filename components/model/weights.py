@@ -21,6 +21,7 @@ from transformers import LlavaForConditionalGeneration
 
 from components.errors import UserError
 from components.files import write_tensors
+from components.model.released_cue import UNUSED_NORM, ReleasedVisualCueEnhancement
 from components.model.stored import ADAPTER_FOLDER, CONNECTOR_FILE, LANGUAGE_FILE, SETTINGS_FILE
 
 CONNECTOR = "model.multi_modal_projector."  # where the connector's parameters lie in the model
@@ -49,8 +50,11 @@ def save_parts(
 
 
 def load_connector(model: LlavaForConditionalGeneration, folder: Path) -> None:
-    connector = model.model.multi_modal_projector
-    connector.load_state_dict(_stored(folder / CONNECTOR_FILE, connector.state_dict()))
+    connector: Any = model.model.multi_modal_projector
+    stored = _read(folder / CONNECTOR_FILE)
+    if isinstance(connector.vce, ReleasedVisualCueEnhancement) and any(UNUSED_NORM in name for name in stored):
+        connector.vce.keep_unused_norm()
+    connector.load_state_dict(_fitting(folder / CONNECTOR_FILE, stored, connector.state_dict()))
 
 
 def load_language_model(model: LlavaForConditionalGeneration, folder: Path) -> None:
@@ -73,13 +77,20 @@ def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
 
 
 def _stored(file: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file, whose names and shapes are to be those of `expected`."""
+    return _fitting(file, _read(file), expected)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
     try:
-        stored = load_file(file)
+        return load_file(file)
     except FileNotFoundError:
         raise UserError(f"{file} is missing; run: dvc repro") from None
     except SafetensorError as error:
         raise UserError(f"{file} is damaged: {error}") from None
+
+
+def _fitting(file: Path, stored: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file, whose names and shapes are to be those of `expected`."""
     found, wanted = ({(name, tensor.shape) for name, tensor in tensors.items()} for tensors in (stored, expected))
     odd = sorted({name for name, _ in found ^ wanted})
     if odd:
