@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
+from transformers import get_cosine_schedule_with_warmup
 
 from components.params import load_params
 from components.params.trees import merged
@@ -132,10 +134,18 @@ def test_zero_stages_train_alike(results: Any, stage: int) -> None:
     assert results[f"{stage} fp32"]["losses"] == pytest.approx(results["0 fp32"]["losses"], rel=1e-4)
 
 
+@pytest.mark.parametrize(("steps", "warmup"), [(100, 0.1), (235, 0.03), (7, 0.03), (10, 0.0), (1, 0.5)])
+def test_cosine_is_that_of_the_recipes_scripts(steps: int, warmup: float) -> None:
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = get_cosine_schedule_with_warmup(optimiser, math.ceil(steps * warmup), steps).lr_lambdas[0]
+    share = cosine(steps, warmup)
+    assert [share(step) for step in range(steps + 1)] == pytest.approx([theirs(step) for step in range(steps + 1)])
+
+
 def test_cosine_rises_then_falls_to_zero() -> None:
     share = cosine(100, 0.1)
     rates = [share(step) for step in range(101)]
-    assert rates[0] > 0
+    assert rates[0] == 0
     assert max(rates) == rates[10] == 1
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)

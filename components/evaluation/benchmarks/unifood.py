@@ -2,7 +2,7 @@
 
 Rule: the paper's, as far as it is printed. Ingredients: IoU and F1 of sets, mean over samples. Recipe: corpus
 SacreBLEU (default signature) and ROUGE-L F, without the opening words that every answer shares (assumed).
-Nutrition: pMAE for each field and their average (formula assumed). No benchmark files were published: the
+Nutrition: pMAE for each field (Nutrition5k's formula) and their average. No benchmark files were published: the
 questions are those of the data's own samples.
 """
 

@@ -1,4 +1,4 @@
-"""Nutrition estimates: percentage mean absolute error (assumed: the paper names pMAE, not its formula).
+"""Nutrition estimates: percentage mean absolute error, as Nutrition5k's own compute_eval_statistics.py has it.
 
     pMAE(field) = 100 * mean |predicted - true| / mean true        pMAE = mean over the fields
 
