@@ -133,9 +133,17 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
     def require_mergeable(self, adapter_names: list[str] | None) -> None:
         """A ValueError where one of the adapters (None: of the active ones) is no matrix."""
         for name in self.active_adapters if adapter_names is None else adapter_names:
-            reason = self.why_not_mergeable(name) if name in self.scaling else None
+            reason = (self.why_not_mergeable(name) or self._quantized()) if name in self.scaling else None
             if reason:
                 raise ValueError(f"adapter {name!r} cannot be merged into the base weights: {reason}")
+
+    def _quantized(self) -> str | None:
+        """The reason why nothing can be added to W, or None: W of 8 or 4 bits holds codes, and not its values."""
+        linear: Any = self.get_base_layer()
+        plain = type(linear.weight) in (nn.Parameter, torch.Tensor) and linear.weight.dtype.is_floating_point
+        if plain and linear.weight.element_size() > 1:
+            return None
+        return f"{type(linear).__name__} is quantized; load the base in 16 or 32 bits to merge into it"
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the adapters to W; a ValueError, before anything is changed, where one of them is no matrix."""

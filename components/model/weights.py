@@ -41,12 +41,25 @@ def save_parts(
     connector = {n.removeprefix(CONNECTOR): t.contiguous() for n, t in weights.items() if n.startswith(CONNECTOR)}
     write_tensors(folder / CONNECTOR_FILE, connector)
     if wrapped is not None:
+        _name_base(wrapped, settings["base"])
         own = {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
-        wrapped.save_pretrained(str(folder / ADAPTER_FOLDER), state_dict=own)
+        wrapped.save_pretrained(str(folder / ADAPTER_FOLDER), state_dict=own, save_embedding_layers=False)
     elif len(weights) > len(connector):
         language = {n: t.contiguous() for n, t in weights.items() if not n.startswith(CONNECTOR)}
         write_tensors(folder / LANGUAGE_FILE, language)
     (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _name_base(wrapped: PeftModel, reference: Mapping[str, Any]) -> None:
+    """Say in adapter_config.json and the README which base this is: never where it lay, so that equal weights make
+    equal files. A hub id stays one that can be loaded; any other base has its digest behind its name."""
+    name, revision = reference["id"], reference["revision"]
+    if not revision:
+        name = f"{Path(name).name if Path(name).is_absolute() else name}@{reference['digest'][:16]}"
+    config = wrapped.peft_config[wrapped.active_adapter]
+    config.base_model_name_or_path, config.revision = name, revision
+    base: Any = wrapped.get_base_model()
+    base.config._name_or_path = name  # what PEFT writes into the README
 
 
 def load_connector(model: LlavaForConditionalGeneration, folder: Path) -> None:
@@ -100,4 +113,4 @@ def _fitting(file: Path, stored: dict[str, Tensor], expected: Mapping[str, Tenso
 
 def adapter_tensors(wrapped: PeftModel) -> dict[str, Tensor]:
     """The adapter's tensors under the names in which they are saved."""
-    return get_peft_model_state_dict(wrapped)
+    return get_peft_model_state_dict(wrapped, save_embedding_layers=False)

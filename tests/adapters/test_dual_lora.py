@@ -1,6 +1,7 @@
 """Dual-LoRA's algebra, its storage, and the mistakes a user can make with any method's config."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -328,3 +329,57 @@ def test_without_dropout_both_forms_are_one():
         for form in ("paper", "released")
     ]
     assert torch.equal(layer_of(models[0])(x()), layer_of(models[1])(x()))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_nothing_is_merged_into_a_quantized_base(dtype):
+    """Codes of 8 or 4 bits: adding the change to them gives the bare base (8 bits) or an error of shapes (4 bits)."""
+    config = LoraMoeConfig(r=4, num_experts=1, target_modules=["q_proj"])
+    model = adapted(config)
+    linear = layer_of(model).base_layer
+    linear.weight = nn.Parameter(torch.ones(4, 6).to(dtype), requires_grad=False)
+    for merge in (model.merge_adapter, model.merge_and_unload):
+        with pytest.raises(
+            ValueError, match=r"cannot be merged .*: Linear is quantized; load the base in 16"
+        ) as caught:
+            merge()
+        assert "\n" not in str(caught.value)
+    assert layer_of(model).base_layer.weight.dtype == dtype
+
+
+def test_peft_s_status_names_the_method():
+    from peft import get_model_status
+
+    assert get_model_status(adapted(DualLoraConfig(r=2, target_modules=["q_proj"]))).peft_types == {
+        "default": "DUAL_LORA"
+    }
+
+
+def test_hotswapping_is_refused_in_one_line(tmp_path):
+    from peft.utils.hotswap import hotswap_adapter
+
+    model = adapted(DualLoraConfig(r=2, target_modules=["q_proj"]))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"DUAL_LORA adapters are loaded by .*hotswap_adapter.* cannot carry them"):
+        hotswap_adapter(model, str(tmp_path), adapter_name="default", torch_device="cpu")
+
+
+@pytest.mark.parametrize("config", [DualLoraConfig(r=2), RodeConfig(r=4, ranks=[2, 2])])
+def test_the_saved_readme_says_what_to_import(tmp_path, config):
+    config.target_modules = {"q_proj"}
+    for _ in range(2):  # once, however often it is saved
+        adapted(config).save_pretrained(tmp_path)
+    said = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert said.count("    import components.adapters\n") == 1
+    assert f"PEFT knows the method {'DUAL_LORA' if config.r == 2 else 'RODE'} once" in said
+
+
+def test_a_process_that_imports_what_the_readme_says_can_load_the_folder(tmp_path):
+    model = adapted(DualLoraConfig(r=2, target_modules=["q_proj"]))
+    model.save_pretrained(tmp_path)
+    script = (
+        "import sys, components.adapters; from peft import PeftConfig; "
+        "print(type(PeftConfig.from_pretrained(sys.argv[1])).__name__)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert ran.stdout.strip() == "DualLoraConfig", ran.stderr
