@@ -172,3 +172,10 @@ def num_parameters(model: nn.Module) -> dict[str, int]:
 
 def precision_of(name: str) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def to_precision(model: Any, name: str) -> Any:
+    """Parameters in a precision; buffers keep theirs, for rotary frequencies are fp32 by design."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(precision_of(name))
+    return model

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from components.errors import UserError
-from components.model.deformable import Cue, DeformableCue, Grid
+from components.model.bilinear import Grid
+from components.model.deformable import Cue, DeformableCue
 from components.model.vlora import ARGUMENT, PerceptualWeights, VisualWeights
 
 

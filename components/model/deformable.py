@@ -16,11 +16,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from components.errors import UserError
-
-Grid = tuple[int, int]  # rows, columns of patches
+from components.model.bilinear import Grid
 
 
 @dataclass(frozen=True)
@@ -142,22 +140,3 @@ def patch_centres(grid: Grid, device: torch.device, dtype: torch.dtype) -> Tenso
     y = (torch.arange(rows, device=device, dtype=dtype) + 0.5) / rows
     x = (torch.arange(columns, device=device, dtype=dtype) + 0.5) / columns
     return torch.stack([x.repeat(rows), y.repeat_interleave(columns)], dim=-1)
-
-
-def sample(value: Tensor, grid: Grid, locations: Tensor, attention: Tensor) -> Tensor:
-    """Read one level at the given places and sum over the points, head by head.
-
-    Args:
-        value: (batch, patches, heads * channels).
-        locations: (batch, queries, heads, points, 2), x and y in 0..1.
-        attention: (batch, queries, heads, points).
-
-    Returns:
-        (batch, queries, heads * channels) in the precision of the locations.
-    """
-    batch, queries, heads, points, _ = locations.shape
-    maps = value.to(locations.dtype).transpose(1, 2).reshape(batch * heads, -1, *grid)
-    places = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # grid_sample counts from -1 to 1
-    read = functional.grid_sample(maps, places, mode="bilinear", padding_mode="zeros", align_corners=False)
-    weights = attention.to(locations.dtype).transpose(1, 2).reshape(batch * heads, 1, queries, points)
-    return (read * weights).sum(dim=-1).reshape(batch, -1, queries).transpose(1, 2)

@@ -26,7 +26,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from components.model.deformable import Cue, DeformableCue, Grid, check_sizes, sample
+from components.model.bilinear import Grid, sample
+from components.model.deformable import Cue, DeformableCue, check_sizes
 
 EPS = 1e-6
 UNUSED_NORM = "vce.unused_norm."  # of the authors' files, within a connector

@@ -31,7 +31,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from components.model.deformable import Cue, DeformableCue, Grid, check_sizes, sample
+from components.model.bilinear import Grid, sample
+from components.model.deformable import Cue, DeformableCue, check_sizes
 
 
 class VisualCueEnhancement(DeformableCue):

@@ -59,7 +59,7 @@ def _name_base(wrapped: PeftModel, reference: Mapping[str, Any]) -> None:
     config = wrapped.peft_config[wrapped.active_adapter]
     config.base_model_name_or_path, config.revision = name, revision
     base: Any = wrapped.get_base_model()
-    base.config._name_or_path = name  # what PEFT writes into the README
+    base.config._name_or_path = base.name_or_path = name  # what PEFT writes into the README
 
 
 def load_connector(model: LlavaForConditionalGeneration, folder: Path) -> None:

@@ -178,6 +178,7 @@ def test_stored_adapter_names_its_base_by_id_and_digest_and_no_place(
     base: Base, vce: Any, params: Params, tmp_path: Path
 ) -> None:
     """Equal weights from two workspaces are equal files."""
+    (tmp_path / "parts").mkdir()
     for place, revision, name in (
         ("/home/someone/models/llava", None, f"llava@{base.reference['digest'][:16]}"),
         ("tests", None, f"tests@{base.reference['digest'][:16]}"),
@@ -191,5 +192,7 @@ def test_stored_adapter_names_its_base_by_id_and_digest_and_no_place(
         assert (config["base_model_name_or_path"], config["revision"]) == (name, revision)
         card = (tmp_path / "parts/adapter/README.md").read_text()
         assert f"base_model: {name}\n" in card
-        assert str(Path(base.model.name_or_path).parent) not in card
+        assert f"base_model:adapter:{name}\n" in card
+        assert "/home/someone" not in card
+        assert base.model.name_or_path not in card
         assert "import components.adapters" in card

@@ -51,7 +51,7 @@ def _work(rank: int, port: int, out: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=WORKERS)
-    from components.model.assemble import build, precision_of
+    from components.model.assemble import build, to_precision
     from components.model.base import Base, compose
     from components.training.engine import capture, restore, start_engine
     from components.training.loss import SupervisedLoss
@@ -70,7 +70,7 @@ def _work(rank: int, port: int, out: str) -> None:
             model = compose(vision, language, tokenizer, processor, seed=0)
             torch.manual_seed(5)
             model, _ = build(Base(model, tokenizer, processor, {}), vce, params.adapter)
-            model.to(precision_of(precision))  # pyright: ignore
+            to_precision(model, precision)
             model.train()
             return start_engine(SupervisedLoss(model), params.finetune, training, 10, MICRO_BATCHES, WORKERS)
 
@@ -94,6 +94,7 @@ def _work(rank: int, port: int, out: str) -> None:
             "resumed": whole == resumed,
             "state": equal,
             "rates": engine.get_lr() == fresh.get_lr(),
+            "buffers": sorted({str(b.dtype) for n, b in engine.module.named_buffers() if "inv_freq" in n}),
             "moved": moved / len(end.weights),
             "parts": sorted(
                 {"vce" if ".vce." in n else "projector" if "projector" in n else "adapter" for n in end.weights}
@@ -127,6 +128,11 @@ def test_every_part_trains(results: Any, stage: int, precision: str) -> None:
     case = results[f"{stage} {precision}"]
     assert case["parts"] == ["adapter", "projector", "vce"]
     assert case["moved"] > (0.9 if precision == "fp32" else 0.6)
+
+
+@pytest.mark.parametrize(("stage", "precision"), CASES)
+def test_rotary_frequencies_keep_their_precision(results: Any, stage: int, precision: str) -> None:
+    assert results[f"{stage} {precision}"]["buffers"] == ["torch.float32"]
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
