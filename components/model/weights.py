@@ -56,7 +56,7 @@ def _name_base(wrapped: PeftModel, reference: Mapping[str, Any]) -> None:
     name, revision = reference["id"], reference["revision"]
     if not revision:
         name = f"{Path(name).name if Path(name).is_absolute() else name}@{reference['digest'][:16]}"
-    config = wrapped.peft_config[wrapped.active_adapter]
+    config = wrapped.active_peft_config
     config.base_model_name_or_path, config.revision = name, revision
     base: Any = wrapped.get_base_model()
     base.config._name_or_path = base.name_or_path = name  # what PEFT writes into the README

@@ -85,7 +85,8 @@ def _update(engine: Any) -> tuple[bool, float]:
     """The optimiser's step: was it applied, and the norm of the gradient. The schedule moves on in any case."""
     plain = plain_optimizer(engine)
     if plain is not None:  # ZeRO 0: DeepSpeed would apply whatever there is, and gives no norm
-        norm = _norm([p.grad for p in engine.module.parameters() if p.grad is not None])
+        gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))  # no number where a gradient is none
         applied = math.isfinite(norm)
         with nullcontext() if applied else _without_update(engine, plain):
             engine.step()
@@ -96,11 +97,6 @@ def _update(engine: Any) -> tuple[bool, float]:
             engine.lr_scheduler.step()
         norm = float(engine.get_global_grad_norm() or 0.0)
     return applied, norm if math.isfinite(norm) and applied else 0.0
-
-
-def _norm(gradients: list[torch.Tensor]) -> float:
-    """Of all gradients together; no number where one of them holds none."""
-    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) if gradients else 0.0
 
 
 @contextmanager
