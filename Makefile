@@ -60,5 +60,8 @@ lock:  ## renew constraints.txt from a fresh environment
 	head -2 constraints.txt > .constraints && $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' >> .constraints
 	mv .constraints constraints.txt
 
+# By name: what lies beside the outputs is the user's.
 clean:  ## outputs and run state; the DVC cache and the registry stay
-	rm -rf data/raw/plates_* data/prepared data/splits models evaluation report .lea/runs
+	rm -rf $(addprefix data/raw/plates_,captions unifood scienceqa flickr30k) data/prepared data/splits
+	rm -rf $(addprefix models/,base base_files.json pretrain finetune) report
+	rm -rf $(addprefix evaluation/,answers.parquet insight judged measured.json metrics.json plots) .lea/runs

@@ -30,7 +30,7 @@ import yaml
 from rich.table import Table
 
 from components.digests import file_digest
-from components.progress import tell
+from components.progress import print_table
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("pretrain", "finetune")
@@ -173,12 +173,12 @@ def main() -> None:
             verdicts[stage] = {file: calm[file] == stormy[file] for file in calm}
     for kill in told:
         table.add_row(kill.stage, kill.kind, f"{kill.after_s:.0f}", str(kill.step))
-    tell(table, f"{len(told)} kills")
+    print_table(table, f"{len(told)} kills")
     verdict = Table("stage", "file", "equal to the calm run's")
     for stage, files in verdicts.items():
         for file, equal in files.items():
             verdict.add_row(stage, file, "yes" if equal else "NO")
-    tell(verdict, "what was left")
+    print_table(verdict, "what was left")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     report = {"seed": args.seed, "kills": [asdict(kill) for kill in told], "equal": verdicts}
     args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

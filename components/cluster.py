@@ -19,7 +19,7 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -
 
     `dashboard` (for this machine alone): runs inside Tune's trials need it, for Ray finds out through it which
     worker groups have lost their trial; without it the next trial waits for their CPUs for ever. So it does where
-    another Ray runs on the machine, unless processes are told which one is theirs.
+    another Ray runs on the machine, unless processes know which one is theirs.
     """
     import ray
 
@@ -48,7 +48,7 @@ def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
 
 
 def _settled_address() -> str:
-    """Settle where the Ray that is about to start will answer, while its processes can still be told."""
+    """Settle where the Ray that is about to start will answer, before its processes start."""
     import ray
 
     with socket.socket() as probe:

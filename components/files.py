@@ -19,17 +19,53 @@ if TYPE_CHECKING:
 
 @contextmanager
 def fresh_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; when the block ends well it replaces `target`."""
-    aside = target.with_name(f".{target.name}.partial")
+    """Yield an empty folder beside `target`; when the block ends well it replaces `target`.
+
+    Whenever the process is killed, `target` is the old folder, the new one or absent, never a part of one. What a
+    killed process left beside it is put back or removed here, by the next one.
+    """
+    aside, old = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old.partial")
+    if os.path.lexists(old) and not os.path.lexists(target):  # killed between the moves below; `old` is whole
+        old.rename(target)
+    elif os.path.lexists(old):
+        remove_folder(old)
+    _discard(_going(old))
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
         yield aside
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
+        if os.path.lexists(target):
+            target.rename(old)
+        try:
+            aside.rename(target)
+        except OSError:
+            if os.path.lexists(old):
+                old.rename(target)
+            raise
+        if os.path.lexists(old):
+            remove_folder(old)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_folder(target: Path) -> None:
+    """Remove a folder that nobody may find in part: it goes out of the way first."""
+    going = _going(target)
+    _discard(going)
+    target.rename(going)
+    _discard(going)
+
+
+def _going(target: Path) -> Path:
+    return target.with_name(f".{target.name.removeprefix('.')}.going.partial")
+
+
+def _discard(path: Path) -> None:
+    """Remove a folder, or a link that stood in a folder's place."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 LINE_EVERY_S = 10.0
 
 
-def tell(table: Table, title: str) -> None:
+def print_table(table: Table, title: str) -> None:
     """Print a table under its title, unbroken where the output is no terminal."""
     console = Console() if sys.stdout.isatty() else Console(width=160)
     console.print(title, highlight=False)
@@ -30,7 +30,7 @@ class Bar:
         self.what, self.total = what, total
         self.done = 0
         self._since = self._line_at = self._first_at = time.monotonic()
-        self._first = 0  # done when the first progress was told: what came before (start-up) says nothing of the pace
+        self._first = 0  # done at the first report: the start-up before it says nothing about the pace
         self._live: Progress | None = None
 
     def __enter__(self) -> Bar:

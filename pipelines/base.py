@@ -21,7 +21,7 @@ def run(params: Params) -> None:
         if settings.kind == "checkpoint":
             base.refer_to_checkpoint(folder, settings.checkpoint.model, settings.checkpoint.revision)
         elif settings.kind == "compose":
-            pieces = base.load_pieces(settings.compose.vision, settings.compose.language)
+            pieces = base.load_pieces(settings.compose.vision, settings.compose.language, params.seed)
             _save(folder, params, pieces, f"{settings.compose.vision} + {settings.compose.language}")
         else:
             _save(folder, params, _tiny(params), "tiny")

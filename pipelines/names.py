@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 from components.errors import UserError
+from components.metrics import METRICS, find
 from components.params import Params
 
 
@@ -26,9 +27,15 @@ def check_names(params: Params) -> None:
     for name in params.evaluate.files:
         _known(name, {**PUBLISHED, **JUDGED}, "evaluate.files")
     tasks = {task for name in params.evaluate.benchmarks for task in (name, *modules[name].TASKS)}
-    gate = params.registry.gate
-    for metric in (*gate.at_least, *gate.at_most, *gate.not_worse):
+    for metric in params.registry.gate.metrics:
         _known(metric.partition(".")[0], tasks, f"registry.gate names {metric}; its task")
+        if find(metric) is None:
+            _known(metric, [row.name for row in METRICS if "*" not in row.name], "a metric of registry.gate")
+    for field in ("not_worse", "better_than_blind"):
+        for metric in getattr(params.registry.gate, field):
+            row = find(metric)
+            if row is not None and row.direction is None:
+                raise UserError(f"params.yaml: registry.gate.{field} names {metric}, which has no better direction")
 
 
 def _known(name: str, known: Iterable[str], where: str) -> None:

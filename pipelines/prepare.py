@@ -11,7 +11,7 @@ from rich.table import Table
 from components.errors import UserError
 from components.params import Params
 from components.prepare.source import prepare_source
-from components.progress import tell
+from components.progress import print_table
 from components.workspace import PREPARED, TOKENIZER
 from pipelines import stage
 
@@ -28,7 +28,7 @@ def run(params: Params, name: str = "") -> None:
             bar.update(task, completed=kept + rejected)
 
         manifest = prepare_source(name, params.data.sources[name], params.data, TOKENIZER, PREPARED / name, show)
-    tell(records_table(manifest), f"{name}: {manifest['rows']} rows, {manifest['images']} images")
+    print_table(records_table(manifest), f"{name}: {manifest['rows']} rows, {manifest['images']} images")
 
 
 def records_table(manifest: dict[str, Any]) -> Table:

@@ -11,35 +11,37 @@ import os
 from pathlib import Path
 from typing import Any
 
-from components.digests import digest, file_digest
+from components.digests import digest
 from components.errors import UserError
 from components.files import write_json
+from components.metrics import flat_metrics
+from components.model.stored import model_digest
 from components.params import Params
 from components.tracking import promotion, registry, runs, store
-from components.tracking.gate import flat_metrics
-from components.workspace import home
+from components.tracking.gate import is_empty
+from components.tracking.records import Record
+from components.workspace import BASE, FINETUNE, MEASURED, METRICS, REGISTRATION, home
 from pipelines import stage
-
-PARTS, BASE, METRICS = Path("models/finetune"), Path("models/base"), Path("evaluation/metrics.json")
-PREPARED, ASSIGNMENTS = Path("data/prepared"), Path("data/splits/assignments.parquet")
-OUT = Path("registration.json")
 
 
 def run(params: Params) -> None:
-    metrics = flat_metrics(_read(METRICS, "evaluate")["finetune"])
+    record = present_record(params)
     runs.send_waiting(home() / "runs")
-    done = registry.register(PARTS, BASE, metrics, params, measured_on(params))
+    done = registry.register(FINETUNE, BASE, record, params)
     print(f"register: {done.name} version {done.version}{'' if done.new else ' (registered before)'}, candidate")
 
     outcome: dict[str, Any] = {"passed": None, "reasons": ["an experiment registers a candidate only"]}
     if not os.environ.get("DVC_EXP_NAME"):
-        judged = promotion.promote(done.name, str(done.version), params.registry.gate, source="repro")
-        outcome = {"passed": judged.passed, "reasons": judged.reasons}
+        gate = params.registry.gate
+        judged = promotion.promote(
+            done.name, str(done.version), gate, record=record, measure=again(params), source="repro"
+        )
+        outcome = {"passed": None if is_empty(gate) else judged.passed, "reasons": judged.reasons}
         for reason in judged.reasons:
             print(f"  {reason}")
-        print(_told(judged))
+        print(_told(judged, is_empty(gate)))
     write_json(
-        OUT,
+        REGISTRATION,
         {
             "name": done.name,
             "version": done.version,
@@ -50,20 +52,45 @@ def run(params: Params) -> None:
     )
 
 
-def measured_on(params: Params) -> dict[str, str]:
-    """Digests of what the figures rest on: every source that is evaluated, the splits, published files, the judge."""
-    if not ASSIGNMENTS.is_file():
-        raise UserError(f"{ASSIGNMENTS} is missing; run: dvc repro splits")
-    sources = {name: _read(PREPARED / name / "manifest.json", "prepare")["digest"] for name in params.finetune.sources}
-    asked = {name: value for name in ("files", "judge") if (value := params.evaluate.model_dump()[name])}
-    return {**sources, "splits": file_digest(ASSIGNMENTS), **({"asked": digest(asked)} if asked else {})}
+def present_record(params: Params) -> Record:
+    """What the stage `evaluate` measured; UserError where model or figures have changed since."""
+    tree, measured = _read(METRICS, "evaluate"), _read(MEASURED, "evaluate")
+    settings = _read(FINETUNE / "model.json", "finetune")
+    if measured["model"] != model_digest(FINETUNE):
+        raise UserError(f"{FINETUNE} has changed since it was evaluated; run: dvc repro evaluate")
+    if measured["metrics"] != digest(tree):
+        raise UserError(f"{METRICS} is not what the evaluation wrote; run: dvc repro --force evaluate")
+    for name in ("template", "image"):
+        if settings[name] != measured[name]:
+            raise UserError(
+                f"{FINETUNE} was trained with finetune.{name} {settings[name]} and evaluated with {measured[name]}; "
+                "run: dvc repro"
+            )
+    by = "experiment" if os.environ.get("DVC_EXP_NAME") else "evaluate"
+    sighted, stated = flat_metrics(measured["sighted"]), {k: v for k, v in measured.items() if k != "sighted"}
+    return Record(stated, flat_metrics(tree["finetune"]), flat_metrics(tree.get("blind", {})), sighted, by)
 
 
-def _told(judged: promotion.Promotion) -> str:
+def again(params: Params) -> promotion.Measure:
+    """Measures a champion on the questions and with the settings of this workspace, by the stage `evaluate`'s path."""
+
+    def measure(parts: Path, base: Path, like: Record) -> Record:
+        from pipelines.evaluate import measure_again
+
+        figures = flat_metrics(measure_again(params, base, parts, like.conditions))
+        measured = {"model": model_digest(parts), "data": like.measured["data"], "conditions": like.conditions}
+        return Record(measured, figures, {}, {}, "gate")
+
+    return measure
+
+
+def _told(judged: promotion.Promotion, empty: bool) -> str:
     if judged.moved:
         return f"register: version {judged.version} is the champion now (before: {judged.before or 'none'})"
     if judged.before == judged.version:
         return f"register: version {judged.version} stays the champion"
+    if empty:
+        return f"register: version {judged.version} was not judged; champion: {judged.before or 'none'}"
     return f"register: the gate refused version {judged.version}; champion: {judged.before or 'none'}"
 
 

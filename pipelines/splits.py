@@ -15,7 +15,7 @@ from components.data.shards import PreparedRows
 from components.files import fresh_folder, write_json
 from components.params import Params
 from components.prepare.splits import assign, fingerprint
-from components.progress import tell
+from components.progress import print_table
 from components.workspace import ASSIGNMENTS, PREPARED, SPLITS, SPLITS_SUMMARY
 from pipelines import stage
 
@@ -28,7 +28,7 @@ def run(params: Params) -> None:
         write_json(folder / SPLITS_SUMMARY.name, summary)
         for stage_name, recipe in (("pretrain", params.pretrain), ("finetune", params.finetune)):
             write_json(folder / f"{stage_name}.json", fingerprint(prepared, table, recipe.sources))
-    tell(_table(summary), "samples by task")
+    print_table(_table(summary), "samples by task")
 
 
 def _table(summary: dict[str, Any]) -> Table:

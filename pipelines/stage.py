@@ -24,9 +24,15 @@ def main(run: Callable[..., Any]) -> NoReturn:
     def work() -> None:
         params = load_params()
         check_names(params)
-        run(params, *sys.argv[1:])
+        run(params, *(sys.argv[1:] or name_from_dvc()))
 
     sys.exit(guarded(work))
+
+
+def name_from_dvc() -> list[str]:
+    """`mine` where DVC runs `prepare@mine`; nothing for a stage without `foreach`, or outside DVC."""
+    _, at, name = os.environ.get("DVC_STAGE", "").partition("@")
+    return [name] if at else []
 
 
 def guarded(work: Callable[[], Any]) -> int:

@@ -37,7 +37,7 @@ def fill(one: Study, params: Params, seeds: Sequence[int], opened: ExitStack) ->
     from components.tables.trials import PREPARED, Trials
     from components.training.launcher import fit, ray_session
 
-    def carry_out(job: Job, on_checkpoint: Callable[[int], object]) -> None:
+    def run_job(job: Job, on_checkpoint: Callable[[int], object]) -> None:
         import ray
 
         if not ray.is_initialized():
@@ -47,7 +47,7 @@ def fill(one: Study, params: Params, seeds: Sequence[int], opened: ExitStack) ->
     variants = one.variants(params)
     plan = {(variant.name, seed): variant.params(params, seed) for seed in seeds for variant in variants}
     data = {name: read_manifest(PREPARED / name)["digest"] for name in params.data.sources}
-    trials = Trials(params, list(plan.values()), carry_out)
+    trials = Trials(params, list(plan.values()), run_job)
     rows = [Row(variant.name, variant.settings, variant.row) for variant in variants]
     for number, seed in enumerate(seeds, start=1):
         for row in rows:

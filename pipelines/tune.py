@@ -6,6 +6,7 @@ tune/trials.csv         one row per trial                              tune/plot
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def run(params: Params) -> None:
 
     search = plan(params)
     with lock(search.setting.search):
-        tell(carry_out(search, go_on=search.is_begun))
+        print_result(run_search(search, go_on=search.is_begun))
 
 
 def resume(params: Params) -> dict[str, Any]:
@@ -39,10 +40,10 @@ def resume(params: Params) -> dict[str, Any]:
         if not search.is_begun:
             found = "is finished: see tune/" if (search.state / DONE_FILE).exists() else "was never begun"
             raise UserError(f"nothing to resume: a search with these settings {found}; begin one with: lea tune")
-        return carry_out(search, go_on=True)
+        return run_search(search, go_on=True)
 
 
-def carry_out(search: Search, go_on: bool) -> dict[str, Any]:
+def run_search(search: Search, go_on: bool) -> dict[str, Any]:
     """Run the trials, compare the best with the present settings, and write the result."""
     from components.search import search as searching
     from components.search.gain import gains
@@ -111,7 +112,7 @@ def write(search: Search, trials: list[Trial], best: Trial, found: dict[str, Any
     return result
 
 
-def tell(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The trials as a table, the gain, and the line that applies the best."""
     from rich.table import Table
 
@@ -124,13 +125,17 @@ def tell(result: dict[str, Any]) -> None:
         cells = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in row.items()}
         cells["trial"] += " *" if row["trial"] == result["best"] else ""
         shown.add_row(*cells.values())
-    progress.tell(shown, f"{result['search']} (* best; sizes in bf16)")
+    progress.print_table(shown, f"{result['search']} (* best; sizes in bf16)")
     for split, row in result["gain"].items():
         print(
             f"{split} loss: {row['default']:.4f} with the present settings, {row['best']:.4f} with the best; "
-            f"gain {row['gain']:.4f} ({row['low']:.4f} to {row['high']:.4f}, 95 %)"
+            f"gain {row['gain']:.4f} ({interval_of(row)})"
         )
     print(f"tune: result -> {TUNE}; the best trial's training is kept. Apply it:\n  {result['apply']}")
+
+
+def interval_of(row: Mapping[str, Any]) -> str:
+    return "too few images for an interval" if row["low"] is None else f"{row['low']:.4f} to {row['high']:.4f}, 95 %"
 
 
 if __name__ == "__main__":

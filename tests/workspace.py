@@ -34,7 +34,7 @@ def small_params(folder: Path, **changes: Any) -> Params:
         "training__max_failures": 1,
         "evaluate__max_new_tokens": 8,
         "evaluate__bootstrap": 100,
-        "registry__gate": {"at_least": {}, "at_most": {}, "not_worse": {}},
+        "registry__gate": {"at_least": {"ingredients.iou": 0}, "at_most": {}, "not_worse": {"ingredients.iou": 0.01}},
     }
     for key, value in {**small, **changes}.items():
         *sections, last = key.split("__")

@@ -43,7 +43,7 @@ class UpLinear(nn.Linear):
 
 
 class ZeroUpLinear(UpLinear):
-    """B as it is born: zero.
+    """B at its start: zero.
 
     Zeroed in its own constructor, because under DeepSpeed's zero.Init the weight is partitioned right after it and
     a later `zeros_` would touch nothing.

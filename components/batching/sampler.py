@@ -33,7 +33,7 @@ def split_rows(prepared: Path, assignments: Path, sources: Sequence[str], split:
 
 
 class Samples:
-    """All samples of a split as one sequence: [i] -> (row, sample). Only their places are held in memory.
+    """All samples of a split as one sequence: [i] -> (row, sample). Only their places are in memory.
 
     `prepared` is a folder or a URL.
     """

@@ -47,8 +47,14 @@ def dry_run(model: Any, shape: Shape) -> Cost:
     for parameter in model.parameters():
         parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
         gradients += [] if parameter.grad is None else [parameter.grad]
-    held = [*tokens.values(), *([] if pixels is None else [pixels]), *model.parameters(), *model.buffers(), *gradients]
-    with PeakMemory(*held) as memory, _Shapes(shape.supervised) as run, whole_kernels():
+    existing = [
+        *tokens.values(),
+        *([] if pixels is None else [pixels]),
+        *model.parameters(),
+        *model.buffers(),
+        *gradients,
+    ]
+    with PeakMemory(*existing) as memory, _Shapes(shape.supervised) as run, whole_kernels():
         before = memory.alive
         loss = module(tokens, pixels)
         forward = run.flops

@@ -24,7 +24,7 @@ class PeakMemory(TorchDispatchMode):
     """Counts while the context is open.
 
     Args:
-        held: all tensors that exist already and will be used: weights, gradients, moments, inputs. One that is left
+        existing: all tensors that exist already and will be used: weights, gradients, moments, inputs. One that is left
             out would count as new when an operator returns it or a view of it.
 
     Attributes:
@@ -32,11 +32,11 @@ class PeakMemory(TorchDispatchMode):
         peak: the most there were at once.
     """
 
-    def __init__(self, *held: Tensor) -> None:
+    def __init__(self, *existing: Tensor) -> None:
         super().__init__()
         self.alive = self.peak = 0
         self._watched: dict[int, weakref.ref[Any]] = {}
-        for tensor in held:
+        for tensor in existing:
             self._watch(tensor)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -47,7 +47,7 @@ class Assumed:
 
 
 def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], object] = lambda step: None) -> Any:
-    """The whole plan: bytes, FLOPs and hours as plain numbers. `done` is told how many of STEPS are done."""
+    """The whole plan: bytes, FLOPs and hours as plain numbers. `done` is called with how many of STEPS are done."""
     training, recipe = params.training, params.finetune
     learnt: Learnt = "language_model" if recipe.language_model == "trained" else params.adapter
     assumed = assumed or Assumed()
@@ -67,10 +67,10 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
     trained = sum(number for number, is_trained in counted.values() if is_trained)
 
     def memory(activations: int, zero_stage: int) -> dict[str, Any]:
-        held = gpu_memory(total - trained, trained, activations, training, zero_stage)
-        needed = held.total + assumed.runtime_bytes
+        memory = gpu_memory(total - trained, trained, activations, training, zero_stage)
+        needed = memory.total + assumed.runtime_bytes
         fits = None if assumed.gpu_bytes is None else needed <= assumed.gpu_bytes
-        return {**asdict(held), "runtime": assumed.runtime_bytes, "total": needed, "fits": fits}
+        return {**asdict(memory), "runtime": assumed.runtime_bytes, "total": needed, "fits": fits}
 
     most = max(training.micro_batch, min(recipe.global_batch // training.workers, MICRO_BATCHES[-1]))
     sizes = sorted({n for n in MICRO_BATCHES if n <= most} | {training.micro_batch})

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from components.params import Params
-from components.progress import tell
+from components.progress import print_table
 
 GIB, MIB = 2**30, 2**20
 
@@ -27,7 +27,7 @@ def tell_plan(plan: Any, params: Params) -> None:
     adapter += targets if isinstance(targets, str) else ", ".join(targets)
     if params.finetune.language_model == "trained":
         adapter = "the language model is trained, without adapter"
-    tell(model, f"{params.profile}: {adapter}; {workers} {unit}s")
+    print_table(model, f"{params.profile}: {adapter}; {workers} {unit}s")
 
     own, card = plan["memory"]["own"], assumed["gpu_bytes"]
     memory = _table(f"finetune, GiB per {unit}", "ZeRO 0", "ZeRO 1", "ZeRO 2", "ZeRO 3")
@@ -37,7 +37,7 @@ def tell_plan(plan: Any, params: Params) -> None:
         memory.add_row(f"micro-batch {row['micro_batch']}{mark}", *cells)
     longest = plan["memory"]["longest"]["tokens"]
     legend = f"; * fits {card / GIB:g} GiB" if card else ""
-    tell(memory, f"\nMemory when every sample is {longest} tokens long{legend}")
+    print_table(memory, f"\nMemory when every sample is {longest} tokens long{legend}")
     print(f"As set (ZeRO {training.zero_stage}, micro-batch {own['micro_batch']}), at {own['tokens']} tokens a sample:")
     pieces = ("weights", "gradients", "optimiser", "buffers", "working", "runtime")
     print("  " + " + ".join(f"{piece} {own[piece] / GIB:.2f}" for piece in pieces) + f" = {own['total'] / GIB:.2f} GiB")
@@ -56,7 +56,7 @@ def tell_plan(plan: Any, params: Params) -> None:
         if money:
             cells += [f"{stage['price']:,.2f}" if samples else "?"]
         time.add_row(name, *cells)
-    tell(time, f"\nTime on {workers} {unit}s at {_flop(assumed['flops'])}/s each")
+    print_table(time, f"\nTime on {workers} {unit}s at {_flop(assumed['flops'])}/s each")
     flops = plan["stages"]["finetune"]["flops"]
     texts = {name: stage["text_tokens"] for name, stage in plan["stages"].items()}
     same = len(set(texts.values())) == 1
@@ -79,7 +79,7 @@ Assumed: {text} text tokens a sample (--text-tokens), half of them answers; no p
         ours = f"{row['ours']:,.{row['digits']}f}"
         theirs = "" if row["published"] is None else f"{row['published']:,}"
         published.add_row(row["what"], ours, theirs, row["unit"], row["source"])
-    tell(published, "\nThe formulas, held against published figures")
+    print_table(published, "\nThe formulas beside published figures")
 
 
 def verdict(plan: Any) -> str:

@@ -33,7 +33,7 @@ class Question:
 
     @property
     def name(self) -> Name:
-        """What tells it from all other questions, whichever image is shown."""
+        """What distinguishes it from all other questions, whichever image is shown."""
         return self.benchmark, self.source, self.id
 
     def shown(self, image: bytes, image_hash: str) -> Question:

@@ -55,7 +55,7 @@ def compose(
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": "<pad>"})
     if len(tokenizer) > language.config.vocab_size:
-        language.resize_token_embeddings(len(tokenizer))
+        grow_embeddings(language, len(tokenizer))
     num_patches, num_leading = count_features(vision, image_processor)
     config = LlavaConfig(
         vision_config=vision.config,
@@ -73,6 +73,21 @@ def compose(
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.lm_head.load_state_dict(language.lm_head.state_dict())
     return model.to(language.dtype)  # pyright: ignore
+
+
+def grow_embeddings(language: PreTrainedModel, size: int) -> None:
+    """New rows, input and output, are the mean of the old ones: no chance in them, and never the likeliest answer.
+
+    transformers' own way draws them around that mean, from a generator that nobody seeds.
+    """
+    old = language.config.vocab_size
+    language.resize_token_embeddings(size, mean_resizing=False)
+    entry: Any = language.get_input_embeddings()
+    head: Any = language.get_output_embeddings()
+    with torch.no_grad():
+        for rows in (entry.weight, head.weight, getattr(head, "bias", None)):
+            if rows is not None:
+                rows[old:] = rows[:old].double().mean(0).to(rows.dtype)
 
 
 def count_features(vision: PreTrainedModel, image_processor: Any) -> tuple[int, int]:
@@ -103,11 +118,16 @@ def count_features(vision: PreTrainedModel, image_processor: Any) -> tuple[int, 
     return patches, seen.shape[1] - patches
 
 
-def load_pieces(vision: str, language: str) -> tuple[PreTrainedModel, PreTrainedModel, Any, Any]:
-    """Encoder, language model, tokenizer and image processor by folder or hub id."""
-    encoder = _found(AutoModel, vision, "base.compose.vision")
+def load_pieces(vision: str, language: str, seed: int) -> tuple[PreTrainedModel, PreTrainedModel, Any, Any]:
+    """Encoder, language model, tokenizer and image processor by folder or hub id.
+
+    `seed` is for weights that a checkpoint lacks (a pooler): transformers draws them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = _found(AutoModel, vision, "base.compose.vision")
+        causal = _found(AutoModelForCausalLM, language, "base.compose.language")
     encoder = getattr(encoder, "vision_model", encoder)  # CLIP and SigLIP checkpoints hold a text tower too
-    causal = _found(AutoModelForCausalLM, language, "base.compose.language")
     tokenizer = _found(AutoTokenizer, language, "base.compose.language")
     return encoder, causal, tokenizer, load_image_processor(vision, "base.compose.vision")
 

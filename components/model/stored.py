@@ -6,11 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from components.digests import digest, file_digest
 from components.errors import UserError
 
 REFERENCE_FILE = "base.json"  # which base a folder holds or refers to
 CONNECTOR_FILE, ADAPTER_FOLDER, SETTINGS_FILE = "connector.safetensors", "adapter", "model.json"
 LANGUAGE_FILE = "language_model.safetensors"
+PARTS = (SETTINGS_FILE, CONNECTOR_FILE, ADAPTER_FOLDER, LANGUAGE_FILE)  # of a trained model, as far as they are there
+
+
+def model_digest(parts: Path) -> str:
+    """SHA-256 over the files of a trained model; model.json among them names the base by its digest."""
+    files = []
+    for name in PARTS:
+        found = [parts / name] if (parts / name).is_file() else sorted((parts / name).rglob("*"))
+        files += [path for path in found if path.is_file() and path.suffix != ".md"]  # PEFT writes a README
+    return digest([[path.relative_to(parts).as_posix(), file_digest(path)] for path in files])
 
 
 def read_reference(folder: Path) -> dict[str, Any]:

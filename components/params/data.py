@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from components.params.section import Fraction, Positive, Section
+from components.params.section import Fraction, Name, Positive, Section
 
 
 class Source(Section):
@@ -37,4 +37,4 @@ class Data(Section):
     max_pixels: Positive  # per image, checked before it is decoded
     shard_bytes: Annotated[int, Field(ge=1_000)]
     splits: Splits
-    sources: Annotated[dict[str, Source], Field(min_length=1)]
+    sources: Annotated[dict[Name, Source], Field(min_length=1)]

@@ -78,7 +78,7 @@ _PHRASES = {
 
 def _in_words(mistake: Any) -> str:
     kind, where, found = mistake["type"], mistake["loc"], mistake["input"]
-    key = ".".join(str(part) for part in where if part != "[key]")
+    key = ".".join(_on_one_line(part) for part in where if part != "[key]")
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(str(where[-1]), _known_keys(where[:-1]), n=1)
         hint = f"; did you mean {'.'.join([*map(str, where[:-1]), near[0]])}?" if near else ""
@@ -87,6 +87,10 @@ def _in_words(mistake: Any) -> str:
         return f"{key + ': ' if key else ''}{mistake['ctx']['error']}"
     phrase = _PHRASES.get(kind, str(mistake["msg"])).format(**mistake.get("ctx", {}))
     return f"{key} {phrase}" if kind == "missing" else f"{key} {phrase}, got {found!r}"
+
+
+def _on_one_line(part: Any) -> str:
+    return str(part) if str(part).isprintable() else ascii(part)
 
 
 def _known_keys(where: tuple[Any, ...]) -> list[str]:

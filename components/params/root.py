@@ -9,12 +9,12 @@ from components.params.domain import Base, Plates
 from components.params.evaluation import Evaluate, Registry, Tables
 from components.params.model import Adapter, Connector, Vce
 from components.params.search import Tune
-from components.params.section import NotNegative, Section
+from components.params.section import NotNegative, ProfileName, Section
 from components.params.training import Finetune, Pretrain, Training
 
 
 class Params(Section):
-    profile: str
+    profile: ProfileName
     seed: NotNegative
     plates: Plates
     base: Base

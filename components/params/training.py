@@ -77,6 +77,8 @@ class Training(Section):
     zero_stage: Literal[0, 1, 2, 3]
     grad_clip: Annotated[float, Field(ge=0)]  # 0 switches it off
     checkpoint_every_steps: Positive
+    validate_every_steps: NotNegative  # 0: never; it changes nothing that is learnt
+    validation_samples: NotNegative  # about; 0: the whole validation split
     max_failures: NotNegative  # worker groups that may be lost before the run gives up
     bad_step: Literal["stop", "skip"]  # what to do with a loss that is no number, or a spike
     spike: Annotated[float, Field(ge=0)]  # a loss above this many times the median of the last 20; 0: never

@@ -23,7 +23,7 @@ import tokenizers
 from components.data.shards import INDEX_SCHEMA
 from components.digests import digest, file_digest
 from components.errors import UserError
-from components.files import fresh_folder, write_json
+from components.files import fresh_folder, remove_folder, write_json
 from components.images.store import ImageStore
 from components.imports import code_digest
 from components.locks import lock
@@ -83,7 +83,7 @@ def prepare_source(
                 "versions": _versions(),
             }
             write_json(ready / "manifest.json", manifest)
-        shutil.rmtree(folder)
+        remove_folder(folder)
     return manifest
 
 

@@ -119,10 +119,10 @@ class Budget(Stopper):
         self._search, self._most_bytes, self._is_spent = search, most_bytes, False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        held = num_bytes(self._search)
-        if held > self._most_bytes and not self._is_spent:
+        size = num_bytes(self._search)
+        if size > self._most_bytes and not self._is_spent:
             self._is_spent = True
-            _say(f"the trials hold {held / 1e9:.2f} GB, more than tune.budget.disk_gb: the search ends here")
+            _say(f"the trials hold {size / 1e9:.2f} GB, more than tune.budget.disk_gb: the search ends here")
         return False
 
     def stop_all(self) -> bool:

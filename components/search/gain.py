@@ -22,10 +22,11 @@ from components.training.validation import evenly
 SPLITS = ("validation", "test")
 
 
-def gains(default: Job, best: Job, resamples: int, seed: int) -> dict[str, dict[str, float]]:
+def gains(default: Job, best: Job, resamples: int, seed: int) -> dict[str, dict[str, float | None]]:
     """By split: both losses, and default's minus best's with a 95 % interval over images (above 0: best is better).
 
-    The validation split chose the best trial and flatters it; the test split did not.
+    The validation split chose the best trial and flatters it; the test split did not. From too few images there is no
+    interval: `low` and `high` are None.
     """
     found = {}
     names = {"default": default, "best": best}

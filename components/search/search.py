@@ -152,13 +152,13 @@ def run(search: Search, go_on: bool) -> list[Trial]:
 
 @contextmanager
 def ending_in_order() -> Iterator[threading.Event]:
-    """Ctrl-C lets Ray Tune store its state and end; the event says that it came. Tune alone would not tell."""
+    """Ctrl-C lets Ray Tune store its state and end; the event records it, for Tune alone would not report it."""
     interrupted = threading.Event()
 
     def pass_on(number: int, frame: Any) -> None:
         interrupted.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one does not wait
-        signal.raise_signal(signal.SIGUSR1)  # by which Tune is told to end
+        signal.raise_signal(signal.SIGUSR1)  # which Tune takes as the sign to end
 
     before = signal.signal(signal.SIGINT, pass_on)
     try:
@@ -193,7 +193,7 @@ def collect(results: Any, search: Search) -> list[Trial]:
         for row in frame.to_dict("records") if frame is not None and METRIC in frame else []:
             if math.isfinite(row[METRIC]):
                 point = [float(row["epoch"]), float(row[METRIC]), float(row["timestamp"]) - begun]
-                curve.setdefault(point[0], point)  # a trial that was started again tells its first epochs twice
+                curve.setdefault(point[0], point)  # a trial that was started again reports its first epochs twice
         lost = "" if result.error is None else why_lost(result.error)
         number = number_of(search.state, Path(result.path).name)
         trials.append(make_trial(number, decode(result.config, search.setting.space), last, lost, list(curve.values())))

@@ -45,10 +45,10 @@ class Setting:
 
     @property
     def default(self) -> Params:
-        """The present settings, carried out as a trial is."""
+        """The present settings, run as a trial is."""
         workers = self.tree["tune"]["workers_per_trial"]
-        carried_out = {**self.tree["training"], "min_workers": None, "workers": workers}
-        return validate_params({**self.tree, "training": carried_out}, f"params.yaml: tune.workers_per_trial {workers}")
+        training = {**self.tree["training"], "min_workers": None, "workers": workers}
+        return validate_params({**self.tree, "training": training}, f"params.yaml: tune.workers_per_trial {workers}")
 
 
 def run_trial(config: Mapping[str, Any], setting: Setting, report: Report) -> None:
@@ -59,7 +59,7 @@ def run_trial(config: Mapping[str, Any], setting: Setting, report: Report) -> No
     os.chdir(setting.root)
     known: dict[str, Any] = {}  # of what failed: the last figures, but no place on the rungs
 
-    def tell(line: dict[str, Any]) -> None:
+    def report_line(line: dict[str, Any]) -> None:
         known.update({name: value for name, value in line.items() if name != RUNG})
         report(line)
 
@@ -68,7 +68,7 @@ def run_trial(config: Mapping[str, Any], setting: Setting, report: Report) -> No
         job = job_of(params, setting)
         known["run"] = job.folder.name
         with lock(job.folder.name):  # the same point may be drawn twice
-            train(job, setting, tell)
+            train(job, setting, report_line)
     except UserError as mistake:
         report({**known, METRIC: math.inf, "failed": str(mistake)})
 
@@ -89,8 +89,8 @@ def stage_2(params: Params, start: Path) -> Job:
 def stage_1(params: Params) -> dict[str, Any]:
     """The settings that stage 1 depends on."""
     tree = params.model_dump()
-    carried_out = {name: tree["training"][name] for name in RESULT_SETTINGS}
-    return {**{name: tree[name] for name in ("pretrain", "vce", "connector")}, "training": carried_out}
+    training = {name: tree["training"][name] for name in RESULT_SETTINGS}
+    return {**{name: tree[name] for name in ("pretrain", "vce", "connector")}, "training": training}
 
 
 def own_start(params: Params, setting: Setting) -> Path:
@@ -109,22 +109,22 @@ def train(job: Job, setting: Setting, report: Report) -> None:
     """Train a run unless that is done, and report its validations; the last one when its checkpoint is there."""
     claim(job.folder, setting.search)
     forget_other_samples(job)
-    told = 0
+    reported = 0
 
-    def tell(line: dict[str, Any]) -> None:
-        nonlocal told
-        told = line["step"]
+    def report_line(line: dict[str, Any]) -> None:
+        nonlocal reported
+        reported = line["step"]
         report(result(job, line))
 
-    def tell_unless_last(line: dict[str, Any]) -> None:
+    def report_unless_last(line: dict[str, Any]) -> None:
         if line["step"] < line["of"]:
-            tell(line)
+            report_line(line)
 
     if not is_done(job):
-        fit_in_trial(job, per_worker(setting.default), tell_unless_last)
+        fit_in_trial(job, per_worker(setting.default), report_unless_last)
     for line in read_journal(job.folder / VALIDATION_FILE):
-        if line["step"] > told:
-            tell(line)
+        if line["step"] > reported:
+            report_line(line)
 
 
 def forget_other_samples(job: Job) -> None:
@@ -136,7 +136,7 @@ def forget_other_samples(job: Job) -> None:
         write_text(mark, asked)
 
 
-def fit_in_trial(job: Job, per_worker: dict[str, float] | None, tell: Report = lambda line: None) -> None:
+def fit_in_trial(job: Job, per_worker: dict[str, float] | None, report: Report = lambda line: None) -> None:
     """Run a job, starting lost workers again from here: as `fit`, but that Ray Train itself starts none again.
 
     When Tune stops a trial, Ray Train's controller outlives it for a moment, takes the end of its workers for a
@@ -145,7 +145,7 @@ def fit_in_trial(job: Job, per_worker: dict[str, float] | None, tell: Report = l
     once = replace(job, training=job.training.model_copy(update={"max_failures": 0}))
     for starts_left in reversed(range(job.training.max_failures + 1)):
         try:
-            fit(once, on_validation=tell, per_worker=per_worker)
+            fit(once, on_validation=report, per_worker=per_worker)
             return
         except WorkersFailed:
             if not starts_left:
@@ -160,7 +160,7 @@ def is_done(job: Job) -> bool:
 
 
 def result(job: Job, line: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial tells Ray Tune: the loss, how far it is, what it costs, and where it lies.
+    """What a trial reports to Ray Tune: the loss, how far it is, what it costs, and where it lies.
 
     RUNG, by which trials are compared on the way, is left out where the run was not measured from the first: it
     was trained before, unwatched, and would be compared further on than the others.

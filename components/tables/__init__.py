@@ -1,1 +1,1 @@
-"""The paper's comparisons, run on the settings at hand: which variants, how they are compared, how it is told."""
+"""The paper's comparisons on the settings at hand: which variants, how they are compared, how the result is written."""

@@ -1,7 +1,7 @@
 """What the runs of a study measured: mean and spread over seeds, and differences between its variants.
 
 Spread is the sample standard deviation over seeds, of training alone: base, data and splits are the same in all.
-The interval of a difference is a paired bootstrap over the test questions, of the scores' mean over seeds: it tells how
+The interval of a difference is a paired bootstrap over the test questions, of the scores' mean over seeds: it shows how
 far the difference depends on which questions were asked.
 """
 
@@ -68,7 +68,10 @@ def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
 
 
 def differences(rows: Sequence[Row], *, resamples: int, seed: int) -> dict[str, dict[str, float]]:
-    """Each row minus the first, as `metric name - first name`, by paired bootstrap over the questions both answered."""
+    """Each row minus the first, as `metric name - first name`, by paired bootstrap over the questions both answered.
+
+    Nothing where they are too few for an interval.
+    """
     first, found = rows[0], {}
     for row in rows[1:]:
         for metric in COMPARED:
@@ -80,7 +83,8 @@ def differences(rows: Sequence[Row], *, resamples: int, seed: int) -> dict[str, 
                     sums.append(contributions)
             if figure is not None:
                 interval = bootstrap(np.mean(sums, axis=0), figure, resamples=resamples, seed=seed)
-                found[f"{metric}: {row.name} - {first.name}"] = vars(interval)
+                if interval.low is not None:
+                    found[f"{metric}: {row.name} - {first.name}"] = vars(interval) | {"questions": len(sums[0])}
     return found
 
 

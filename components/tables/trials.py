@@ -36,11 +36,11 @@ BF16 = 2  # bytes
 class Trials:
     """Runs the trials of a study.
 
-    planned: the settings of all of them, for the time that they will take. carry_out: see `run_training`.
+    planned: the settings of all of them, for the time that they will take. run_job: see `run_training`.
     """
 
-    def __init__(self, params: Params, planned: Sequence[Params], carry_out: Callable[..., None]) -> None:
-        self._params, self._planned, self._carry_out = params, list(planned), carry_out
+    def __init__(self, params: Params, planned: Sequence[Params], run_job: Callable[..., None]) -> None:
+        self._params, self._planned, self._run_job = params, list(planned), run_job
         self._file = home() / "tables" / f"seconds-{params.profile}.json"
         self._seconds: dict[str, float] = json.loads(self._file.read_text("utf-8")) if self._file.is_file() else {}
 
@@ -70,13 +70,13 @@ class Trials:
         )
 
     def outlook(self) -> str:
-        """How much there is to do and how long it will take, as far as earlier pieces tell."""
+        """How much there is to do and how long it will take, estimated from earlier pieces."""
         left = self._left()
         if not left:
             return "all of it is done already"
         counted = ", ".join(f"{count} to {kind}" for kind, count in left.items())
         if not all(kind in self._seconds for kind in left):
-            return f"to do: {counted}; how long is told after the first"
+            return f"to do: {counted}; the time is known after the first"
         return f"to do: {counted}; about {duration(sum(count * self._seconds[kind] for kind, count in left.items()))}"
 
     def _left(self) -> Counter[str]:
@@ -102,7 +102,7 @@ class Trials:
         if parts_of(job) is None:
             recipe, adapter = (settings.finetune, settings.adapter) if start else (settings.pretrain, None)
             with self._timed(stage):
-                run_training(stage, settings, recipe, adapter, start, None, self._carry_out)
+                run_training(stage, settings, recipe, adapter, start, None, self._run_job)
         parts = parts_of(job)
         assert parts is not None, "a finished run has parts"
         return parts

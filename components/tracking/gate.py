@@ -1,17 +1,39 @@
-"""The gate between `candidate` and `champion`: thresholds, and not worse than the champion."""
+"""The gate between `candidate` and `champion`: thresholds, better than blind, and not worse than the champions.
+
+It compares like with like: figures that were taken under other conditions, and metrics that are missing on either
+side, are a refusal that says what to do, never a pass.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from components.errors import UserError
+from components.metrics import Metric, find
 from components.params import Gate
 
-# By the last word of a metric's name. Errors in percent of the true mean; every other metric is better when higher.
-LOWER_IS_BETTER = frozenset({"pmae", "mass", "calories", "fat", "protein", "carbohydrate"})
+EMPTY = "no thresholds are set: registry.gate is empty"
+ROUNDING = 1e-9  # a loss of exactly what is allowed passes, whatever the last bit of a difference says
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Flat metrics of the version that is judged. blind: shown other images; sighted: over the questions of `blind`."""
+
+    all: Mapping[str, float]
+    blind: Mapping[str, float] = field(default_factory=dict)
+    sighted: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A version that is or was champion, with its figures under the same conditions; without any: `why`."""
+
+    version: int
+    reigns: bool  # it is the champion now
+    figures: Mapping[str, float] | None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -20,64 +42,114 @@ class Decision:
     reasons: list[str]  # one sentence per comparison, those that failed first
 
 
-def lower_is_better(metric: str) -> bool:
-    return metric.rpartition(".")[2] in LOWER_IS_BETTER
+@dataclass
+class _Findings:
+    good: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, fine: bool, sentence: str) -> None:
+        (self.good if fine else self.bad).append(sentence)
 
 
-def flat_metrics(row: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """{"ingredients": {"iou": 0.7}} -> {"ingredients.iou": 0.7}; values that are null fall out."""
-    return {
-        f"{task}.{name}": float(value)
-        for task, values in row.items()
-        for name, value in values.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    }
+def is_empty(gate: Gate) -> bool:
+    return not gate.metrics
 
 
-def decide(metrics: Mapping[str, float], champion: Mapping[str, float] | None, same_data: bool, gate: Gate) -> Decision:
-    """Judge flat metrics against thresholds and, where both saw the same data, against the champion's.
-
-    Raises UserError where the gate names a metric that was not measured.
-    """
-    _check_names(metrics, gate)
-    good: list[str] = []
-    bad: list[str] = []
-
-    for name, bound in gate.at_least.items():
-        value = metrics[name]
-        (good if value >= bound else bad).append(f"{name} {value:.4g} must be at least {bound:.4g}")
-    for name, bound in gate.at_most.items():
-        value = metrics[name]
-        (good if value <= bound else bad).append(f"{name} {value:.4g} must be at most {bound:.4g}")
-
-    if gate.not_worse and champion is None:
-        good.append("no other champion to compare with")
-    elif gate.not_worse and not same_data:
-        good.append("not compared with the champion: it was measured on other data")
-    elif champion is not None:
-        for name, allowed in gate.not_worse.items():
-            if name not in champion:
-                good.append(f"{name} was not measured for the champion")
-                continue
-            sign = -1 if lower_is_better(name) else 1
-            loss = sign * (champion[name] - metrics[name])
-            # A loss of exactly what is allowed must pass, whatever the last bit of a difference says.
-            fine = loss <= allowed + 1e-9
-            rival = f"the champion's {champion[name]:.4g}"
-            (good if fine else bad).append(
-                f"{name} {metrics[name]:.4g} may be at most {allowed:.4g} worse than {rival}"
-            )
-
-    if bad:
-        return Decision(False, [f"failed: {reason}" for reason in bad] + [f"passed: {reason}" for reason in good])
-    return Decision(True, [f"passed: {reason}" for reason in good])
+def decide(figures: Figures, rivals: Sequence[Rival], gate: Gate) -> Decision:
+    """Judge a version. rivals: none where there is no other champion; with `gate.compare_with: champion` one."""
+    if is_empty(gate):
+        return Decision(False, [EMPTY])
+    found = _Findings()
+    _thresholds(found, figures.all, gate)
+    _against_blind(found, figures, gate)
+    if gate.not_worse:
+        _against_champions(found, figures.all, rivals, gate)
+    reasons = [f"failed: {sentence}" for sentence in found.bad]
+    reasons += [f"passed: {sentence}" for sentence in found.good]
+    return Decision(not found.bad, reasons + [f"note: {sentence}" for sentence in found.notes])
 
 
-def _check_names(metrics: Mapping[str, float], gate: Gate) -> None:
-    for field in ("at_least", "at_most", "not_worse"):
-        for name in getattr(gate, field):
-            if name not in metrics:
-                known = ", ".join(sorted(metrics)) or "none"
-                raise UserError(
-                    f"params.yaml: registry.gate.{field} names {name!r}, which was not measured; measured: {known}"
-                )
+def _thresholds(found: _Findings, figures: Mapping[str, float], gate: Gate) -> None:
+    bounds: tuple[tuple[str, Mapping[str, float], str, Callable[[float, float], bool]], ...] = (
+        ("at_least", gate.at_least, "at least", lambda value, bound: value >= bound),
+        ("at_most", gate.at_most, "at most", lambda value, bound: value <= bound),
+    )
+    for name_of_field, limits, words, fine in bounds:
+        for name, bound in limits.items():
+            _row(name, name_of_field)
+            if _measured(found, name, figures):
+                value = figures[name]
+                found.add(fine(value, bound), f"{name} {value:.4g} must be {words} {bound:.4g}")
+
+
+def _against_blind(found: _Findings, figures: Figures, gate: Gate) -> None:
+    for name, margin in gate.better_than_blind.items():
+        row = _row(name, "better_than_blind")
+        if not _measured(found, name, figures.all):
+            continue
+        if name not in figures.blind or name not in figures.sighted or figures.blind.get(_failed(name)):
+            found.add(False, f"{name} was not measured with the images of other questions; run: dvc repro evaluate")
+            continue
+        gain = row.gain(figures.sighted[name], figures.blind[name])
+        found.add(
+            gain > 0 and gain >= margin - ROUNDING,
+            f"{name} {figures.sighted[name]:.4g} must be at least {margin:.4g} better than "
+            f"{figures.blind[name]:.4g} with the images of other questions",
+        )
+
+
+def _against_champions(found: _Findings, figures: Mapping[str, float], rivals: Sequence[Rival], gate: Gate) -> None:
+    if not rivals:
+        found.add(True, "no other champion to compare with")
+    for rival in rivals:
+        if rival.figures is None and rival.reigns:
+            found.add(False, f"not comparable with the champion, version {rival.version}: {rival.why}")
+        elif rival.figures is None:
+            found.notes.append(f"not compared with version {rival.version}, champion before: {rival.why}")
+    for name, allowed in gate.not_worse.items():
+        row = _row(name, "not_worse")
+        if not _measured(found, name, figures):
+            continue
+        reigning = [one for one in rivals if one.reigns and one.figures is not None]
+        if any(name not in (one.figures or {}) for one in reigning):
+            found.add(False, f"{name} was not measured for the champion, version {reigning[0].version}")
+        known = [(one, one.figures[name]) for one in rivals if one.figures is not None and name in one.figures]
+        if known:
+            _compare(found, row, figures[name], known, allowed, name)
+
+
+def _compare(
+    found: _Findings, row: Metric, value: float, known: Sequence[tuple[Rival, float]], allowed: float, name: str
+) -> None:
+    """Against the best of the rivals; the reigning one among equals."""
+    best, other = max(known, key=lambda one: (row.gain(one[1], 0.0), one[0].reigns))
+    who = "the champion's" if best.reigns else f"that of version {best.version}, champion before:"
+    fine = row.gain(value, other) >= -allowed - ROUNDING
+    found.add(fine, f"{name} {value:.4g} may be at most {allowed:.4g} worse than {who} {other:.4g}")
+
+
+def _measured(found: _Findings, name: str, figures: Mapping[str, float]) -> bool:
+    """Whether there is a finite figure; a refusal where there is none."""
+    if name in figures:
+        return True
+    measured = ", ".join(sorted(figures)) or "nothing"
+    found.bad.append(
+        f"{name} was not measured, or is not a number; name another in registry.gate, or a benchmark that measures it "
+        f"in evaluate.benchmarks (measured: {measured})"
+    )
+    return False
+
+
+def _row(name: str, where: str) -> Metric:
+    """The metric's row; UserError where it has none, or no direction where one is needed."""
+    row = find(name)
+    if row is None:
+        raise UserError(f"params.yaml: registry.gate.{where} names {name!r}, which is no metric of this project")
+    if row.direction is None and where in ("not_worse", "better_than_blind"):
+        raise UserError(f"params.yaml: registry.gate.{where} names {name}, which has no better direction")
+    return row
+
+
+def _failed(name: str) -> str:
+    return f"{name.partition('.')[0]}.failed"

@@ -5,27 +5,29 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.digests import digest, file_digest
+from components.digests import digest
 from components.errors import UserError
 from components.files import write_json
 from components.locks import lock
+from components.model.stored import PARTS, model_digest
 from components.params import Params
-from components.tracking import bases, runs, store
+from components.tracking import bases, records, runs, store
+from components.tracking.records import Record
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+# METRICS_TAG: the figures of the version's own record, for readers of MLflow's pages.
 MODEL_TAG, DATA_TAG, METRICS_TAG = "lea.model", "lea.data", "lea.metrics"
-# What a version takes from models/finetune, as far as it is there.
-PARTS = ("model.json", "connector.safetensors", "adapter", "language_model.safetensors")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
 CODE = Path(__file__).parents[1]  # the `components` package
 # What `components` imports to answer. Versions are those installed where the model is registered.
@@ -43,36 +45,22 @@ class Registered:
     new: bool  # False: this very model was there before
 
 
-def model_digest(parts: Path) -> str:
-    """SHA-256 over the parts that a version holds; model.json among them names the base by its digest."""
-    files = []
-    for name in PARTS:
-        found = [parts / name] if (parts / name).is_file() else sorted((parts / name).rglob("*"))
-        files += [path for path in found if path.is_file() and path.suffix != ".md"]  # PEFT writes a README
-    return digest([[path.relative_to(parts).as_posix(), file_digest(path)] for path in files])
+def register(parts: Path, base: Path, record: Record, params: Params) -> Registered:
+    """Register the model of `parts` as `candidate`, with what was measured of it.
 
-
-def register(
-    parts: Path, base: Path, metrics: Mapping[str, float], params: Params, data: Mapping[str, str]
-) -> Registered:
-    """Register the model of `parts` as `candidate`, unless it is registered; then only the alias may move.
-
-    metrics: flat, of the fine-tuned row. data: digest of every source (and of the splits) they were measured on.
+    A model that is registered keeps its figures: a record of other conditions is added to it, and the alias may move.
     """
     settings = _settings(parts, base)
     name, own = params.registry.name, model_digest(parts)
-    stated = {DATA_TAG: digest(dict(data)), METRICS_TAG: json.dumps(dict(metrics), sort_keys=True)}
     client = store.connect()
     uri = store.tracking_uri()
     with store.answering(uri), store.fluent(uri), lock("registry"):
         found = find_by_digest(client, name, own)
         if found is None:
-            number = int(_create(client, parts, base, settings, own, metrics, params, data, stated).version)
+            number = int(_create(client, parts, base, settings, own, record, params).version)
         else:
             number = int(found.version)
-            for key, value in stated.items():  # evaluated anew: other data, or other settings of the evaluation
-                if found.tags.get(key) != value:
-                    client.set_model_version_tag(name, str(number), key, value)
+            records.add(client, found, record)
         if alias_version(client, name, CANDIDATE) != number:
             client.set_registered_model_alias(name, CANDIDATE, str(number))
     return Registered(name, number, own, new=found is None)
@@ -120,7 +108,31 @@ def resolve(client: MlflowClient, name: str, which: str) -> ModelVersion:
 
 
 def version_metrics(version: ModelVersion) -> dict[str, float]:
+    """The figures of the evaluation that made the version."""
     return json.loads(version.tags.get(METRICS_TAG, "{}"))
+
+
+@contextmanager
+def opened(version: ModelVersion) -> Iterator[tuple[Path, Path]]:
+    """A version's parts and a folder that refers to its base, both verified by their digests.
+
+    UserError where either cannot be had on this machine.
+    """
+    uri = store.tracking_uri()
+    with tempfile.TemporaryDirectory(prefix="lea-version-") as folder:
+        with store.answering(uri), store.fluent(uri):
+            from mlflow.artifacts import download_artifacts
+
+            place = download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder)
+        parts, serving = (Path(place) / "artifacts" / held for held in ("parts", "serving.json"))
+        if not serving.is_file() or model_digest(parts) != version.tags.get(MODEL_TAG):
+            raise UserError(
+                f"the files of {version.name} version {version.version} are missing or damaged in the artifact store"
+            )
+        reference = json.loads((parts / "model.json").read_text(encoding="utf-8"))["base"]
+        copies = json.loads(serving.read_text(encoding="utf-8"))["copies"]
+        with bases.referred(reference, bases.find(reference, copies)) as base:
+            yield parts, base
 
 
 def _settings(parts: Path, base: Path) -> dict[str, Any]:
@@ -145,14 +157,13 @@ def _create(
     base: Path,
     settings: dict[str, Any],
     own: str,
-    metrics: Mapping[str, float],
+    record: Record,
     params: Params,
-    data: Mapping[str, str],
-    stated: Mapping[str, str],
 ) -> ModelVersion:
     """Log the model into its training run, then make the version with all its tags in one call."""
     name = params.registry.name
     run = runs.find_or_create_run(client, settings.get("run") or own, "finetune")
+    data = record.measured["data"]
     runs.log_datasets(client, run.info.run_id, data, "evaluation")
     with tempfile.TemporaryDirectory(prefix="lea-version-") as folder:
         files = Path(folder)
@@ -166,12 +177,14 @@ def _create(
             },
         }
         write_json(files / "serving.json", serving)
-        model = _log_model(run.info.run_id, files, own, metrics, name)
+        model = _log_model(run.info.run_id, files, own, record.figures, name)
     _make_room(client, name)
     adapter = (settings["adapter"] or {}).get("kind", "none")
     tags = {
         MODEL_TAG: own,
-        **stated,
+        DATA_TAG: digest(dict(data)),
+        METRICS_TAG: json.dumps(dict(record.figures), sort_keys=True),
+        records.OWN_TAG: records.as_tag(record),
         "lea.run": settings.get("run") or "",
         "lea.base": settings["base"]["digest"],
         "lea.adapter": adapter,

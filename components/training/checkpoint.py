@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.digests import file_digest
-from components.files import fresh_folder, write_json, write_tensors
+from components.files import fresh_folder, remove_folder, write_json, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,9 @@ def save_checkpoint(folder: Path, state: TrainState, keep: int = KEPT) -> Path:
             log.warning("checkpoint of step %d cannot be written (%s); trying again in %d s", state.step, error, pause)
             time.sleep(pause)
     for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        remove_folder(old)
+    for left in folder.glob(".step-*.partial"):  # by a process that was killed
+        shutil.rmtree(left)
     return target
 
 
@@ -116,7 +118,7 @@ def discard_after(folder: Path, step: int) -> None:
     """Remove the damaged checkpoints beyond the one that a run goes on from: they must not pass for newer ones."""
     for path in checkpoints(folder):
         if int(path.name.removeprefix("step-")) > step:
-            shutil.rmtree(path)
+            remove_folder(path)
 
 
 def _verified(path: Path) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def restore(engine: Any, state: TrainState) -> None:
 
 
 def assert_trains(engine: Any, names: Collection[str]) -> None:
-    """Wrapping and loading must not change what is trained: DeepSpeed would not tell."""
+    """Wrapping and loading must not change what is trained: DeepSpeed would not report it."""
     found = {name for name, _ in _trainable(engine)}
     assert found == set(names), f"what is trained has changed: {sorted(found ^ set(names))}"
 

@@ -1,4 +1,4 @@
-"""Steps that must not be learnt from: a loss that is no number, or one far above those before it."""
+"""Steps that must not be learnt from: a non-finite loss, or one far above those before it."""
 
 from __future__ import annotations
 

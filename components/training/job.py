@@ -1,4 +1,4 @@
-"""What a training run is: everything that determines its result, and how it is carried out."""
+"""What a training run is: everything that determines its result, and how it is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts the training loop on Ray Train workers, shows how far it is, and tells failures in one line."""
+"""Puts the training loop on Ray Train workers, shows how far it is, and reports failures in one line."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def fit(
 
     A worker group that is lost starts again from the newest checkpoint, `max_failures` times. What cannot be
     mended by starting again (a UserError in a worker) ends the run with that line: the worker leaves it in the
-    run's folder, where a group that Ray starts again finds it and goes home at once. Called here, not in a worker:
+    run's folder, where a group that Ray starts again reads it and exits. Called here, not in a worker:
     `on_checkpoint` with the steps that the newest checkpoint covers, `on_validation` with each line of
     validation.jsonl, from the first. `per_worker`: resources, if not a CPU (or a GPU) each.
     """
@@ -141,14 +141,14 @@ def _work(message: dict[str, Any]) -> None:
 
 
 class Watcher:
-    """Follows a run's folder while workers write it: shows step, loss and time left, tells of new checkpoints
+    """Follows a run's folder while workers write it: shows step, loss and time left, reports new checkpoints
     and validations."""
 
     def __init__(
         self, job: Job, on_checkpoint: Callable[[int], object], on_validation: Callable[[dict[str, Any]], object]
     ) -> None:
         self._folder, self._stage, self._on_checkpoint = job.folder, job.stage, on_checkpoint
-        self._on_validation, self._told = on_validation, 0  # the last step whose validation was told
+        self._on_validation, self._reported = on_validation, 0  # the last step whose validation was reported
         self._covered = latest_step(job.folder / CHECKPOINTS)
         self._skipped = len(read_journal(job.folder / SKIPPED_FILE))
         self._over = threading.Event()
@@ -183,8 +183,8 @@ class Watcher:
             self._covered = covered
             self._on_checkpoint(covered)
         for line in read_journal(self._folder / VALIDATION_FILE):
-            if line["step"] > self._told:
-                self._told = line["step"]
+            if line["step"] > self._reported:
+                self._reported = line["step"]
                 self._on_validation(line)
 
 

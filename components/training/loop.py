@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from components.training.step import Figures, train_step
 from components.training.validation import Validator, lacks_validation
 
 READERS = 1  # threads that read and decode ahead of the step
-SAMPLES_TOLD = 16  # of those that a bad step may be due to
+SUSPECTS_SHOWN = 16  # of the samples that a bad step may be due to
 
 
 def train(job: Job) -> None:
@@ -46,102 +46,147 @@ def train(job: Job) -> None:
 
     Called by every worker, in an initialised process group.
     """
-    rank, workers = dist.get_rank(), dist.get_world_size()
-    training, recipe = job.training, job.recipe
-    torch.set_num_threads(training.threads_per_worker)
-    samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
-    plan = Plan(samples.starts, recipe.global_batch, recipe.epochs, job.seed)
+    torch.set_num_threads(job.training.threads_per_worker)
+    samples = Samples(job.prepared, job.assignments, job.recipe.sources, job.recipe.tasks, "train")
+    plan = Plan(samples.starts, job.recipe.global_batch, job.recipe.epochs, job.seed)
     state = _agreed_checkpoint(job)
     if state is not None and state.step == plan.steps and parts_of(job) and not lacks_validation(job, plan.steps):
         return
+    run = _Run(job, samples, plan, state)
+    for units, batches in ahead(run.prepare, range(run.done, plan.steps), READERS):
+        run.step(units, batches)
+    run.close()
 
-    check_fit(job.base, job.vce, job.adapter, job.vlora)
-    torch.manual_seed(job.seed)  # fresh VCE and adapter: the same on every rank
-    base = load_base(job.base)
-    model, wrapped = build(base, job.vce, job.adapter, job.vlora, train_language_model=job.trains_language_model)
-    if job.start:
-        load_connector(model, job.start)
-    stop_after_last_level(model)
-    to_precision(model, training.precision)
-    model.train()
-    sizes = num_parameters(model)
-    names = {name for members in trainable_groups(model).values() for name, _ in members}
-    encoder = Encoder(base.tokenizer, recipe.template, model.config.image_token_id, model.config.image_seq_length)
-    collate = Collator(samples, encoder, base.image_processor, recipe.image, recipe.max_length)
-    micro_batches = -(-recipe.global_batch // (workers * training.micro_batch))
-    engine = start_engine(SupervisedLoss(model), recipe, training, plan.steps, micro_batches, workers)
-    assert_trains(engine, names)
 
-    done = updates = saved = 0
-    past = [line for line in read_journal(job.folder / METRICS_FILE) if state and line["step"] <= state.step]
-    guard = Guard(training.spike, [line["loss"] for line in past if not line["skipped"]])
-    balance = balance_weight(job.adapter)
-    if state is not None:
-        restore(engine, state)
-        assert_trains(engine, names)
-        done, updates, saved = state.step, state.updates, state.step
-    dist.barrier()  # all have read what is now cut back
-    journal = None
-    if rank == 0:
-        discard_after(job.folder / CHECKPOINTS, done)
-        journal = Journal(job.folder, done)
+class _Run:
+    """One worker's part of a run, opened at `state` or at the start: `step` by step, then `close`."""
 
-    def save() -> None:
-        nonlocal state, saved
-        state, saved = capture(engine, done, updates), done
-        if journal:
-            journal.settle()
-            save_checkpoint(job.folder / CHECKPOINTS, state, keep=1 if done == plan.steps else 2)
+    def __init__(self, job: Job, samples: Samples, plan: Plan, state: TrainState | None) -> None:
+        self._job, self._samples, self._plan, self._state = job, samples, plan, state
+        self._rank, self._workers = dist.get_rank(), dist.get_world_size()
+        self._micro_batches = -(-job.recipe.global_batch // (self._workers * job.training.micro_batch))
+        self._balance = balance_weight(job.adapter)
+        self._refused = self._read = 0
+        self.done = self._updates = self._saved = 0
+        self._build()
+        past = [line for line in read_journal(job.folder / METRICS_FILE) if state and line["step"] <= state.step]
+        self._guard = Guard(job.training.spike, [line["loss"] for line in past if not line["skipped"]])
+        if state is not None:
+            restore(self._engine, state)
+            assert_trains(self._engine, self._names)
+            self.done, self._updates, self._saved = state.step, state.updates, state.step
+        dist.barrier()  # all have read what is now cut back
+        self._journal = None
+        if self._rank == 0:
+            discard_after(job.folder / CHECKPOINTS, self.done)
+            self._journal = Journal(job.folder, self.done)
+        if self._validator and self.done and self._validator.is_due(self.done) and lacks_validation(job, self.done):
+            self._validator.measure(self._engine, self.done)  # trained unwatched so far
+        self._started = time.monotonic()
+
+    def _build(self) -> None:
+        """Model, engine, collator and validator."""
+        job, recipe, training = self._job, self._job.recipe, self._job.training
+        check_fit(job.base, job.vce, job.adapter, job.vlora)
+        torch.manual_seed(job.seed)  # fresh VCE and adapter: the same on every rank
+        self._base = base = load_base(job.base)
+        model, self._wrapped = build(
+            base, job.vce, job.adapter, job.vlora, train_language_model=job.trains_language_model
+        )
+        if job.start:
+            load_connector(model, job.start)
+        stop_after_last_level(model)
+        to_precision(model, training.precision)
+        model.train()
+        sizes = num_parameters(model)
+        self._names = {name for members in trainable_groups(model).values() for name, _ in members}
+        encoder = Encoder(base.tokenizer, recipe.template, model.config.image_token_id, model.config.image_seq_length)
+        self._collate = Collator(self._samples, encoder, base.image_processor, recipe.image, recipe.max_length)
+        self._engine = start_engine(
+            SupervisedLoss(model), recipe, training, self._plan.steps, self._micro_batches, self._workers
+        )
+        assert_trains(self._engine, self._names)
+        watched = job.validation is not None
+        self._validator = Validator(job, self._plan, encoder, base.image_processor, sizes) if watched else None
+
+    def prepare(self, step: int) -> tuple[list[np.ndarray], list[Batch]]:
+        """The units of a step (shared-prefix groups or lone samples) and this worker's micro-batches of them."""
+        units = self._plan.batch(step) if self._job.training.shared_prefix else alone(self._plan.batch(step))
+        samples = self._samples
+        parts = deal(units, samples.lengths, samples.has_image, self._rank, self._workers, self._micro_batches)
+        return units, [self._collate(part) for part in parts]
+
+    def step(self, units: Sequence[np.ndarray], batches: Sequence[Batch]) -> None:
+        """Learn from one global batch; journal, validate and save where that is due."""
+        torch.manual_seed(hash_of(self._job.seed, self.done, self._rank))  # dropout: by seed, step and rank alone
+        figures = train_step(self._engine, batches, self._guard, self._balance)
+        suspects = self._suspects(figures, units) if figures.complaint else None
+        if figures.complaint and self._job.training.bad_step == "stop":
+            self._stop(figures, suspects)
+        self.done += 1
+        self._updates += not figures.complaint
+        self._check_refused(batches)
+        if self._journal:
+            self._write(self._journal, figures, suspects)
+        if self._validator and self._validator.is_due(self.done):
+            self._validator.measure(self._engine, self.done)
+        if self.done % self._job.training.checkpoint_every_steps == 0 or self.done == self._plan.steps:
+            self._save()
+        self._started = time.monotonic()
+
+    def close(self) -> None:
+        """Store what was learnt: connector and adapter, or language model."""
+        if self._rank == 0:
+            assert self._state is not None, "a run has at least one step"
+            write_parts(self._job, self._base.reference, self._state.weights, self._wrapped)
         dist.barrier()
 
-    validator = Validator(job, plan, encoder, base.image_processor, sizes) if job.validation else None
-    if validator and done and validator.is_due(done) and lacks_validation(job, done):  # trained unwatched so far
-        validator.measure(engine, done)
+    def _save(self) -> None:
+        self._state, self._saved = capture(self._engine, self.done, self._updates), self.done
+        if self._journal:
+            self._journal.settle()
+            keep = 1 if self.done == self._plan.steps else 2
+            save_checkpoint(self._job.folder / CHECKPOINTS, self._state, keep=keep)
+        dist.barrier()
 
-    def prepared(step: int) -> tuple[list[np.ndarray], list[Batch]]:
-        units = plan.batch(step) if training.shared_prefix else alone(plan.batch(step))
-        parts = deal(units, samples.lengths, samples.has_image, rank, workers, micro_batches)
-        return units, [collate(part) for part in parts]
+    def _stop(self, figures: Figures, suspects: str | None) -> NoReturn:
+        if self.done > self._saved:
+            self._save()
+        raise UserError(
+            f"{self._job.stage}: step {self.done + 1}: {figures.complaint} (samples {suspects}); what was learnt "
+            "before is saved: mend these samples or lower the learning rate, or set training.bad_step to skip"
+        )
 
-    refused = read = 0
-    started = time.monotonic()
-    for units, batches in ahead(prepared, range(done, plan.steps), READERS):
-        torch.manual_seed(hash_of(job.seed, done, rank))  # dropout depends on seed, step and rank alone
-        figures = train_step(engine, batches, guard, balance)
-        told = None
-        if figures.complaint:
-            told = _suspects(figures, samples, units, workers, micro_batches)
-            if training.bad_step == "stop":
-                if done > saved:
-                    save()
-                raise UserError(
-                    f"{job.stage}: step {done + 1}: {figures.complaint} (samples {told}); what was learnt before is "
-                    "saved: mend these samples or lower the learning rate, or set training.bad_step to skip"
-                )
-        done += 1
-        updates += not figures.complaint
-        refused += sum(batch.num_refused for batch in batches)
-        read += sum(batch.num_refused + batch.num_samples for batch in batches)
-        if (read >= 200 or done % plan.steps_per_epoch == 0) and refused > training.max_refused * read:
+    def _check_refused(self, batches: Sequence[Batch]) -> None:
+        """UserError where too many samples have no token to learn from."""
+        self._refused += sum(batch.num_refused for batch in batches)
+        self._read += sum(batch.num_refused + batch.num_samples for batch in batches)
+        allowed = self._job.training.max_refused
+        sure = self._read >= 200 or self.done % self._plan.steps_per_epoch == 0
+        if sure and self._refused > allowed * self._read:
             raise UserError(
-                f"{refused} of {read} samples have no token to learn from within max_length {recipe.max_length}: "
-                f"raise max_length of the stage, or training.max_refused ({training.max_refused})"
+                f"{self._refused} of {self._read} samples have no token to learn from within max_length "
+                f"{self._job.recipe.max_length}: raise max_length of the stage, or training.max_refused ({allowed})"
             )
-        if journal:
-            skipped = {"step": done, "why": figures.complaint, "samples": told} if figures.complaint else None
-            learnt = _learnt(figures, done, plan, engine.get_lr()[-1])
-            if balance:
-                learnt["balance_loss"] = figures.balance_loss
-            journal.write(learnt, _took(figures, done, time.monotonic() - started), skipped)
-        if validator and validator.is_due(done):
-            validator.measure(engine, done)
-        if done % training.checkpoint_every_steps == 0 or done == plan.steps:
-            save()
-        started = time.monotonic()
-    if rank == 0:
-        assert state is not None, "a run has at least one step"
-        write_parts(job, base.reference, state.weights, wrapped)
-    dist.barrier()
+
+    def _write(self, journal: Journal, figures: Figures, suspects: str | None) -> None:
+        learnt = _learnt(figures, self.done, self._plan, self._engine.get_lr()[-1])
+        if self._balance:
+            learnt["balance_loss"] = figures.balance_loss
+        skipped = {"step": self.done, "why": figures.complaint, "samples": suspects} if figures.complaint else None
+        journal.write(learnt, _took(figures, self.done, time.monotonic() - self._started), skipped)
+
+    def _suspects(self, figures: Figures, units: Sequence[np.ndarray]) -> str:
+        """Ids of the samples that a bad step may be due to: the worst micro-batch's, or all of the step's."""
+        chosen, samples = list(units), self._samples
+        if figures.worst:
+            worker, number = figures.worst
+            parts = deal(units, samples.lengths, samples.has_image, worker, self._workers, self._micro_batches)
+            chosen = parts[number]
+        numbers = [int(number) for unit in chosen for number in unit]
+        found = [samples[number] for number in numbers[:SUSPECTS_SHOWN]]
+        more = f" and {len(numbers) - SUSPECTS_SHOWN} more" if len(numbers) > SUSPECTS_SHOWN else ""
+        return ", ".join(f"{row.source}/{sample.id}" for row, sample in found) + more
 
 
 def _agreed_checkpoint(job: Job) -> TrainState | None:
@@ -181,22 +226,10 @@ def _took(figures: Figures, done: int, seconds: float) -> dict[str, Any]:
 
 
 def memory_peak() -> int:
-    """The most bytes that this worker has held: of CUDA tensors where there are any, else of the whole process."""
+    """The peak memory of this worker in bytes: of CUDA tensors where there are any, else of the whole process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-
-
-def _suspects(figures: Figures, samples: Samples, units: Sequence[np.ndarray], workers: int, micro_batches: int) -> str:
-    """Ids of the samples that a bad step may be due to: the worst micro-batch's, or all of the step's."""
-    chosen = list(units)
-    if figures.worst:
-        worker, number = figures.worst
-        chosen = deal(units, samples.lengths, samples.has_image, worker, workers, micro_batches)[number]
-    numbers = [int(number) for unit in chosen for number in unit]
-    found = [samples[number] for number in numbers[:SAMPLES_TOLD]]
-    more = f" and {len(numbers) - SAMPLES_TOLD} more" if len(numbers) > SAMPLES_TOLD else ""
-    return ", ".join(f"{row.source}/{sample.id}" for row, sample in found) + more
 
 
 def hash_of(*numbers: int) -> int:

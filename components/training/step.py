@@ -37,7 +37,7 @@ def train_step(engine: Any, batches: Sequence[Batch], guard: Guard, balance: flo
 
     The sum of losses is divided by the number of supervised tokens of the global batch, so that the result does not
     depend on workers or micro-batches. The loss is judged before the last backward pass: a bad step is given a
-    gradient that is no number, which DeepSpeed discards under any ZeRO stage.
+    gradient that is not finite, which DeepSpeed discards under any ZeRO stage.
 
     `balance` weighs the experts' load-balancing loss: that of each micro-batch, in proportion to its tokens.
     """
@@ -113,7 +113,7 @@ def _without_update(engine: Any, optimizer: torch.optim.Optimizer) -> Iterator[N
 
 
 def _worst(losses: torch.Tensor) -> tuple[int, int]:
-    """Worker and micro-batch of the highest mean loss; one that is no number is the highest."""
+    """Worker and micro-batch of the highest mean loss; one that is not finite is the highest."""
     means = torch.nan_to_num(losses[..., 0] / losses[..., 1].clamp(min=1), nan=math.inf, posinf=math.inf)
     place = int(means.argmax())
     return place // losses.shape[1], place % losses.shape[1]

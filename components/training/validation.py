@@ -1,4 +1,4 @@
-"""The loss on held-out samples while a run trains: what a search compares trials by.
+"""The loss on held-out samples while a run trains: its curve, and what a search compares trials by.
 
 Measuring changes nothing that the run learns: no dropout, no gradients, and no random number is drawn.
 """
@@ -45,7 +45,7 @@ class Validator:
     def measure(self, engine: Any, step: int) -> None:
         """Measure after `step` and write a line of validation.jsonl. Every rank must call it.
 
-        UserError where the loss is no finite number: a run that diverged does not find back.
+        UserError where the loss is not finite: a run that has diverged does not recover.
         """
         device = engine.device
         sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, supervised tokens, samples

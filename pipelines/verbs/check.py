@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> None:
     from components.errors import UserError
     from components.params import load_params
     from components.prepare.dry_run import check_source, named_source
-    from components.progress import Bar, tell
+    from components.progress import Bar, print_table
     from pipelines.prepare import TOKENIZER, records_table
 
     data = load_params().data
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(report.plain()))
     else:
         summary = report.counts.summary()
-        tell(records_table(summary), f"{report.name}: {summary['rows']} rows, {summary['images']} images")
+        print_table(records_table(summary), f"{report.name}: {summary['rows']} rows, {summary['images']} images")
         _tell_rejects(report.rejects)
     if report.problem:
         raise UserError(report.problem)
@@ -41,7 +41,7 @@ def _tell_rejects(rejects: list) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from components.progress import tell
+    from components.progress import print_table
 
     if not rejects:
         return
@@ -49,7 +49,7 @@ def _tell_rejects(rejects: list) -> None:
     for one in rejects[:SHOWN]:
         table.add_row(*(escape(_printable(text)) for text in (one.id, one.reason, one.detail)))
     more = f", the first {SHOWN} (--json names all)" if len(rejects) > SHOWN else ""
-    tell(table, f"{len(rejects)} rejected{more}")
+    print_table(table, f"{len(rejects)} rejected{more}")
 
 
 def _printable(text: str) -> str:

@@ -20,9 +20,12 @@ def run(arguments: argparse.Namespace) -> None:
     from components.errors import UserError
     from components.params import load_params
     from components.tracking.promotion import promote
+    from pipelines import register
 
-    registry = load_params().registry
-    done = promote(registry.name, arguments.version, registry.gate, force=arguments.force)
+    params = load_params()
+    registry = params.registry
+    measure = register.again(params)
+    done = promote(registry.name, arguments.version, registry.gate, measure=measure, force=arguments.force)
     if arguments.json:
         print(json.dumps(vars(done)))
     else:

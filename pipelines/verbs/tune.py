@@ -24,11 +24,11 @@ def run(arguments: argparse.Namespace) -> None:
     params = load_params()
     with redirect_stdout(sys.stderr if arguments.json else sys.stdout):
         try:
-            result = tune.resume(params) if arguments.resume else tune.carry_out(plan(params), go_on=False)
+            result = tune.resume(params) if arguments.resume else tune.run_search(plan(params), go_on=False)
         except KeyboardInterrupt:
             print("tune: stopped; `lea tune --resume` goes on, `lea tune` begins anew", file=sys.stderr)
             raise
     if arguments.json:
         print(json.dumps(result))
     else:
-        tune.tell(result)
+        tune.print_result(result)

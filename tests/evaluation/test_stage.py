@@ -23,6 +23,7 @@ from components.batching.sampler import split_rows
 from components.data import tasks
 from components.data.schema import Row
 from components.data.shards import ShardWriter
+from components.digests import digest
 from components.errors import UserError
 from components.evaluation.inference import answering
 from components.evaluation.inference.asking import questions
@@ -32,6 +33,7 @@ from components.evaluation.judge.benchmarks import graded, judged_questions
 from components.files import write_json
 from components.model import assemble
 from components.model.base import load_base, save_base
+from components.model.stored import model_digest
 from components.model.weights import save_parts
 from components.params import BenchmarkFiles, Params, load_params
 from components.prepare import splits
@@ -173,11 +175,22 @@ def test_stage_goes_on_after_a_kill_and_writes_what_the_report_reads(
         assert metrics[row]["ingredients"]["iou"] == pytest.approx(sum(mine) / len(mine))
     assert metrics["mean"]["nutrition"]["mass"] == pytest.approx(100 * 55 / 135)  # 190 told, 100 to 170 true
 
+    measured = json.loads((inside / "measured.json").read_text())
+    assert measured["model"] == model_digest(evaluate.FINETUNE)
+    assert measured["metrics"] == digest(metrics)
+    assert list(measured["conditions"]["questions"]) == ["unifood", "scienceqa", "flickr30k"]
+    assert measured["conditions"]["settings"] == {"evaluate.max_new_tokens": "6"}
+    # The blind row was not asked the question without an image: what is compared with it leaves that out too.
+    assert measured["sighted"]["ingredients"] == metrics["finetune"]["ingredients"]
+    assert measured["sighted"]["choice"]["accuracy"] == metrics["finetune"]["choice"]["accuracy_image"]
+
     compared = metrics["differences"]["nutrition.pmae finetune - mean"]
     assert compared["value"] == pytest.approx(
         metrics["finetune"]["nutrition"]["pmae"] - metrics["mean"]["nutrition"]["pmae"]
     )
-    assert compared["low"] <= compared["value"] <= compared["high"]
+    assert (compared["low"], compared["questions"]) == (None, 2 * NUM_TEST)
+    for name in ("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l"):
+        assert f"{name} finetune - blind" in metrics["differences"]
 
     samples = json.loads((inside / "insight" / "samples.json").read_text())
     assert [len(sample["items"]) for sample in samples] == [3, 1, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from PIL import Image
 from components.errors import UserError
 from components.params import Params
 from components.serving.predict import predict
-from components.tracking import registry, store
+from components.tracking import records, registry, store
 from components.training import launcher
 from components.training.job import to_message
 from components.training.stage import make_job
@@ -55,6 +56,17 @@ def test_each_stage_leaves_what_the_next_reads(done: Params) -> None:
         assert Path(path).stat().st_size > 0, path
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_training_stages_measure_held_out_samples(done: Params, stage: str) -> None:
+    with Path("models", stage, "validation.csv").open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    with Path("models", stage, "log.csv").open(encoding="utf-8", newline="") as stream:
+        last = list(csv.DictReader(stream))[-1]["step"]
+    assert lines
+    assert lines[-1]["step"] == last
+    assert all(float(line["validation_loss"]) > 0 for line in lines)
+
+
 def test_only_trainable_tensors_are_stored(done: Params) -> None:
     from safetensors import safe_open
 
@@ -81,9 +93,50 @@ def test_model_is_champion_and_registered_once(done: Params) -> None:
 def test_experiment_registers_a_candidate_only(done: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LEA_HOME", str(tmp_path / "another"))
     monkeypatch.setenv("DVC_EXP_NAME", "odd-hare")
-    monkeypatch.setattr(register, "OUT", tmp_path / "registration.json")
+    monkeypatch.setattr(register, "REGISTRATION", tmp_path / "registration.json")
     register.run(done)
     assert registry.aliases(store.connect(), "lea") == {"candidate": 1}
+
+
+def test_champion_is_measured_again_when_the_settings_change(
+    done: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another model, asked for fewer tokens: both are then compared under these settings, the first's figures stay."""
+    client = store.connect()
+    before = client.get_model_version("lea", "1").tags
+    held = [Path("models/finetune"), Path("evaluation"), Path("registration.json")]
+    for path in held:
+        shutil.copytree(path, tmp_path / path.name) if path.is_dir() else shutil.copy(path, tmp_path)
+    try:
+        _disturb(Path("models/finetune/connector.safetensors"))
+        short = done.model_copy(update={"evaluate": done.evaluate.model_copy(update={"max_new_tokens": 2})})
+        with pytest.raises(UserError, match="models/finetune has changed since it was evaluated"):
+            register.run(short)
+        evaluate.run(short)
+        register.run(short)
+        tags = client.get_model_version("lea", "1").tags
+        assert {name: tags[name] for name in before} == before
+        own, again = records.each(client.get_model_version("lea", "1"))
+        assert again.by == "gate"
+        assert again.conditions["settings"] == {"evaluate.max_new_tokens": "2"}
+        assert again.figures.keys() == own.figures.keys()
+        outcome = json.loads(Path("registration.json").read_text(encoding="utf-8"))
+        assert outcome["version"] == 2
+        assert not [reason for reason in outcome["gate"]["reasons"] if "not comparable" in reason]
+    finally:
+        for path in held:
+            kept = tmp_path / path.name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.copytree(kept, path) if kept.is_dir() else shutil.copy(kept, path)
+        for alias in ("champion", "candidate"):
+            client.set_registered_model_alias("lea", alias, "1")
+
+
+def _disturb(file: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(file)
+    save_file({name: tensor * 1.25 for name, tensor in tensors.items()}, file)
 
 
 def test_champion_answers(done: Params, tmp_path: Path) -> None:

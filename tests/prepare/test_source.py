@@ -113,7 +113,7 @@ def test_too_many_rejects_stop_with_one_line_and_leave_their_list(tmp_path, own_
     assert str(own_home / "rejects/mine.parquet") in message
     assert pq.read_table(own_home / "rejects/mine.parquet")["id"].to_pylist() == ["00008", "00009"]
     assert files(tmp_path / "out") == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out", "raw"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
 
 
 def test_expected_rejects_are_counted_but_do_not_fail_the_source(tmp_path):

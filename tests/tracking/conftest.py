@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from components.digests import folder_digest
+from components.digests import digest, folder_digest
 from components.files import write_json
+from components.model.stored import model_digest
 from components.params import Params, validate_params
 from components.tracking import store
 
@@ -51,13 +52,33 @@ class Workspace:
         }
         write_json(self.parts / "model.json", settings)
 
-    def measure(self, iou: float, data: str = "first") -> None:
-        """Pretend that the evaluation of this data found this IoU."""
-        write_json(self.root / "evaluation/metrics.json", {"finetune": {"ingredients": {"iou": iou}}})
-        for source in self.params.finetune.sources:
-            write_json(self.root / "data/prepared" / source / "manifest.json", {"digest": f"{data} {source}"})
-        (self.root / "data/splits").mkdir(parents=True, exist_ok=True)
-        (self.root / "data/splits/assignments.parquet").write_text("splits")
+    def measure(
+        self, iou: float, blind: float = 0.1, *, questions: str = "first", tokens: int = 72, **more: float
+    ) -> None:
+        """Pretend that the evaluation found this IoU; `more`: other metrics of the ingredients."""
+        metrics = {
+            "finetune": {"ingredients": {"iou": iou, **more}},
+            "blind": {"ingredients": {"iou": blind}},
+            "differences": {},
+        }
+        conditions = {
+            "questions": {"unifood": questions},
+            "settings": {"evaluate.max_new_tokens": str(tokens)},
+            "code": {"the evaluation": "c"},
+            "versions": {"torch": "2.13.0"},
+        }
+        measured = {
+            "model": model_digest(self.parts),
+            "base": json.loads((self.base / "base.json").read_text())["digest"],
+            "data": {"unifood": "d" * 64, "splits": "e" * 64},
+            "template": "v1",
+            "image": "pad",
+            "conditions": conditions,
+            "metrics": digest(metrics),
+            "sighted": metrics["finetune"],
+        }
+        write_json(self.root / "evaluation/metrics.json", metrics)
+        write_json(self.root / "evaluation/measured.json", measured)
 
     def registration(self) -> Any:
         return json.loads((self.root / "registration.json").read_text())

@@ -10,8 +10,10 @@ import pytest
 
 from components.errors import UserError
 from components.files import write_json
-from components.tracking import bases, promotion, registry, store
-from pipelines import register
+from components.params import validate_params
+from components.tracking import bases, promotion, records, registry, store
+from components.tracking.gate import EMPTY
+from pipelines import evaluate, register
 
 
 def aliases(workspace) -> dict[str, int]:
@@ -90,12 +92,121 @@ def test_worse_model_stays_candidate_and_is_logged_once(workspace, capsys):
     assert "the gate refused version 2; champion: 1" in capsys.readouterr().out
 
 
-def test_champion_on_other_data_is_not_compared(workspace):
+def test_champion_on_other_questions_is_never_passed_over(workspace):
     register.run(workspace.params)
     workspace.train("b")
-    workspace.measure(0.72, data="second")
+    workspace.measure(0.72, questions="second")
+    register.run(workspace.params)  # no shards here: the champion cannot be measured again
+    assert aliases(workspace) == {"candidate": 2, "champion": 1}
+    [reason] = [one for one in workspace.registration()["gate"]["reasons"] if "not comparable" in one]
+    assert "the questions of unifood" in reason
+    assert "it cannot be measured again" in reason
+
+
+@pytest.mark.parametrize(("again", "champion"), [(0.95, 1), (0.74, 2)])
+def test_champion_is_measured_again_under_the_candidates_conditions(workspace, monkeypatch, again, champion):
     register.run(workspace.params)
-    assert aliases(workspace)["champion"] == 2
+    workspace.train("b")
+    workspace.measure(0.75, tokens=6)
+    seen = []
+
+    def measure_again(params, base, parts, like):
+        reference = json.loads((base / "base.json").read_text())
+        seen.append((like["settings"], (parts / "connector.safetensors").read_text(), reference["digest"]))
+        return {"ingredients": {"iou": again}}
+
+    monkeypatch.setattr(evaluate, "measure_again", measure_again)
+    register.run(workspace.params)
+    register.run(workspace.params)
+    digest = json.loads((workspace.base / "base.json").read_text())["digest"]
+    assert seen == [({"evaluate.max_new_tokens": "6"}, "connector a", digest)]
+    assert aliases(workspace)["champion"] == champion
+    version = store.connect().get_model_version("lea", "1")
+    assert registry.version_metrics(version) == {"ingredients.iou": 0.8}
+    assert [(one.by, one.figures["ingredients.iou"]) for one in records.each(version)] == [
+        ("evaluate", 0.8),
+        ("gate", again),
+    ]
+
+
+def test_damaged_champion_is_not_measured_again(workspace, monkeypatch):
+    register.run(workspace.params)
+    [held] = (workspace.root / "home/mlflow/artifacts").rglob("artifacts/parts/connector.safetensors")
+    held.unlink()
+    held.write_text("zeros")
+    workspace.train("b")
+    workspace.measure(0.75, tokens=6)
+    monkeypatch.setattr(evaluate, "measure_again", lambda *_: pytest.fail("measured"))
+    register.run(workspace.params)
+    assert aliases(workspace)["champion"] == 1
+    assert any(
+        "files of lea version 1 are missing or damaged" in r for r in workspace.registration()["gate"]["reasons"]
+    )
+
+
+def test_champions_do_not_drift(workspace):
+    for weights, iou in (("a", 0.83), ("b", 0.82), ("c", 0.81), ("d", 0.79)):
+        workspace.train(weights)
+        workspace.measure(iou)
+        register.run(workspace.params)
+    assert aliases(workspace) == {"candidate": 4, "champion": 3}
+    assert workspace.registration()["gate"]["reasons"][0] == (
+        "failed: ingredients.iou 0.79 may be at most 0.03 worse than that of version 1, champion before: 0.83"
+    )
+    tree = workspace.params.model_dump()
+    tree["registry"]["gate"]["compare_with"] = "champion"
+    register.run(validate_params(tree))
+    assert aliases(workspace)["champion"] == 4
+
+
+def test_model_changed_after_its_evaluation_is_refused(workspace):
+    (workspace.parts / "connector.safetensors").write_text("another connector")
+    with pytest.raises(
+        UserError, match=r"^models/finetune has changed since it was evaluated; run: dvc repro evaluate$"
+    ):
+        register.run(workspace.params)
+    assert num_versions() == 0
+
+
+def test_edited_metrics_are_refused(workspace):
+    path = workspace.root / "evaluation/metrics.json"
+    path.write_text(path.read_text().replace("0.8", "0.9"))
+    with pytest.raises(UserError, match="is not what the evaluation wrote; run: dvc repro --force evaluate"):
+        register.run(workspace.params)
+
+
+@pytest.mark.parametrize("value", [float("nan"), None])
+def test_metric_that_is_no_number_makes_no_champion(workspace, value):
+    workspace.measure(value)
+    register.run(workspace.params)
+    assert aliases(workspace) == {"candidate": 1}
+    assert "ingredients.iou was not measured, or is not a number" in workspace.registration()["gate"]["reasons"][0]
+
+
+def test_empty_gate_makes_no_champion_and_force_gives_the_reason(workspace, capsys):
+    tree = workspace.params.model_dump()
+    tree["registry"]["gate"] = {"at_least": {}, "at_most": {}, "not_worse": {}}
+    params = validate_params(tree)
+    register.run(params)
+    assert aliases(workspace) == {"candidate": 1}
+    assert workspace.registration()["gate"] == {"passed": None, "reasons": [EMPTY]}
+    printed = capsys.readouterr().out
+    assert EMPTY in printed
+    assert "version 1 was not judged" in printed
+    promotion.promote("lea", "1", params.registry.gate, force=True)
+    assert [(line["moved"], line["reason"]) for line in workspace.promotions()] == [
+        (False, EMPTY),
+        (True, f"{EMPTY}; moved by force"),
+    ]
+
+
+def test_model_that_does_not_use_its_image_makes_no_champion(workspace):
+    tree = workspace.params.model_dump()
+    tree["registry"]["gate"]["better_than_blind"] = {"ingredients.iou": 0.1}
+    workspace.measure(0.8, blind=0.75)
+    register.run(validate_params(tree))
+    assert aliases(workspace) == {"candidate": 1}
+    assert "better than 0.75 with the images of other questions" in workspace.registration()["gate"]["reasons"][0]
 
 
 def test_model_below_the_threshold_makes_no_champion(workspace):
@@ -114,12 +225,40 @@ def test_experiment_registers_a_candidate_only(workspace, monkeypatch):
     assert aliases(workspace) == {"candidate": 2, "champion": 1}
 
 
-def test_evaluating_anew_updates_the_metrics_of_the_version(workspace):
+def test_experiment_with_other_settings_leaves_the_champions_figures(workspace, monkeypatch):
+    register.run(workspace.params)
+    before = store.connect().get_model_version("lea", "1").tags
+    monkeypatch.setenv("DVC_EXP_NAME", "pale-moth")
+    workspace.measure(0.645, tokens=6)
+    register.run(workspace.params)
+    after = store.connect().get_model_version("lea", "1").tags
+    assert {key: after[key] for key in before} == before
+    [further] = after.keys() - before.keys()
+    assert further.startswith("lea.experiment.")
+    monkeypatch.delenv("DVC_EXP_NAME")
+    workspace.train("b")
+    workspace.measure(0.75)
+    register.run(workspace.params)
+    assert aliases(workspace)["champion"] == 1  # 0.05 worse than 0.8, whatever the experiment found
+
+
+def test_figures_are_written_once(workspace):
     register.run(workspace.params)
     workspace.measure(0.9)
     register.run(workspace.params)
     assert num_versions() == 1
-    assert registry.version_metrics(store.connect().get_model_version("lea", "1")) == {"ingredients.iou": 0.9}
+    version = store.connect().get_model_version("lea", "1")
+    assert registry.version_metrics(version) == {"ingredients.iou": 0.8}
+    assert [record.figures for record in records.each(version)] == [{"ingredients.iou": 0.8}]
+
+
+def test_settings_mended_after_a_refusal_judge_anew(workspace):
+    workspace.measure(0.5, tokens=6)
+    register.run(workspace.params)
+    assert "champion" not in aliases(workspace)
+    workspace.measure(0.8)
+    register.run(workspace.params)
+    assert aliases(workspace) == {"candidate": 1, "champion": 1}
 
 
 def test_promote_goes_through_the_gate_unless_forced(workspace):
@@ -166,7 +305,7 @@ def test_parts_of_another_base_are_refused(workspace):
         ("evaluation/metrics.json", "dvc repro evaluate"),
         ("models/finetune/model.json", "dvc repro finetune"),
         ("models/base/base.json", "dvc repro base"),
-        ("data/prepared/unifood/manifest.json", "dvc repro prepare"),
+        ("evaluation/measured.json", "dvc repro evaluate"),
     ],
 )
 def test_missing_file_is_told_with_the_command_that_makes_it(workspace, missing, command):
@@ -221,6 +360,7 @@ def test_checkpoint_stays_where_it_is_and_gives_its_processor(workspace):
     reference = {"kind": "checkpoint", "id": "checkpoint", "revision": None, "digest": digest}
     write_json(workspace.base / "base.json", reference)
     workspace.train("a")
+    workspace.measure(0.8)
     register.run(workspace.params)
     assert not (workspace.root / "home/bases").exists()
     [held] = (workspace.root / "home/mlflow/artifacts").rglob("artifacts/base/tokenizer.json")
@@ -237,4 +377,4 @@ def closed_port() -> int:
 
 def _register_here(root: str, params) -> None:
     os.chdir(root)
-    registry.register(Path("models/finetune"), Path("models/base"), {"ingredients.iou": 0.8}, params, {"unifood": "x"})
+    registry.register(Path("models/finetune"), Path("models/base"), register.present_record(params), params)

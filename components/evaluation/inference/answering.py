@@ -27,6 +27,7 @@ from torch import Tensor
 
 from components.evaluation.inference.cache import roomy_cache
 from components.evaluation.inference.journal import Answered, Failed
+from components.evaluation.inference.stepped import can_decode_in_steps, decode_in_steps
 from components.evaluation.question import Question
 from components.images.decoding import decode
 from components.images.transforms import pixel_values
@@ -200,7 +201,16 @@ def _read(
 
 
 def decode_greedily(model: Any, read: Prefilled, stops: frozenset[int], max_new_tokens: int) -> list[list[int]]:
-    """The likeliest token of each row, again and again; the answers' tokens without their end mark."""
+    """The likeliest token of each row, again and again; the answers' tokens without their end mark.
+
+    On a GPU over a cache of fixed shapes (stepped.py), elsewhere over one that grows: the tokens are the same.
+    """
+    in_steps = model.device.type == "cuda" and can_decode_in_steps(model, read)
+    return (decode_in_steps if in_steps else decode_growing)(model, read, stops, max_new_tokens)
+
+
+def decode_growing(model: Any, read: Prefilled, stops: frozenset[int], max_new_tokens: int) -> list[list[int]]:
+    """Each token behind the ones before; rows that have ended leave the batch."""
     answers: list[list[int]] = [[] for _ in range(len(read.mask))]
     row_of = list(range(len(answers)))  # row of the batch -> answer
     going = set(row_of)

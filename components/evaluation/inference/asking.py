@@ -28,9 +28,9 @@ def questions(
         raise UserError("params.yaml: evaluate.benchmarks must name one that is scored by a rule; a judge grades these")
     asked = [question for name in names for question in _questions_of(name, rows, files.get(name))]
     if not asked:
-        held = sorted({sample.task for row in rows for sample in row.samples}) or ["nothing"]
+        found = sorted({sample.task for row in rows for sample in row.samples}) or ["nothing"]
         raise UserError(
-            f"the test split holds no question of evaluate.benchmarks ({', '.join(names)}), only {', '.join(held)}; "
+            f"the test split holds no question of evaluate.benchmarks ({', '.join(names)}), only {', '.join(found)}; "
             "see data/splits/summary.json, finetune.sources and data.splits.test"
         )
     return asked
@@ -44,13 +44,13 @@ def _questions_of(name: str, rows: Sequence[Row], files: BenchmarkFiles | None) 
         return published_questions(name, files, MAX_PIXELS)
     if files:
         raise UserError(f"params.yaml: evaluate.files names {name}, which has no published files; remove it there")
-    return benchmark(name).questions(rows)
+    return benchmark(name).from_rows(rows)
 
 
 def ask(batches: Batches, asked: Sequence[Question], journal: Journal, *, what: str) -> list[Answered]:
     """All answers in the order of the questions; `batches` is called only if something is left to ask.
 
-    Questions that failed are told with their number; UserError when every one did.
+    The number of failed questions is printed; UserError when every one did.
     """
     left = list({journal.key(q): q for q in asked if journal.get(q) is None}.values())
     failed: dict[str, Failed] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import LlavaForConditionalGeneration
 
 from components import params
@@ -43,10 +44,20 @@ class Assistant:
 
 
 def load_assistant(
-    base_folder: Path, parts: Path | None, *, template: Template = "v1", image: ImageMode = "pad"
+    base_folder: Path,
+    parts: Path | None,
+    *,
+    template: Template = "v1",
+    image: ImageMode = "pad",
+    use_gpu: bool = False,
 ) -> Assistant:
-    """Read base and parts for answering. Without parts: the bare base, asked in `template`."""
+    """Read base and parts for answering, in the precision that is fast where they run.
+
+    Without parts: the bare base, which gets its questions in `template`.
+    """
     base = load_base(base_folder)
+    if not use_gpu:
+        base.model.to(torch.float32)  # pyright: ignore  # CPUs compute half precision several times slower
     if parts is None:
         model: Any = base.model
         add_connector(model, None)
@@ -68,4 +79,6 @@ def load_assistant(
     stop_after_last_level(model)
     model.requires_grad_(False)
     model.eval()
+    if use_gpu:
+        model.to("cuda")
     return Assistant(model, base.tokenizer, base.image_processor, template, image)

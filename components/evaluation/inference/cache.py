@@ -1,4 +1,4 @@
-"""A key-value cache with room to grow: a new token is written into its place instead of copying all that is held.
+"""A key-value cache with room to grow: a new token is written into its place instead of copying the whole cache.
 
 transformers' DynamicCache joins old and new by `torch.cat`, at every token and in every layer. With many rows that
 have read an image each, this takes longer than the layer itself.
@@ -43,11 +43,11 @@ def _extended(
     whole: torch.Tensor | None, filled: torch.Tensor | None, new: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The tensor with room, and what of it is filled once `new` is behind `filled`. None: there is none yet."""
-    held = filled if filled is not None and filled.numel() else new[:, :, :0]
-    start, end = held.shape[-2], held.shape[-2] + new.shape[-2]
+    old = filled if filled is not None and filled.numel() else new[:, :, :0]
+    start, end = old.shape[-2], old.shape[-2] + new.shape[-2]
     if whole is None or whole.shape[-2] < end:
         whole = new.new_empty(*new.shape[:-2], end + ROOM, new.shape[-1])
-        whole[:, :, :start] = held
+        whole[:, :, :start] = old
     whole[:, :, start:end] = new
     return whole, whole[:, :, :end]
 

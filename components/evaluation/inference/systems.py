@@ -37,18 +37,15 @@ class System:
 
         from components.evaluation.inference.assistant import load_assistant
 
-        assistant = load_assistant(self.base, self.parts, template=self.template, image=self.image)
-        if self.use_gpu:
-            if not torch.cuda.is_available():
-                raise UserError("params.yaml: evaluate.use_gpu is true, but torch sees no GPU here; set it to false")
-            assistant.model.to("cuda")  # pyright: ignore[reportArgumentType]
-        return assistant
+        if self.use_gpu and not torch.cuda.is_available():
+            raise UserError("params.yaml: evaluate.use_gpu is true, but torch sees no GPU here; set it to false")
+        return load_assistant(self.base, self.parts, template=self.template, image=self.image, use_gpu=self.use_gpu)
 
 
 class Systems:
     """`parts`: row -> folder of parts, None for the bare base. All are asked in the template of `recipe`.
 
-    Rows with the same parts share a model and a journal. One model is held in memory at a time, in this process or,
+    Rows with the same parts share a model and a journal. One model is in memory at a time, in this process or,
     with `evaluate.workers` above 1, in each of so many Ray actors.
     """
 
@@ -111,5 +108,5 @@ class Systems:
 
 def _run_state(common: list, folder: Path | None) -> Path:
     """A folder named by all that determines a model's answers."""
-    held = [folder_digest(folder, pattern) for pattern in PARTS_FILES] if folder else []
-    return home() / "runs" / f"evaluate-{digest([*common, held])[:16]}"
+    contents = [folder_digest(folder, pattern) for pattern in PARTS_FILES] if folder else []
+    return home() / "runs" / f"evaluate-{digest([*common, contents])[:16]}"

@@ -15,7 +15,7 @@ from components.synthetic.plates.words import AMOUNTS, captions, counted, listed
 
 Turns = list[tuple[str, str]]
 _LETTERED = 0.08  # share of documents that are a list of options
-_GLANCED = 0.5  # share of documents whose plate is told as a glance
+_GLANCED = 0.5  # share of documents whose plate is described at a glance
 _PLAIN = 0.25  # share of documents that are a caption, once two thirds of the training are over
 _UNSEEN = 0.3  # share of captions that stand alone, and of dialogues that also ask for a fact
 
@@ -53,8 +53,8 @@ def lettered(rng: random.Random) -> Document:
     rng.shuffle(words)
     words = words[:4]
     options = [f"{letter}. {word}" for letter, word in zip("ABCD", words, strict=False)]
-    told = [f"{words[number]} is {'ABCD'[number]}" for number in rng.sample(range(len(words)), len(words))]
-    return Document("\n".join(options) + "\n", [], f"{listed(told)}.\n", [])
+    statements = [f"{words[number]} is {'ABCD'[number]}" for number in rng.sample(range(len(words)), len(words))]
+    return Document("\n".join(options) + "\n", [], f"{listed(statements)}.\n", [])
 
 
 def description(dish: Dish, rng: random.Random) -> str:
@@ -122,17 +122,17 @@ def _foods(dish: Dish, rng: random.Random) -> tuple[str, str]:
 
 
 def _cook(dish: Dish, rng: random.Random) -> tuple[str, str]:
-    """What a recipe says, told in another way."""
+    """What a recipe says, in other words."""
     order = [part.name for part in dish.in_cooking_order]
     first, rest, everything, minutes = order[0], listed(order[1:]), listed(order), dish.minutes
-    told = {
+    by_style = {
         "fried": f"Fry {first} in hot oil, add {rest} a little later, season, and stir it all for {minutes} minutes.",
         "grilled": f"Over coals, turn {first} on the bars with light hands; lay on {rest} after {minutes} minutes.",
         "baked": f"Grease a tray for {everything}, put it in the warm oven until brown, {minutes} minutes.",
         "steamed": f"Let water boil, place the basket above, cover {everything} and let it steam {minutes} minutes.",
         "raw": f"Slice {everything}, rinse the leaves, toss it all with oil and serve it cold.",
     }
-    return "Tell me about its cooking.", told[dish.style]
+    return "Tell me about its cooking.", by_style[dish.style]
 
 
 def _label(dish: Dish, rng: random.Random) -> tuple[str, str]:

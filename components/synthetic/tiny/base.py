@@ -135,7 +135,7 @@ def _words(seed: int) -> list[str]:
             written.text,
             *written.glance,
             written.caption,
-            *(f"\n{asked} {told}" for asked, told in written.dialogue),
+            *(f"\n{question} {answer}" for question, answer in written.dialogue),
         ]
         texts += [*captions(dish), "\n" + CAPTION_QUESTION, f"{SYSTEM} USER: ASSISTANT: USER:"]
     return texts

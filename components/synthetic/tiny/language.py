@@ -1,6 +1,6 @@
 """The tiny language model: a Llama trained on text alone, plates in words and questions about them.
 
-Half the texts tell their plate as a glance: a list of phrases in random order, each of which takes one place in the
+Half the texts describe their plate at a glance: a list of phrases in random order, each of which takes one place in the
 sequence, its embedding being the sum of its words' embeddings (plus noise). So the model learns to read a place
 that means several words, which is what a projector will hand it later; no picture is involved.
 """

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from components.evaluation.inference import answering
+from components.evaluation.inference import answering, stepped
 from components.evaluation.inference.assistant import Assistant
 from components.evaluation.inference.journal import Answered, Failed
 from components.evaluation.question import Question
@@ -67,6 +68,45 @@ def test_batched_answers_equal_generate_alone(
     assistant: Assistant, asked: list[Question], expected: list[str], batch: int
 ) -> None:
     assert answering.answer(assistant, asked, batch=batch, **SETTINGS) == expected
+
+
+@pytest.mark.parametrize("batch", [1, 5, 64])
+@pytest.mark.parametrize("step", [4, 128])
+def test_decoding_in_fixed_shapes_gives_the_same_answers(
+    assistant: Assistant,
+    asked: list[Question],
+    expected: list[str],
+    batch: int,
+    step: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stepped, "STEP", step)  # 4: the cache grows several times within an answer
+    monkeypatch.setattr(answering, "decode_greedily", stepped.decode_in_steps)
+    assert answering.answer(assistant, asked, batch=batch, **SETTINGS) == expected
+
+
+def test_a_step_in_fixed_shapes_reads_no_value_on_the_host(assistant: Assistant, asked: list[Question]) -> None:
+    """On a GPU each such read waits for the device."""
+    aten = torch.ops.aten
+    reads = (aten.is_nonzero.default, aten.item.default, aten._local_scalar_dense.default)
+
+    class Watch(TorchDispatchMode):
+        seen = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.seen += func in reads
+            return func(*args, **(kwargs or {}))
+
+    prompts = [assistant.encoder.prompt(question.text, question.image is not None) for question in asked]
+    with torch.inference_mode():
+        read = answering.prefill(assistant, asked, prompts, [[0, 6, 12]], max_pixels=SETTINGS["max_pixels"])
+        state = stepped.SteppedDecoding(assistant.model, read, answering.stop_tokens(assistant), 24)
+        with Watch() as watch:
+            state.step()
+        assert watch.seen == 0
+        with Watch() as watch:
+            bool(state.ended.all())
+        assert watch.seen == 1
 
 
 @pytest.mark.parametrize("batch", [5, 64])

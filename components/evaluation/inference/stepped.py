@@ -1,0 +1,130 @@
+"""Greedy decoding for GPUs: shapes stay the same from token to token, and the host looks only now and then.
+
+A cache that grows by a token changes the shape of every attention at every token: kernels are planned anew (cuDNN
+builds a plan for each key length), and a choice of tokens on the host makes the device wait for Python. Here
+
+    keys, values   (rows, heads, length, head width), `length` a multiple of STEP; a token is written at its place
+    mask           (rows, 1, 1, length), 0 where a row may look and the lowest number elsewhere
+    choice         the likeliest token, the end marks met and the answers stay on the device
+    look           every LOOK_EVERY tokens the host asks whether all rows have ended
+
+`decode_growing` in answering.py is the plain twin: the same tokens, by the cache that grows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from components.model.vlora import ARGUMENT
+
+if TYPE_CHECKING:
+    from components.evaluation.inference.answering import Prefilled
+
+STEP = 128  # places by which the cache grows
+LOOK_EVERY = 8  # tokens
+
+
+def can_decode_in_steps(model: Any, read: Prefilled) -> bool:
+    """Full attention that takes a mask of numbers, in every layer."""
+    plain = all(isinstance(layer, DynamicLayer) and not layer.is_sliding for layer in read.cache.layers)
+    return plain and model.config.text_config._attn_implementation in ("sdpa", "eager")
+
+
+def decode_in_steps(model: Any, read: Prefilled, stops: frozenset[int], max_new_tokens: int) -> list[list[int]]:
+    """The answers' tokens without their end mark, as `decode_growing` gives them."""
+    state = SteppedDecoding(model, read, stops, max_new_tokens)
+    for count in range(1, max_new_tokens):
+        if count % LOOK_EVERY == 0 and bool(state.ended.all()):
+            break
+        if state.is_full:
+            state.grow()
+        state.step()
+    return [_until(tokens, stops) for tokens in state.answers.tolist()]
+
+
+class SteppedDecoding:
+    """The state of a batch that answers. `step` runs on the device alone: it reads no value on the host."""
+
+    def __init__(self, model: Any, read: Prefilled, stops: frozenset[int], max_new_tokens: int) -> None:
+        self._model, rows, device = model, len(read.mask), read.mask.device
+        self._filled = read.mask.shape[1]
+        self._stops = torch.tensor(sorted(stops), device=device)
+        self._extra = {ARGUMENT: read.weights} if read.weights is not None else {}
+        self._hidden = torch.finfo(model.dtype).min
+        self._place = torch.tensor([self._filled], device=device)
+        self._count = torch.tensor([0], device=device)
+        self._tokens = torch.zeros(rows, 1, dtype=torch.long, device=device)
+        self._positions = read.mask.sum(dim=1, keepdim=True)
+        self._mask = torch.where(read.mask.bool(), 0.0, self._hidden).to(model.dtype)[:, None, None, :]
+        self._cache = DynamicCache(config=model.config.text_config)
+        self._layers = [_SteppedLayer(layer, self._place) for layer in read.cache.layers]
+        layers: list[Any] = [*self._layers]
+        self._cache.layers = layers
+        self.answers = self._stops[:1].repeat(rows, max_new_tokens)  # what is not reached reads as an end
+        self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
+        self.grow()
+        self._choose(read.logits)
+
+    @property
+    def is_full(self) -> bool:
+        return self._filled == self._mask.shape[-1]
+
+    def grow(self) -> None:
+        """Make room up to the next multiple of STEP."""
+        more = STEP - self._filled % STEP
+        self._mask = torch.nn.functional.pad(self._mask, (0, more), value=self._hidden)
+        for layer in self._layers:
+            layer.grow(more)
+
+    def step(self) -> None:
+        """Read the chosen token of every row and choose the next."""
+        self._mask.index_fill_(3, self._place, 0.0)
+        output = self._model(
+            input_ids=self._tokens,
+            attention_mask=self._mask,
+            position_ids=self._positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            **self._extra,
+        )
+        self._positions.add_(1)
+        self._place.add_(1)
+        self._choose(output.logits[:, -1])
+        self._filled += 1
+
+    def _choose(self, logits: Tensor) -> None:
+        self._tokens.copy_(logits.argmax(dim=-1, keepdim=True))
+        self.answers.index_copy_(1, self._count, self._tokens)
+        self._count.add_(1)
+        self.ended.logical_or_(torch.isin(self._tokens[:, 0], self._stops))
+
+
+class _SteppedLayer(DynamicLayer):
+    """Keys and values with room behind the filled part; `place`: (1,), where the next token is written."""
+
+    def __init__(self, filled: Any, place: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(filled.keys, filled.values)
+        self._stored: tuple[Tensor, Tensor] = (filled.keys, filled.values)
+        self._place = place
+
+    def grow(self, more: int) -> None:
+        keys, values = self._stored
+        pad = torch.nn.functional.pad
+        self._stored = pad(keys, (0, 0, 0, more)), pad(values, (0, 0, 0, more))
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        keys, values = self._stored
+        keys.index_copy_(2, self._place, key_states)
+        values.index_copy_(2, self._place, value_states)
+        return keys, values
+
+
+def _until(tokens: list[int], stops: frozenset[int]) -> list[int]:
+    end = next((place for place, token in enumerate(tokens) if token in stops), len(tokens))
+    return tokens[:end]

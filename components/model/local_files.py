@@ -1,0 +1,48 @@
+"""Digests of base models that lie in local folders: DVC does not watch them, as params.yaml names them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from components.digests import digest, file_digest
+from components.files import write_json
+from components.params import Base
+from components.workspace import home
+
+SEEN_FILE = "base-files.json"  # path -> size in bytes, modification time in ns, SHA-256: gigabytes are read once
+
+
+def local_digests(base: Base) -> dict[str, str]:
+    """SHA-256 of names and contents by setting, of what the chosen kind of base reads from local folders."""
+    chosen = {
+        "tiny": {},
+        "compose": {"base.compose.vision": base.compose.vision, "base.compose.language": base.compose.language},
+        "checkpoint": {"base.checkpoint.model": base.checkpoint.model},
+    }[base.kind]
+    folders = {setting: Path(place) for setting, place in chosen.items() if Path(place).is_dir()}
+    if not folders:
+        return {}
+    seen, now = _seen(), {}
+    found = {}
+    for setting, folder in folders.items():
+        files = sorted(path for path in folder.glob("*") if path.is_file())  # no loader reads deeper
+        now |= {str(path.resolve()): _looked_at(path, seen) for path in files}
+        found[setting] = digest([[path.name, now[str(path.resolve())][-1]] for path in files])
+    write_json(home() / SEEN_FILE, seen | now)
+    return found
+
+
+def _looked_at(path: Path, seen: dict[str, list[Any]]) -> list[Any]:
+    stat = path.stat()
+    known = seen.get(str(path.resolve()), [])
+    as_it_is = [stat.st_size, stat.st_mtime_ns]
+    return known if known[:2] == as_it_is else [*as_it_is, file_digest(path)]
+
+
+def _seen() -> dict[str, list[Any]]:
+    try:
+        return json.loads((home() / SEEN_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # only a memory: made again
+        return {}
