@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from components.errors import UserError
-from components.model.assemble import build, precision_of, recompute_blocks, trainable_groups
+from components.model.assemble import build, recompute_blocks, to_precision, trainable_groups
 from components.model.base import Base, count_features, load_image_processor
 from components.params import Adapter, Params
 
@@ -67,7 +67,7 @@ def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> Llava
             model, _ = build(base, vce, learnt, vlora)
     if params.training.activation_checkpointing:
         recompute_blocks(model)
-    return model.to(precision_of(params.training.precision))  # pyright: ignore[reportArgumentType]
+    return to_precision(model, params.training.precision)
 
 
 def at_full_depth(params: Params, learnt: Learnt, count: Count) -> list[int]:

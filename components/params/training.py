@@ -23,7 +23,11 @@ class FinetuneRates(PretrainRates):
 
 
 class Recipe(Section):
-    """What both training stages say. An empty list of tasks means all."""
+    """What both training stages say. An empty list of tasks means all.
+
+    The recipe of the paper's appendix B; that weight decay is 0 and that VCE learns at the projector's rate stands in
+    the authors' released scripts and optimiser groups (github.com/pengkun-jiao/FHTC, commit a4d92c4).
+    """
 
     sources: Annotated[list[str], Field(min_length=1)]
     tasks: list[str]

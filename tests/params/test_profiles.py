@@ -118,6 +118,27 @@ def test_profile_that_does_not_fit_leaves_the_file_alone(settings: Path) -> None
     assert settings.read_text(encoding="utf-8") == text
 
 
+def test_released_profile_states_the_scripts_of_the_authors(settings: Path) -> None:
+    """finetune_lava_1_5_7b_stage1.sh and _stage2.sh, config/config.yaml and VCE_Module.query_layer of FHTC a4d92c4."""
+    profiles.apply("llava-1.5-7b-released", settings)
+    params = load_params(settings)
+    first, second = params.pretrain, params.finetune
+    assert (first.global_batch, second.global_batch) == (4 * 8 * 8, 4 * 4 * 8)
+    assert (first.learning_rate.projector, first.learning_rate.vce) == (1e-3, 1e-3)
+    assert (second.learning_rate.adapter, second.learning_rate.projector, second.learning_rate.vce) == (
+        2e-4,
+        2e-5,
+        2e-5,
+    )
+    for stage in (first, second):
+        assert (stage.epochs, stage.template, stage.image, stage.tasks) == (5, "v1", "pad", [])
+        assert (stage.max_length, stage.warmup, stage.weight_decay) == (2048, 0.03, 0)
+    assert (params.adapter.form, params.adapter.rank, params.adapter.alpha_over_rank) == ("released", 32, 2)
+    assert (params.vce.form, params.vce.anchor, params.vce.levels) == ("released", -20, [-2, -8, -14, -20])
+    assert (params.vce.num_heads, params.vce.num_points) == (16, 4)
+    assert params.evaluate.max_new_tokens == 1024
+
+
 def test_downstream_profile_states_the_papers_recipe(settings: Path) -> None:
     # paper appendix B and section 4.1
     profiles.apply("llava-1.5-7b", settings)
