@@ -50,7 +50,7 @@ def in_splits(folder: Path, **tasks: int) -> None:
     [
         ({"ingredients": 3}, {}, None),
         ({"choice": 3}, {}, r"gate names ingredients\.iou, but the test split .* holds only choice: it would never"),
-        ({"choice": 3}, {"registry.gate.at_least": {}, "registry.gate.not_worse": {}}, None),
+        ({"choice": 3}, {"registry.gate": {"at_least": {}, "at_most": {}, "not_worse": {}}}, None),
         ({"caption": 3}, {"evaluate.benchmarks": ["scienceqa"]}, r"\(scienceqa\) ask choice, but .* only caption"),
         ({}, {}, "holds only nothing"),
     ],
