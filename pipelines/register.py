@@ -59,7 +59,7 @@ def present_record(params: Params) -> Record:
     if measured["model"] != model_digest(FINETUNE):
         raise UserError(f"{FINETUNE} has changed since it was evaluated; run: dvc repro evaluate")
     if measured["metrics"] != digest(tree):
-        raise UserError(f"{METRICS} is not what the evaluation wrote; run: dvc repro --force evaluate")
+        raise UserError(f"{METRICS} is not what the evaluation wrote; run: dvc repro -sf evaluate")
     for name in ("template", "image"):
         if settings[name] != measured[name]:
             raise UserError(
@@ -105,7 +105,7 @@ def _read(path: Path, made_by: str) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run: dvc repro {made_by}") from None
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); run: dvc repro --force {made_by}") from None
+        raise UserError(f"{path} is not valid JSON ({error}); run: dvc repro -sf {made_by}") from None
 
 
 if __name__ == "__main__":
