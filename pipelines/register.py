@@ -58,7 +58,7 @@ def present_record(params: Params) -> Record:
     if measured["model"] != model_digest(FINETUNE):
         raise UserError(f"{FINETUNE} has changed since it was evaluated; run: dvc repro evaluate")
     if measured["metrics"] != digest(tree):
-        raise UserError(f"{METRICS} is not what the evaluation wrote; run: dvc repro --force evaluate")
+        raise UserError(f"{METRICS} is not what the evaluation wrote; run: dvc repro -sf evaluate")
     for name in ("template", "image"):
         if settings[name] != measured[name]:
             raise UserError(
@@ -99,7 +99,7 @@ def _aliases(name: str, version: int) -> list[str]:
 
 
 def _read(path: Path, made_by: str, *keys: str) -> Any:
-    return read_json(path, f"run: dvc repro --force {made_by}", keys)
+    return read_json(path, f"run: dvc repro -sf {made_by}", keys)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from components.digests import digest
 from components.errors import UserError
 from components.metrics import metric
 from components.params import Gate
-from components.tracking import records, registry
+from components.tracking import records, registry, version_files
 from components.tracking.gate import Decision, Figures, Rival, decide
 from components.tracking.records import Record
 
@@ -110,7 +110,7 @@ def measure_again(version: ModelVersion, case: Case, measure: Measure, measured:
     assert case.record is not None
     print(f"{version.name} version {version.version} is measured again: {_why(version, case.record)}", flush=True)
     try:
-        with registry.opened(version) as (parts, base):
+        with version_files.opened(version) as (parts, base):
             found = measure(parts, base, case.record)
     except (UserError, OSError) as error:
         measured.why[number(version)] = f"it cannot be measured again ({error})"

@@ -171,7 +171,7 @@ def test_model_changed_after_its_evaluation_is_refused(workspace):
 def test_edited_metrics_are_refused(workspace):
     path = workspace.root / "evaluation/metrics.json"
     path.write_text(path.read_text().replace("0.8", "0.9"))
-    with pytest.raises(UserError, match="is not what the evaluation wrote; run: dvc repro --force evaluate"):
+    with pytest.raises(UserError, match="is not what the evaluation wrote; run: dvc repro -sf evaluate"):
         register.run(workspace.params)
 
 
