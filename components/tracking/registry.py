@@ -17,6 +17,7 @@ from components.files import write_json
 from components.locks import lock
 from components.params import Params
 from components.tracking import bases, runs, store
+from components.tracking.signature import MODEL_CONFIG, signature
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -166,7 +167,7 @@ def _create(
             },
         }
         write_json(files / "serving.json", serving)
-        model = _log_model(run.info.run_id, files, own, metrics, name)
+        model = _log_model(run.info.run_id, files, own, metrics, name, params.evaluate.max_new_tokens)
     _make_room(client, name)
     adapter = (settings["adapter"] or {}).get("kind", "none")
     tags = {
@@ -198,12 +199,9 @@ def _gather(files: Path, parts: Path, base: Path) -> None:
     bases.link_or_copy(base / bases.REFERENCE_FILE, files / "base" / bases.REFERENCE_FILE)
 
 
-def _log_model(run_id: str, files: Path, own: str, metrics: Mapping[str, float], name: str) -> Any:
+def _log_model(run_id: str, files: Path, own: str, metrics: Mapping[str, float], name: str, max_new_tokens: int) -> Any:
     import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, Schema
 
-    asked = Schema([ColSpec(AnyType(), "image", required=False), ColSpec("string", "prompt")])
     with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
         warnings.filterwarnings("ignore", message="(?s).*(type hint|input example)")  # the signature is stated
         model = mlflow.pyfunc.log_model(
@@ -211,7 +209,8 @@ def _log_model(run_id: str, files: Path, own: str, metrics: Mapping[str, float],
             python_model=str(CODE / "serving" / "pyfunc_model.py"),
             artifacts={held: str(files / held) for held in ("parts", "base", "serving.json")},
             code_paths=[str(CODE)],
-            signature=ModelSignature(asked, Schema([ColSpec("string")])),
+            signature=signature(max_new_tokens),
+            model_config=MODEL_CONFIG,
             pip_requirements=[f"{package}=={version_of(package).partition('+')[0]}" for package in NEEDS],
             tags={MODEL_TAG: own},
         )

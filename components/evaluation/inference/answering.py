@@ -155,10 +155,11 @@ def prefill(
     # One token at least is left for the second part: its logits begin the answer.
     starts = [_num_shared([prompts[place][:-1] for place in group]) for group in groups]
     images = [asked[group[0]].image for group in groups]
-    shown = [decode(image, max_pixels) for image in images if image is not None]
+    # One decoded image at a time: pixel values are small, photos are not.
+    shown = [_pixels(assistant, image, max_pixels) for image in images if image is not None]
     seen = {}
     if shown:
-        pixels = pixel_values(shown, assistant.image_processor, assistant.image)
+        pixels = torch.cat(shown)
         has_image = torch.tensor([image is not None for image in images], device=model.device)
         seen = picture(model, pixels.to(model.device, model.dtype), has_image)
     common = [prompts[group[0]][:start] for group, start in zip(groups, starts, strict=True)]
@@ -166,6 +167,10 @@ def prefill(
     read.keep([row for row, group in enumerate(groups) for _ in group])
     rest = [prompts[place][start:] for group, start in zip(groups, starts, strict=True) for place in group]
     return _read(model, rest, read)
+
+
+def _pixels(assistant: Assistant, image: bytes, max_pixels: int) -> Tensor:
+    return pixel_values([decode(image, max_pixels)], assistant.image_processor, assistant.image)
 
 
 def _num_shared(prompts: Sequence[Sequence[int]]) -> int:

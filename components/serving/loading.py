@@ -1,0 +1,143 @@
+"""A registered version as an assistant that answers, read by the installed code: none of the version's code is run."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import UserError
+from components.tracking import bases, registry, store
+from components.workspace import home
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from torch import Tensor
+
+    from components.evaluation.inference.assistant import Assistant
+
+URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+FORMS = "models:/NAME@ALIAS or models:/NAME/VERSION"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory and what is known of it.
+
+    Attributes:
+        version: its number, None for a folder.
+        answering: max_new_tokens, batch, max_pixels as it was registered with.
+        metrics: flat, as they were measured before it was registered.
+    """
+
+    assistant: Assistant
+    name: str
+    version: int | None
+    digest: str
+    base: str
+    adapter: str
+    answering: dict[str, int]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def find_version(model: str) -> ModelVersion:
+    """The version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names."""
+    parts = URI.fullmatch(model)
+    if parts is None:
+        raise UserError(f"--model {model}: give {FORMS}")
+    client = store.connect()
+    with store.answering(store.tracking_uri()):
+        return registry.resolve(client, parts["name"], parts["alias"] or parts["version"])
+
+
+def load_version(version: ModelVersion, kept: dict[str, Tensor] | None = None) -> Loaded:
+    """Read a version; its weights are compared with the digest that it was registered under.
+
+    kept: tensors of a base by name that other models hold; equal ones are shared, new ones added.
+    """
+    name, number = version.name, int(version.version)
+    with _artifacts(name, number) as folder:
+        own = registry.model_digest(folder / "parts")
+        if own != version.tags.get(registry.MODEL_TAG):
+            raise UserError(
+                f"the files of model {name!r} version {number} are not those that were registered (digest "
+                f"{own[:12]}, registered {version.tags.get(registry.MODEL_TAG, 'none')[:12]}); run: dvc repro register"
+            )
+        return _load(folder, name, number, own, registry.version_metrics(version), kept)
+
+
+def load_folder(folder: Path) -> Loaded:
+    """Read the folder of a logged model. Its pyfunc code is not run."""
+    inside = folder / "artifacts"
+    if not (folder / "MLmodel").is_file() or not (inside / "serving.json").is_file():
+        raise UserError(f"--model {folder}: give {FORMS}, or the folder of a logged model (MLmodel, artifacts/)")
+    return _load(inside, folder.name, None, registry.model_digest(inside / "parts"), {}, None)
+
+
+@contextmanager
+def _artifacts(name: str, number: int) -> Iterator[Path]:
+    """The folder `artifacts` of a version, fetched from wherever the store keeps it."""
+    home().mkdir(parents=True, exist_ok=True)
+    uri = store.tracking_uri()
+    with tempfile.TemporaryDirectory(prefix="serving-", dir=home()) as aside:
+        with store.answering(uri), store.fluent(uri):
+            import mlflow
+
+            held = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{number}", dst_path=aside)
+        yield Path(held) / "artifacts"
+
+
+def _load(
+    folder: Path,
+    name: str,
+    number: int | None,
+    own: str,
+    metrics: Mapping[str, float],
+    kept: dict[str, Tensor] | None,
+) -> Loaded:
+    from components.evaluation.inference.assistant import load_assistant
+
+    parts = folder / "parts"
+    try:
+        settings = json.loads((parts / "model.json").read_text(encoding="utf-8"))
+        serving = json.loads((folder / "serving.json").read_text(encoding="utf-8"))
+        template, image, base = settings["template"], settings["image"], settings["base"]
+        copies, answering = serving["copies"], serving["answering"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is no version of this project ({type(error).__name__}: {error})") from None
+    place = bases.find(base, copies)
+    with bases.referred(base, place) as referred:
+        assistant = load_assistant(referred, parts, template=template, image=image)
+    if kept is not None:
+        share_base(assistant.model, kept)
+    _to_device(assistant.model)
+    kind = (settings["adapter"] or {}).get("kind", "none")
+    return Loaded(assistant, name, number, own, base["digest"], kind, answering, dict(metrics))
+
+
+def share_base(model: Any, kept: dict[str, Tensor]) -> int:
+    """Let parameters that equal one in `kept` use its memory, add the others to it; returns the bytes shared."""
+    import torch
+
+    shared = 0
+    for name, parameter in model.named_parameters():
+        name = name.replace(".base_layer.", ".")
+        held = kept.get(name)
+        if held is None:
+            kept[name] = parameter.data
+        elif held.shape == parameter.shape and held.dtype == parameter.dtype and torch.equal(held, parameter.data):
+            parameter.data = held
+            shared += held.numel() * held.element_size()
+    return shared
+
+
+def _to_device(model: Any) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        model.to("cuda")
