@@ -163,10 +163,10 @@ def prefill(
         has_image = torch.tensor([image is not None for image in images], device=model.device)
         seen = picture(model, pixels.to(model.device, model.dtype), has_image)
     common = [prompts[group[0]][:start] for group, start in zip(groups, starts, strict=True)]
-    read = _read(model, common, None, seen)
+    read = read_on(model, common, None, seen)
     read.keep([row for row, group in enumerate(groups) for _ in group])
     rest = [prompts[place][start:] for group, start in zip(groups, starts, strict=True) for place in group]
-    return _read(model, rest, read)
+    return read_on(model, rest, read)
 
 
 def _pixels(assistant: Assistant, image: bytes, max_pixels: int) -> Tensor:
@@ -178,7 +178,7 @@ def _num_shared(prompts: Sequence[Sequence[int]]) -> int:
     return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False)))
 
 
-def _read(
+def read_on(
     model: Any, ids: Sequence[Sequence[int]], before: Prefilled | None, seen: Mapping[str, Any] | None = None
 ) -> Prefilled:
     """Let the model read one more piece of each row; `seen`: the images, where `before` has not read them."""
@@ -222,5 +222,5 @@ def decode_greedily(model: Any, read: Prefilled, stops: frozenset[int], max_new_
             kept = [row for row, number in enumerate(row_of) if number in going]
             read.keep(kept)
             row_of, tokens = [row_of[row] for row in kept], [tokens[row] for row in kept]
-        read = _read(model, [[token] for token in tokens], read)
+        read = read_on(model, [[token] for token in tokens], read)
     return answers
