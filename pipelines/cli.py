@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from pipelines import stage
-from pipelines.verbs import check, clean, plan, predict, profile, promote, score, tune
+from pipelines.verbs import check, clean, plan, predict, profile, promote, score, serve, tune
 
 VERBS = {
     "profile": profile,
@@ -15,6 +15,7 @@ VERBS = {
     "plan": plan,
     "predict": predict,
     "promote": promote,
+    "serve": serve,
     "score": score,
     "tune": tune,
     "clean": clean,

@@ -136,6 +136,8 @@ class Engine:
     def _answer_calls(self) -> None:
         while self._calls:
             future, function = self._calls.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
             try:
                 future.set_result(function())
             except Exception as error:  # it is the caller's, who gets it from the future

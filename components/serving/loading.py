@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,6 @@ from components.workspace import home
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-    from torch import Tensor
 
     from components.evaluation.inference.assistant import Assistant
 
@@ -55,10 +54,10 @@ def find_version(model: str) -> ModelVersion:
         return registry.resolve(client, parts["name"], parts["alias"] or parts["version"])
 
 
-def load_version(version: ModelVersion, kept: dict[str, Tensor] | None = None) -> Loaded:
+def load_version(version: ModelVersion, others: Iterable[Any] = ()) -> Loaded:
     """Read a version; its weights are compared with the digest that it was registered under.
 
-    kept: tensors of a base by name that other models hold; equal ones are shared, new ones added.
+    others: models in memory, with which it shares the tensors that are equal: those of one base.
     """
     name, number = version.name, int(version.version)
     with _artifacts(name, number) as folder:
@@ -68,7 +67,7 @@ def load_version(version: ModelVersion, kept: dict[str, Tensor] | None = None) -
                 f"the files of model {name!r} version {number} are not those that were registered (digest "
                 f"{own[:12]}, registered {version.tags.get(registry.MODEL_TAG, 'none')[:12]}); run: dvc repro register"
             )
-        return _load(folder, name, number, own, registry.version_metrics(version), kept)
+        return _load(folder, name, number, own, registry.version_metrics(version), others)
 
 
 def load_folder(folder: Path) -> Loaded:
@@ -76,7 +75,7 @@ def load_folder(folder: Path) -> Loaded:
     inside = folder / "artifacts"
     if not (folder / "MLmodel").is_file() or not (inside / "serving.json").is_file():
         raise UserError(f"--model {folder}: give {FORMS}, or the folder of a logged model (MLmodel, artifacts/)")
-    return _load(inside, folder.name, None, registry.model_digest(inside / "parts"), {}, None)
+    return _load(inside, folder.name, None, registry.model_digest(inside / "parts"), {}, ())
 
 
 @contextmanager
@@ -98,7 +97,7 @@ def _load(
     number: int | None,
     own: str,
     metrics: Mapping[str, float],
-    kept: dict[str, Tensor] | None,
+    others: Iterable[Any],
 ) -> Loaded:
     from components.evaluation.inference.assistant import load_assistant
 
@@ -113,27 +112,32 @@ def _load(
     place = bases.find(base, copies)
     with bases.referred(base, place) as referred:
         assistant = load_assistant(referred, parts, template=template, image=image)
-    if kept is not None:
-        share_base(assistant.model, kept)
+    share_base(assistant.model, others)
     _to_device(assistant.model)
     kind = (settings["adapter"] or {}).get("kind", "none")
     return Loaded(assistant, name, number, own, base["digest"], kind, answering, dict(metrics))
 
 
-def share_base(model: Any, kept: dict[str, Tensor]) -> int:
-    """Let parameters that equal one in `kept` use its memory, add the others to it; returns the bytes shared."""
+def share_base(model: Any, others: Iterable[Any]) -> int:
+    """Let parameters that equal one of another model's use its memory; returns the bytes shared."""
     import torch
 
     shared = 0
-    for name, parameter in model.named_parameters():
-        name = name.replace(".base_layer.", ".")
-        held = kept.get(name)
-        if held is None:
-            kept[name] = parameter.data
-        elif held.shape == parameter.shape and held.dtype == parameter.dtype and torch.equal(held, parameter.data):
-            parameter.data = held
-            shared += held.numel() * held.element_size()
+    for other in others:
+        held = {_base_name(name): parameter.data for name, parameter in other.named_parameters()}
+        for name, parameter in model.named_parameters():
+            same = held.get(_base_name(name))
+            if same is None or same.shape != parameter.shape or same.dtype != parameter.dtype:
+                continue
+            if same.data_ptr() != parameter.data_ptr() and torch.equal(same, parameter.data.to(same.device)):
+                parameter.data = same
+                shared += same.numel() * same.element_size()
     return shared
+
+
+def _base_name(name: str) -> str:
+    """A parameter's name without what an adapter puts around its layer."""
+    return name.replace(".base_layer.", ".")
 
 
 def _to_device(model: Any) -> None:
