@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from components.params import validate_params
-from components.tracking.promotion import promote
 from pipelines import register
-from tests.serving.tiny_model import build_tiny_model, train_tiny_model
+from tests.serving.tiny_model import build_tiny_model, make_champion, train_tiny_model
 from tests.tracking.conftest import ROOT, Workspace, empty_database, workspace
 
 __all__ = ["empty_database", "workspace"]
@@ -34,12 +33,13 @@ def registered(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -
         made = Workspace(root, validate_params(tree))
         made.base.mkdir(parents=True)
         made.parts.mkdir(parents=True)
-        made.measure(0.8)
         build_tiny_model(made)
+        made.measure(0.8)
         register.run(made.params)
         train_tiny_model(made, seed=2)
+        made.measure(0.8)
         register.run(made.params)
-        promote("lea", "1", made.params.registry.gate, force=True)
+        make_champion(1)
         yield made
 
 
@@ -48,5 +48,5 @@ def champion(registered: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspac
     """The same, with version 1 as the champion and this test's home folder there."""
     monkeypatch.setenv("LEA_HOME", str(registered.root / "home"))
     monkeypatch.chdir(registered.root)
-    promote("lea", "1", registered.params.registry.gate, force=True)
+    make_champion(1)
     return registered

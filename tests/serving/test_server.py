@@ -19,8 +19,8 @@ from components.serving import app as app_module
 from components.serving.limits import Limits
 from components.serving.predict import predict
 from components.serving.server import serve
-from components.tracking.promotion import promote
 from tests.serving.running import MODEL, asking, data_url, running
+from tests.serving.tiny_model import make_champion
 
 FEW = Limits(max_body_bytes=20_000, max_pixels=100_000, max_new_tokens=64, rows=8, timeout_s=30)
 
@@ -30,7 +30,7 @@ def server(registered):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEA_HOME", str(registered.root / "home"))
         patch.chdir(registered.root)
-        promote("lea", "1", registered.params.registry.gate, force=True)
+        make_champion(1)
         with running(limits=FEW) as started:
             yield started
 
@@ -246,13 +246,12 @@ def test_a_promotion_under_load_loses_no_request(champion, monkeypatch):
             status, answer = server.chat(asking(f"Question {number}?", data_url(3 + number), max_tokens=12))
             got.append((status, answer.get("system_fingerprint", str(answer))))
 
-    gate = champion.params.registry.gate
     with running(limits=FEW) as server:
         threads = [threading.Thread(target=ask, args=(server, number)) for number in range(4)]
         for thread in threads:
             thread.start()
-        for number in ("2", "1", "2"):
-            promote("lea", number, gate, force=True)
+        for number in (2, 1, 2):
+            make_champion(number)
             deadline = time.monotonic() + 30
             while server.slots.by_id[MODEL].running.name != f"lea/{number}" and time.monotonic() < deadline:
                 time.sleep(0.02)
@@ -274,7 +273,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one_answering(champion, 
 
     with running(limits=FEW) as server:
         monkeypatch.setattr(slots_module, "load_version", failing)
-        promote("lea", "2", champion.params.registry.gate, force=True)
+        make_champion(2)
         slot = server.slots.by_id[MODEL]
         assert not slot.follow()
         assert not slot.follow()  # nor is it tried at each look

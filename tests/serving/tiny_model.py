@@ -19,6 +19,7 @@ from transformers import (
 from components.model.assemble import build
 from components.model.base import compose, load_base, save_base
 from components.model.weights import save_parts
+from components.tracking import registry, store
 
 
 def build_tiny_model(workspace) -> None:
@@ -61,3 +62,8 @@ def train_tiny_model(workspace, seed: int) -> None:
     shutil.rmtree(workspace.parts)
     Path(workspace.parts).mkdir()
     save_parts(workspace.parts, settings, weights, wrapped)
+
+
+def make_champion(number: int) -> None:
+    """Move the alias, as a promotion does."""
+    store.connect().set_registered_model_alias("lea", registry.CHAMPION, str(number))

@@ -180,7 +180,7 @@ async function ask() {
     }
     foot.textContent += ` · ${tokens} tokens in ${((performance.now() - began) / 1000).toFixed(2)} s${state.photo ? "" : " · without a photo"}`;
     if (foot.textContent.split(" ")[0] !== chosen().root) look();
-    $("question").select();
+    if (document.activeElement === $("question")) $("question").select();
   } catch (error) {
     if (error.name === "AbortError") foot.textContent += " · stopped";
     else {
