@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from pipelines import stage
-from pipelines.verbs import check, clean, plan, predict, profile, promote, score, serve, tune
+from pipelines.verbs import check, clean, export, plan, predict, profile, promote, score, serve, tune
 
 VERBS = {
     "profile": profile,
@@ -16,6 +16,7 @@ VERBS = {
     "predict": predict,
     "promote": promote,
     "serve": serve,
+    "export": export,
     "score": score,
     "tune": tune,
     "clean": clean,
