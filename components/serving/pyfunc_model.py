@@ -68,7 +68,7 @@ class AnsweringModel(PythonModel):
 
     def _questions(self, rows: list[dict[Any, Any]]) -> list[Any]:
         from components.evaluation.question import Question
-        from components.serving.request_image import check_cost, image_bytes
+        from components.serving.request_image import check_cost, check_shape, image_bytes
 
         if not 0 < len(rows) <= self.limits["max_rows"]:
             raise BadRequest(f"a request holds 1 to {self.limits['max_rows']} rows, this one {len(rows)}")
@@ -81,6 +81,7 @@ class AnsweringModel(PythonModel):
                 raise BadRequest(f"row {number}: prompt must be UTF-8 text of at most {MAX_PROMPT_LETTERS} letters")
             try:
                 image = image_bytes(row.get("image"), allow_paths=self.limits["allow_paths"])
+                check_shape(image or b"", self.settings["max_pixels"])
             except (ValueError, OSError) as error:
                 raise BadRequest(f"row {number}: {error}") from None
             seen = hashlib.sha256(image).hexdigest() if image is not None else None

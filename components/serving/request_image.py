@@ -16,6 +16,8 @@ from PIL import Image
 from components.images.decoding import ImageError, decode
 
 _WHITESPACE = str.maketrans("", "", " \t\r\n")
+MAX_RATIO = 100  # long side to short side
+MAX_SQUARE = 4  # times the pixels of an image: what a square around it may have
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
@@ -62,13 +64,21 @@ def read_file(path: Path, limit: int = 1 << 28) -> bytes:
     return path.read_bytes()
 
 
-def num_pixels(data: bytes) -> int:
-    """Width times height as the file's head states them, 0 where it cannot be read (decoding says why)."""
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height as the file's head states them, zeros where it cannot be read (decoding says why)."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return image.width * image.height
+            return image.size
     except Exception:  # Pillow's readers raise almost anything on damaged bytes
-        return 0
+        return 0, 0
+
+
+def check_shape(data: bytes, max_pixels: int) -> None:
+    """ValueError for a strip: padded to a square, or enlarged until its short side fits, it costs gigabytes."""
+    width, height = size_of(data)
+    long, short = max(width, height), min(width, height)
+    if long * long > MAX_SQUARE * max_pixels or long > MAX_RATIO * max(short, 1):
+        raise ValueError(f"image too long for its width ({width} x {height} pixels)")
 
 
 def check_cost(images: Sequence[bytes], *, max_bytes: int, max_pixels: int) -> None:
@@ -76,13 +86,14 @@ def check_cost(images: Sequence[bytes], *, max_bytes: int, max_pixels: int) -> N
     size = sum(map(len, images))
     if size > max_bytes:
         raise ValueError(f"the images of the request have {size:,} bytes; at most {max_bytes:,} may be sent at once")
-    pixels = sum(map(num_pixels, images))
+    pixels = sum(width * height for width, height in map(size_of, images))
     if pixels > max_pixels:
         raise ValueError(f"the images of the request have {pixels:,} pixels; at most {max_pixels:,} may be at once")
 
 
 def decode_for_caller(data: bytes, max_pixels: int) -> Image.Image:
     """RGB pixels; ValueError in one line where the bytes are no image that can be used."""
+    check_shape(data, max_pixels)
     try:
         return decode(data, max_pixels)
     except ImageError as error:

@@ -52,4 +52,4 @@ def run(arguments: argparse.Namespace) -> None:
         if not value > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value}")
     models = [model.strip() for model in arguments.model.split(",") if model.strip()]
-    serve(models, Limits(**given), arguments.host, arguments.port, os.environ.get("LEA_API_KEY"))
+    serve(models, Limits(**given), arguments.host, arguments.port, os.environ.get("LEA_API_KEY", "").strip() or None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from components.serving.request_image import check_cost, decode_for_caller, image_bytes, num_pixels, read_file
+from components.serving.request_image import check_cost, decode_for_caller, image_bytes, read_file, size_of
 
 DATA = bytes(range(256)) * 3
 
@@ -75,8 +75,8 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_the_images_of_a_request_have_a_price(tmp_path):
     Image.new("RGB", (100, 50)).save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
-    assert num_pixels(data) == 5000
-    assert num_pixels(b"no image") == 0
+    assert size_of(data) == (100, 50)
+    assert size_of(b"no image") == (0, 0)
     check_cost([data, data], max_bytes=2 * len(data), max_pixels=10_000)
     with pytest.raises(ValueError, match="have 10,000 pixels; at most 9,999"):
         check_cost([data, data], max_bytes=2 * len(data), max_pixels=9_999)
@@ -86,3 +86,11 @@ def test_the_images_of_a_request_have_a_price(tmp_path):
         decode_for_caller(data, 4_999)
     with pytest.raises(ValueError, match="image corrupt"):
         decode_for_caller(data[:60], 5_000)
+
+
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000), (101, 1), (3000, 100)])
+def test_a_strip_is_refused_before_it_is_decoded(size, tmp_path):
+    """Padded to a square the first would have 400 million pixels, from 157 bytes."""
+    Image.new("L", size).save(tmp_path / "strip.png")
+    with pytest.raises(ValueError, match="too long for its width"):
+        decode_for_caller((tmp_path / "strip.png").read_bytes(), 2_000_000)
