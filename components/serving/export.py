@@ -7,7 +7,6 @@ A plain LoRA is merged into the weights; Dual-LoRA, which depends on its input, 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,10 +203,3 @@ def _card(loaded: Loaded) -> str:
     metrics = "\n".join(f"| {name} | {value:.4g} |" for name, value in sorted(loaded.metrics.items()))
     known = {"name": loaded.name, "version": loaded.version, "adapter": loaded.adapter, "digest": loaded.digest}
     return CARD.format(**known, base=loaded.base[:12], code=CODE, metrics=metrics or "| none | |")
-
-
-def summary(folder: Path) -> dict[str, Any]:
-    """What was written."""
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    architecture = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
-    return {"folder": str(folder), "bytes": size, "architecture": architecture}

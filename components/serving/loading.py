@@ -59,15 +59,8 @@ def load_version(version: ModelVersion, others: Iterable[Any] = ()) -> Loaded:
 
     others: models in memory, with which it shares the tensors that are equal: those of one base.
     """
-    name, number = version.name, int(version.version)
-    with _artifacts(name, number) as folder:
-        own = registry.model_digest(folder / "parts")
-        if own != version.tags.get(registry.MODEL_TAG):
-            raise UserError(
-                f"the files of model {name!r} version {number} are not those that were registered (digest "
-                f"{own[:12]}, registered {version.tags.get(registry.MODEL_TAG, 'none')[:12]}); run: dvc repro register"
-            )
-        return _load(folder, name, number, own, registry.version_metrics(version), others)
+    with artifacts(version) as (folder, own):
+        return _load(folder, version.name, int(version.version), own, registry.version_metrics(version), others)
 
 
 def load_folder(folder: Path) -> Loaded:
@@ -79,8 +72,9 @@ def load_folder(folder: Path) -> Loaded:
 
 
 @contextmanager
-def _artifacts(name: str, number: int) -> Iterator[Path]:
-    """The folder `artifacts` of a version, fetched from wherever the store keeps it."""
+def artifacts(version: ModelVersion) -> Iterator[tuple[Path, str]]:
+    """The folder `artifacts` of a version, fetched from wherever the store keeps it, and the digest of its weights."""
+    name, number = version.name, int(version.version)
     home().mkdir(parents=True, exist_ok=True)
     uri = store.tracking_uri()
     with tempfile.TemporaryDirectory(prefix="serving-", dir=home()) as aside:
@@ -88,7 +82,14 @@ def _artifacts(name: str, number: int) -> Iterator[Path]:
             import mlflow
 
             held = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{number}", dst_path=aside)
-        yield Path(held) / "artifacts"
+        folder = Path(held) / "artifacts"
+        own = registry.model_digest(folder / "parts")
+        if own != version.tags.get(registry.MODEL_TAG):
+            raise UserError(
+                f"the files of model {name!r} version {number} are not those that were registered (digest "
+                f"{own[:12]}, registered {version.tags.get(registry.MODEL_TAG, 'none')[:12]}); run: dvc repro register"
+            )
+        yield folder, own
 
 
 def _load(

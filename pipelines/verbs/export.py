@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 
 SUMMARY = "write a registered model as a folder that others load"
-FORMS = {"vllm": "a Hugging Face folder with its code, for transformers and engines that build on it"}
+FORMS = {
+    "vllm": "a whole Hugging Face model with its code, for transformers and engines that build on it",
+    "peft": "the adapter as a PEFT folder, and the connector beside it",
+}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -18,11 +21,13 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from components.serving.export import export, summary
+    from components.serving.export import export
+    from components.serving.export_peft import export_peft
 
-    loaded = export(arguments.model, arguments.folder)
-    told = {"model": loaded.name, "version": loaded.version, **summary(arguments.folder)}
+    written = {"vllm": export, "peft": export_peft}[arguments.form](arguments.model, arguments.folder)
+    size = sum(path.stat().st_size for path in arguments.folder.iterdir())
+    told = {"model": written.name, "version": int(written.version or 0), "folder": str(arguments.folder), "bytes": size}
     if arguments.json:
         print(json.dumps(told))
     else:
-        print(f"{loaded.name} version {loaded.version}: {told['bytes']:,} bytes in {arguments.folder}")
+        print(f"{told['model']} version {told['version']}: {size:,} bytes in {arguments.folder}")

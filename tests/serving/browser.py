@@ -101,6 +101,7 @@ async def open_page(url: str, folder: Path) -> AsyncIterator[Page]:
                 for domain in ("Page", "Runtime", "Log", "DOM"):
                     await page.do(f"{domain}.enable")
                 await page.do("Page.navigate", url=url)
+                await page.until("document.readyState === 'complete' && location.href !== 'about:blank'")
                 yield page
     finally:
         process.terminate()

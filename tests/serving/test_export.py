@@ -14,6 +14,7 @@ from torch import nn
 from components.errors import UserError
 from components.serving import export as export_module
 from components.serving.export import export
+from components.serving.export_peft import export_peft
 from components.serving.hugging_face import DualLoraLinear
 from components.serving.loading import find_version, load_version
 from components.serving.predict import predict
@@ -119,3 +120,36 @@ def test_no_linear_layer_does_more_than_its_product():
     linear = [module for module in layer.modules() if isinstance(module, nn.Linear)]
     assert len(linear) == 4
     assert all(type(module) is nn.Linear for module in linear)
+
+
+def test_a_peft_folder_is_loaded_by_peft_and_its_card_says_how(champion, tmp_path):
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    from components import params
+    from components.model.assemble import add_connector
+    from components.model.base import load_base
+    from components.model.weights import adapter_tensors, load_connector
+
+    folder = tmp_path / "adapter"
+    export_peft("models:/lea@champion", folder)
+    base = load_base(champion.base).model
+    add_connector(base, params.Vce(**json.loads((folder / "model.json").read_text())["vce"]))
+    load_connector(base, folder)
+    wrapped = PeftModel.from_pretrained(base, str(folder))
+    stored = load_file(folder / "adapter_model.safetensors")
+    held = adapter_tensors(wrapped)
+    assert stored.keys() == held.keys()
+    assert all((stored[name] == held[name]).all() for name in stored)
+    card = (folder / "README.md").read_text()
+    assert "DUAL_LORA" in card
+    assert "ingredients.iou | 0.8" in card
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "connector.safetensors",
+        "model.json",
+    ]
+    with pytest.raises(UserError, match="is there already"):
+        export_peft("models:/lea@champion", folder)

@@ -17,6 +17,13 @@ from tests.serving.running import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")]
 ANSWER = "document.querySelector('#log li small')?.textContent.includes('tokens in')"
+DROP = """(async () => {
+  const canvas = new OffscreenCanvas(60, 40);
+  canvas.getContext("2d").fillRect(5, 5, 20, 20);
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([await canvas.convertToBlob()], "dropped.png", {type: "image/png"}));
+  document.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, cancelable: true}));
+})()"""
 VIEWS = {
     "wide": (1280, 900, False),
     "dark": (1280, 900, True),
@@ -74,3 +81,28 @@ async def _ask(page: Page) -> None:
     await page.press("Enter", 13, "\r")
     await page.until(ANSWER)
     assert await page.run("document.querySelector('#log q').textContent") == "How to make\nthis dish?"
+
+
+def test_a_photo_is_dropped_and_a_key_is_asked_for(champion, tmp_path):
+    with running(key="a secret") as server:
+        asyncio.run(_try_with_key(server.url, tmp_path))
+
+
+async def _try_with_key(url: str, tmp_path: Path) -> None:
+    async with open_page(f"{url}/", tmp_path / "browser") as page:
+        await page.until("!document.querySelector('#locked').hidden")
+        await page.until("document.querySelector('#who').textContent.includes('a key is needed')")
+        await page.run("document.querySelector('#key').focus()")
+        await page.do("Input.insertText", text="a secret")
+        await page.press("Tab", 9)
+        await page.until("document.querySelector('#who').textContent.includes('version 1 answers')")
+        await page.run(DROP)
+        await page.until("!document.querySelector('#cue').hidden")
+        assert await page.run("document.querySelector('#view').ariaLabel.includes('dropped.png')")
+        await page.run("document.querySelector('#question').value = 'What is it?'")
+        await page.run("document.querySelector('#ask').click()")
+        await page.until(ANSWER)
+        await page.run("document.querySelector('#key').value = 'another'")
+        await page.run("document.querySelector('#ask').click()")
+        await page.until("!document.querySelector('#trouble').hidden")
+        assert await page.run("document.querySelectorAll('#log li').length") == 1
