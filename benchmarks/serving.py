@@ -219,7 +219,8 @@ def wait_for(port: int, version: str, seconds: float = 60) -> bool:
 
 def fuzz(count: int) -> dict[str, Any]:
     """Nonsense, one request after the other: statuses, and the server's memory after a fifth and at the end."""
-    with server([sys.executable, "-m", "pipelines.cli", "serve"], "/health") as (port, number):
+    small = ["--image-cache-bytes", "16000000"]  # soon full, so that what grows behind it is seen
+    with server([sys.executable, "-m", "pipelines.cli", "serve", *small], "/health") as (port, number):
         statuses: Counter[int] = Counter()
         memory = []
         for place, body in enumerate(nonsense(count)):

@@ -76,7 +76,7 @@ class LeaModel(LlavaModel):
 
     config_class = LeaConfig
 
-    def __init__(self, config: LeaConfig) -> None:
+    def __init__(self, config: Any) -> None:
         levels = config.vision_feature_layer
         if config.lea["vce"]:  # the projector reads one level's width: VCE makes one of several
             config.vision_feature_layer = levels[0]
@@ -105,11 +105,9 @@ class LeaModel(LlavaModel):
 class LeaForConditionalGeneration(LlavaForConditionalGeneration):
     config_class = LeaConfig
 
-    def __init__(self, config: LeaConfig) -> None:
-        levels = config.vision_feature_layer
+    def __init__(self, config: Any) -> None:
         super(LlavaForConditionalGeneration, self).__init__(config)
         self.model = LeaModel(config)
-        assert config.vision_feature_layer == levels
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
 

@@ -79,9 +79,9 @@ def artifacts(version: ModelVersion) -> Iterator[tuple[Path, str]]:
     uri = store.tracking_uri()
     with tempfile.TemporaryDirectory(prefix="serving-", dir=home()) as aside:
         with store.answering(uri), store.fluent(uri):
-            import mlflow
+            from mlflow.artifacts import download_artifacts
 
-            held = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{number}", dst_path=aside)
+            held = download_artifacts(artifact_uri=f"models:/{name}/{number}", dst_path=aside)
         folder = Path(held) / "artifacts"
         own = registry.model_digest(folder / "parts")
         if own != version.tags.get(registry.MODEL_TAG):

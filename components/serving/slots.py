@@ -44,7 +44,12 @@ class Running:
     def warm_up(self) -> None:
         """One short answer, so that the first caller does not wait for what is made at first use."""
         ended = threading.Event()
-        job = make_job(self.engine, "Hello", None, max_new_tokens=2, told=lambda token: token is None and ended.set())
+
+        def told(token: int | None) -> None:
+            if token is None:
+                ended.set()
+
+        job = make_job(self.engine, "Hello", None, max_new_tokens=2, told=told)
         self.engine.submit(job)
         ended.wait()
         if job.failure:
