@@ -155,7 +155,7 @@ class Slots:
     def __init__(self, uris: Sequence[str], limits: Limits, metrics: Metrics) -> None:
         self.metrics = metrics
         self.by_id: dict[str, Slot] = {}
-        for uri in uris:
+        for uri in dict.fromkeys(uris):
             uri = uri if uri.startswith("models:/") else f"models:/{uri}"
             slot = Slot(uri, limits, self, metrics)
             self.by_id[slot.id] = slot

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import socket
 import threading
 import time
+import weakref
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
@@ -263,6 +265,36 @@ def test_a_promotion_under_load_loses_no_request(champion, monkeypatch):
         assert {name for _, name in got} == {"lea/1", "lea/2"}
         assert got[-1][1] == "lea/2"
         assert not server.slots.by_id[MODEL]._draining
+
+
+def test_an_old_version_is_freed_when_it_has_drained(champion):
+    with running(limits=FEW) as server:
+        slot = server.slots.by_id[MODEL]
+        server.chat(asking(image=data_url()))
+        old, thread = weakref.ref(slot.running.loaded.assistant.model), slot.running.engine
+        make_champion(2)
+        with slot.use():
+            assert slot.follow()
+            assert old() is not None  # it still answers
+        thread.join(20)
+        del thread
+        gc.collect()
+        assert old() is None
+
+
+def test_time_is_bounded_for_the_body_and_for_the_answer(champion):
+    with running(limits=replace(FEW, timeout_s=0.4)) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
+            raw.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+            assert raw.recv(100).startswith(b"HTTP/1.1 408")
+        engine = server.slots.by_id[MODEL].running.engine
+        engine.call(lambda: time.sleep(1))
+        status, answer = server.chat(asking())
+        assert (status, answer["error"]["code"]) == (504, "timeout")
+        assert server.chat(asking(max_tokens=1))[0] == 200
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_old_one_answering(champion, monkeypatch, capsys):
