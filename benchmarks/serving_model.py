@@ -89,7 +89,7 @@ def _register(folder: Path, base: Path, seed: int, params: Params) -> int:
             torch.nn.init.normal_(weight, std=0.1)
     parts = folder / f"parts_{seed}"
     parts.mkdir()
-    told = {
+    settings = {
         "base": loaded.reference,
         "vce": vce.model_dump(),
         "adapter": params.adapter.model_dump(),
@@ -98,7 +98,7 @@ def _register(folder: Path, base: Path, seed: int, params: Params) -> int:
         "run": f"benchmark-{seed}",
         "data": {},
     }
-    save_parts(parts, told, weights, wrapped)
+    save_parts(parts, settings, weights, wrapped)
     return registry.register(parts, base, {"benchmark.none": 0.0}, params, {"benchmark": "none"}).version
 
 

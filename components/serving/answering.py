@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Answer:
-    """Its tokens as they come. `told` is the engine's, all else the loop's."""
+    """Its tokens as they come. `notify` is the engine's, all else the loop's."""
 
     def __init__(self, model: str, running: Running, metrics: Metrics, began: float) -> None:
         self._model, self._running, self._metrics, self._began = model, running, metrics, began
@@ -29,7 +29,7 @@ class Answer:
         self._events: asyncio.Queue[int | None] = asyncio.Queue()
         self.job: Job | None = None
 
-    def told(self, token: int | None) -> None:
+    def notify(self, token: int | None) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(self._events.put_nowait, token)
 

@@ -94,7 +94,7 @@ class Server:
                         asked.turns,
                         asked.image,
                         max_new_tokens=asked.max_new_tokens or running.loaded.answering["max_new_tokens"],
-                        told=answer.told,
+                        notify=answer.notify,
                         stream=asked.stream,
                         system=asked.system,
                         deadline=began + self.limits.timeout_s,
@@ -107,7 +107,7 @@ class Server:
             if asked.stream:
                 return stream_response(answer, completion, asked.include_usage, held.pop_all())
             text = await answer.text(request)
-            return JSONResponse(completion.whole(text, job.finish or "stop", answer.usage()), headers=_said_by(running))
+            return JSONResponse(completion.whole(text, job.finish or "stop", answer.usage()), headers=_version_header(running))
 
     async def heat_map(self, request: Request) -> Response:
         """Where the visual cue of an image is strong: {"strength": rows of numbers 0..1, or null without VCE}."""
@@ -124,7 +124,7 @@ class Server:
                 raise Refused(str(error), "image_url") from None
             except TimeoutError:
                 raise Refused("the image was not read in time", status=504, code="timeout") from None
-            return JSONResponse(found, headers=_said_by(running))
+            return JSONResponse(found, headers=_version_header(running))
 
     async def models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [_about(slot) for slot in self.slots.by_id.values()]})
@@ -170,7 +170,7 @@ async def _heat_map(running: Running, image: bytes, limits: Limits) -> dict[str,
     return {"strength": ((strength - strength.min()) / spread).round(4).tolist(), "image": assistant.image}
 
 
-def _said_by(running: Running) -> dict[str, str]:
+def _version_header(running: Running) -> dict[str, str]:
     return {"x-lea-version": running.name}
 
 

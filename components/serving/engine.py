@@ -42,7 +42,7 @@ class Job:
     Attributes:
         prompt: token ids. `shared` of them, with the image, are what other questions about it begin with.
         image: its key, None for text alone; pixels: (1, 3, height, width), read only where the key is not known.
-        told: called in the engine's thread with a new token (where `stream`), and at the end with None.
+        notify: called in the engine's thread with a new token (where `stream`), and at the end with None.
         finish: "stop" or "length" once it has ended well, else `failure` says why not.
     """
 
@@ -52,7 +52,7 @@ class Job:
     pixels: Callable[[], Tensor] | None
     max_new_tokens: int
     deadline: float  # time.monotonic()
-    told: Callable[[int | None], None]
+    notify: Callable[[int | None], None]
     stream: bool = False
     tokens: list[int] = field(default_factory=list)
     finish: str | None = None
@@ -69,7 +69,7 @@ class Job:
     def end(self, *, finish: str | None = None, failure: str | None = None) -> None:
         self.finish, self.failure = finish, failure
         self.pixels = None
-        self.told(None)
+        self.notify(None)
 
 
 class Engine:
@@ -233,7 +233,7 @@ class Engine:
             return
         job.tokens.append(token)
         if job.stream:
-            job.told(token)
+            job.notify(token)
         if len(job.tokens) >= job.max_new_tokens:
             job.end(finish="length")
 

@@ -41,7 +41,7 @@ def _check_prompt(prompt: str) -> None:
 
 
 def _read_image(path: Path) -> bytes:
-    """The file's bytes, decoded once, so that a bad image is said before the model is loaded."""
+    """The file's bytes, decoded once, so that a bad image is reported before the model is loaded."""
     from components.serving.request_image import decode_for_caller, read_file
 
     try:

@@ -26,7 +26,7 @@ def make_job(
     image: bytes | None,
     *,
     max_new_tokens: int,
-    told: Callable[[int | None], None],
+    notify: Callable[[int | None], None],
     stream: bool = False,
     system: str | None = None,
     deadline: float | None = None,
@@ -41,7 +41,7 @@ def make_job(
             f"{max(room, 0)}"
         )
     key = hashlib.sha256(image).hexdigest() if image is not None else None
-    job = Job(prompt, shared, key, None, max_new_tokens, deadline or time.monotonic() + 3600, told, stream)
+    job = Job(prompt, shared, key, None, max_new_tokens, deadline or time.monotonic() + 3600, notify, stream)
     if image is None:
         return job
     if job.key in engine.images:  # it may be gone again when the job's turn comes

@@ -35,7 +35,7 @@ class TextStream:
         return self._tokenizer.decode(self._tokens, skip_special_tokens=True).lstrip()
 
     def _advance(self, text: str) -> str:
-        if not text.startswith(self._sent):  # a decoder that changes what it said before: wait for the end
+        if not text.startswith(self._sent):  # a decoder that changes its earlier text: wait for the end
             return ""
         fresh, self._sent = text[len(self._sent) :], text
         return fresh

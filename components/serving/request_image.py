@@ -97,8 +97,8 @@ def decode_for_caller(data: bytes, max_pixels: int) -> Image.Image:
     try:
         return decode(data, max_pixels)
     except ImageError as error:
-        told = error.reason.replace("_", " ") + (f" ({first_words(error.detail)})" if error.detail else "")
-        raise ValueError(told) from None
+        reason = error.reason.replace("_", " ") + (f" ({first_words(error.detail)})" if error.detail else "")
+        raise ValueError(reason) from None
 
 
 def first_words(text: str, length: int = 120) -> str:

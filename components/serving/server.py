@@ -1,4 +1,4 @@
-"""What `lea serve` does: load the models, open the port, answer until it is told to stop."""
+"""What `lea serve` does: load the models, open the port, answer until it is stopped."""
 
 from __future__ import annotations
 

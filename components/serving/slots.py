@@ -45,11 +45,11 @@ class Running:
         """One short answer, so that the first caller does not wait for what is made at first use."""
         ended = threading.Event()
 
-        def told(token: int | None) -> None:
+        def notify(token: int | None) -> None:
             if token is None:
                 ended.set()
 
-        job = make_job(self.engine, "Hello", None, max_new_tokens=2, told=told)
+        job = make_job(self.engine, "Hello", None, max_new_tokens=2, notify=notify)
         self.engine.submit(job)
         ended.wait()
         if job.failure:
@@ -69,7 +69,7 @@ class Slot:
         self._lock = threading.Lock()
         self._draining: list[Running] = []
         self._refused = (0, 0.0)  # the version that could not be loaded, and when to try again
-        self._said = ""
+        self._last_line = ""
         version = find_version(uri)
         self.running = self._load(version)
         metrics.watch(self.id, self._gauges())
@@ -97,16 +97,16 @@ class Slot:
                 return False
             fresh = self._load(version)
         except UserError as error:
-            self._say(f"{self.id}: {error}; version {self.running.loaded.version} goes on answering")
+            self._print(f"{self.id}: {error}; version {self.running.loaded.version} goes on answering")
             return False
         except Exception as error:  # a damaged version must not end the server that answers with another one
-            self._say(f"{self.id}: {type(error).__name__}: {error}; version {self.running.loaded.version} stays")
+            self._print(f"{self.id}: {type(error).__name__}: {error}; version {self.running.loaded.version} stays")
             return False
         with self._lock:
             old, self.running = self.running, fresh
             self._draining.append(old)
             self._free()
-        self._say(f"{self.id}: version {old.loaded.version} -> {number}")
+        self._print(f"{self.id}: version {old.loaded.version} -> {number}")
         return True
 
     def close(self) -> None:
@@ -132,10 +132,10 @@ class Slot:
             old.engine.close()
             self._draining.remove(old)
 
-    def _say(self, line: str) -> None:
-        if line != self._said:
+    def _print(self, line: str) -> None:
+        if line != self._last_line:
             print(line, file=sys.stderr, flush=True)
-        self._said = line
+        self._last_line = line
 
     def _gauges(self) -> dict[str, Any]:
         return {

@@ -14,7 +14,7 @@ FORMS = {
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("form", choices=list(FORMS), help="; ".join(f"{name}: {said}" for name, said in FORMS.items()))
+    parser.add_argument("form", choices=list(FORMS), help="; ".join(f"{name}: {what}" for name, what in FORMS.items()))
     parser.add_argument("folder", type=Path, help="a new folder")
     parser.add_argument("--model", default="models:/lea@champion", help="MLflow model URI (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -26,8 +26,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     written = {"vllm": export, "peft": export_peft}[arguments.form](arguments.model, arguments.folder)
     size = sum(path.stat().st_size for path in arguments.folder.iterdir())
-    told = {"model": written.name, "version": int(written.version or 0), "folder": str(arguments.folder), "bytes": size}
+    result = {
+        "model": written.name,
+        "version": int(written.version or 0),
+        "folder": str(arguments.folder),
+        "bytes": size,
+    }
     if arguments.json:
-        print(json.dumps(told))
+        print(json.dumps(result))
     else:
-        print(f"{told['model']} version {told['version']}: {size:,} bytes in {arguments.folder}")
+        print(f"{result['model']} version {result['version']}: {size:,} bytes in {arguments.folder}")

@@ -71,7 +71,7 @@ def questions() -> list[Question]:
 
 
 class Heard:
-    """What one caller is told."""
+    """The notifications of one job."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
@@ -86,7 +86,7 @@ class Heard:
 
 def ask(engine: Engine, question: Question, max_new_tokens: int, **changes: Any):
     heard = Heard()
-    job = make_job(engine, question.text, question.image, max_new_tokens=max_new_tokens, told=heard, stream=True)
+    job = make_job(engine, question.text, question.image, max_new_tokens=max_new_tokens, notify=heard, stream=True)
     for name, value in changes.items():
         setattr(job, name, value)
     engine.submit(job)
@@ -105,8 +105,8 @@ def test_answers_equal_those_of_each_question_alone(assistant, engine):
     for (job, heard), question, length in zip(jobs, asked, lengths, strict=True):
         assert job.finish in ("stop", "length"), job.failure
         assert heard.tokens == job.tokens
-        told = assistant.tokenizer.decode(job.tokens, skip_special_tokens=True).strip()
-        assert told == answer(assistant, [question], batch=1, max_new_tokens=length, max_pixels=10**6)[0]
+        text = assistant.tokenizer.decode(job.tokens, skip_special_tokens=True).strip()
+        assert text == answer(assistant, [question], batch=1, max_new_tokens=length, max_pixels=10**6)[0]
     assert len({tuple(job.tokens[:3]) for job, _ in jobs}) > 3  # the questions do differ in their answers
     assert engine.images.misses == 3  # one for each image; the other questions begin behind it
 

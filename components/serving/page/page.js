@@ -22,8 +22,8 @@ async function send(path, body, signal) {
   }
   if (answer.status === 401) $("locked").hidden = false;
   if (!answer.ok) {
-    const told = await answer.json().catch(() => null);
-    throw new Error(told?.error?.message ?? `The server answered ${answer.status}.`);
+    const failure = await answer.json().catch(() => null);
+    throw new Error(failure?.error?.message ?? `The server answered ${answer.status}.`);
   }
   return answer;
 }
