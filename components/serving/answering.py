@@ -15,7 +15,7 @@ from components.serving.chat import Refused
 from components.serving.replies import DONE, Completion, TextStream, event, usage
 
 if TYPE_CHECKING:
-    from components.serving.engine import Job
+    from components.serving.job import Job
     from components.serving.metrics import Metrics
     from components.serving.slots import Running
 

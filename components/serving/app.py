@@ -107,7 +107,8 @@ class Server:
             if asked.stream:
                 return stream_response(answer, completion, asked.include_usage, held.pop_all())
             text = await answer.text(request)
-            return JSONResponse(completion.whole(text, job.finish or "stop", answer.usage()), headers=_version_header(running))
+            whole = completion.whole(text, job.finish or "stop", answer.usage())
+            return JSONResponse(whole, headers=_version_header(running))
 
     async def heat_map(self, request: Request) -> Response:
         """Where the visual cue of an image is strong: {"strength": rows of numbers 0..1, or null without VCE}."""

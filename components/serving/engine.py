@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,51 +24,13 @@ from components.evaluation.inference.answering import SHRINK_AT, Prefilled, read
 from components.model.connector import picture
 from components.serving.gather import can_gather, gather
 from components.serving.image_cache import ImageCache
+from components.serving.job import Job
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from components.evaluation.inference.assistant import Assistant
     from components.serving.limits import Limits
 
 ADMIT_AT_ONCE = 8  # new rows are read between two tokens of those that grow: more would let these wait
-
-
-@dataclass
-class Job:
-    """One answer.
-
-    Attributes:
-        prompt: token ids. `shared` of them, with the image, are what other questions about it begin with.
-        image: its key, None for text alone; pixels: (1, 3, height, width), read only where the key is not known.
-        notify: called in the engine's thread with a new token (where `stream`), and at the end with None.
-        finish: "stop" or "length" once it has ended well, else `failure` says why not.
-    """
-
-    prompt: Sequence[int]
-    shared: int
-    image: Hashable | None
-    pixels: Callable[[], Tensor] | None
-    max_new_tokens: int
-    deadline: float  # time.monotonic()
-    notify: Callable[[int | None], None]
-    stream: bool = False
-    tokens: list[int] = field(default_factory=list)
-    finish: str | None = None
-    failure: str | None = None
-    timed_out: bool = False
-    cancelled: bool = False
-    began: float = 0.0  # time.monotonic() of its first token
-
-    @property
-    def key(self) -> Hashable:
-        """The image and the tokens read with it."""
-        return (self.image, tuple(self.prompt[: self.shared]))
-
-    def end(self, *, finish: str | None = None, failure: str | None = None) -> None:
-        self.finish, self.failure = finish, failure
-        self.pixels = None
-        self.notify(None)
 
 
 class Engine:
@@ -145,11 +106,11 @@ class Engine:
 
     def _admit(self) -> None:
         """Read waiting jobs and let them join the rows."""
-        going = [row for row, job in enumerate(self.rows) if _is_going(job)]
+        going = [row for row, job in enumerate(self.rows) if job.is_going]
         jobs: list[Job] = []
         while self.waiting and len(jobs) < min(ADMIT_AT_ONCE, self.limits.rows - len(going)):
             job = self.waiting.popleft()
-            if _expire(job):
+            if job.check():
                 jobs.append(job)
         if not jobs:
             return
@@ -215,9 +176,9 @@ class Engine:
         tokens = self._read.logits.argmax(dim=-1).tolist()
         now = time.monotonic()
         for job, token in zip(self.rows, tokens, strict=True):
-            if _is_going(job) and _expire(job):
+            if job.is_going and job.check():
                 self._take(job, token, now)
-        going = [row for row, job in enumerate(self.rows) if _is_going(job)]
+        going = [row for row, job in enumerate(self.rows) if job.is_going]
         if not going:
             self.rows, self._read = [], None
             return
@@ -243,24 +204,10 @@ class Engine:
             work()
         except Exception as error:  # too little memory for the next token, say
             for job in jobs:
-                if _is_going(job):
+                if job.is_going:
                     job.end(failure=_line(error))
             if jobs is self.rows:
                 self.rows, self._read = [], None
-
-
-def _is_going(job: Job) -> bool:
-    return job.finish is None and job.failure is None
-
-
-def _expire(job: Job) -> bool:
-    """End a job that nobody waits for any more; True where it may go on."""
-    if job.cancelled:
-        job.end(failure="the caller has gone")
-    elif time.monotonic() > job.deadline:
-        job.timed_out = True
-        job.end(failure="no answer within the time that the server allows")
-    return _is_going(job)
 
 
 def _line(error: BaseException) -> str:

@@ -31,9 +31,7 @@ class Metrics:
         self.first_token = Histogram("lea_first_token_seconds", "From request to the first token", ["model"], **every)
         self.tokens = Counter("lea_tokens", "Tokens read and written", ["model", "kind"], registry=own)
         self.loads = Counter("lea_model_loads", "Versions loaded", ["model", "outcome"], registry=own)
-        self._gauges = {
-            name: Gauge(f"lea_{name}", text, ["model"], registry=own) for name, text in GAUGES.items()
-        }
+        self._gauges = {name: Gauge(f"lea_{name}", text, ["model"], registry=own) for name, text in GAUGES.items()}
 
     def watch(self, model: str, values: dict[str, Callable[[], float]]) -> None:
         """Read these when asked; the keys are those of GAUGES."""

@@ -12,7 +12,8 @@ from itertools import takewhile
 
 from components.data.schema import Turn
 from components.images.transforms import pixel_values
-from components.serving.engine import Engine, Job
+from components.serving.engine import Engine
+from components.serving.job import Job
 from components.serving.limits import context_length
 from components.serving.request_image import decode_for_caller
 

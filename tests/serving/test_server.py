@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import gc
 import json
 import socket
 import threading
 import time
-import weakref
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
@@ -238,50 +236,6 @@ def test_the_heat_map_covers_the_patches(server):
     assert server.send("POST", "/v1/heat-map", {"model": MODEL, "image_url": {"url": "/etc/passwd"}})[0] == 400
 
 
-def test_a_promotion_under_load_loses_no_request(champion, monkeypatch):
-    monkeypatch.setattr(app_module, "POLL_S", 0.05)
-    got: list[tuple[int, str]] = []
-    stop = threading.Event()
-
-    def ask(server, number: int) -> None:
-        while not stop.is_set():
-            status, answer = server.chat(asking(f"Question {number}?", data_url(3 + number), max_tokens=12))
-            got.append((status, answer.get("system_fingerprint", str(answer))))
-
-    with running(limits=FEW) as server:
-        threads = [threading.Thread(target=ask, args=(server, number)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for number in (2, 1, 2):
-            make_champion(number)
-            deadline = time.monotonic() + 30
-            while server.slots.by_id[MODEL].running.name != f"lea/{number}" and time.monotonic() < deadline:
-                time.sleep(0.02)
-            time.sleep(0.2)
-        stop.set()
-        for thread in threads:
-            thread.join(30)
-        assert {status for status, _ in got} == {200}
-        assert {name for _, name in got} == {"lea/1", "lea/2"}
-        assert got[-1][1] == "lea/2"
-        assert not server.slots.by_id[MODEL]._draining
-
-
-def test_an_old_version_is_freed_when_it_has_drained(champion):
-    with running(limits=FEW) as server:
-        slot = server.slots.by_id[MODEL]
-        server.chat(asking(image=data_url()))
-        old, thread = weakref.ref(slot.running.loaded.assistant.model), slot.running.engine
-        make_champion(2)
-        with slot.use():
-            assert slot.follow()
-            assert old() is not None  # it still answers
-        thread.join(20)
-        del thread
-        gc.collect()
-        assert old() is None
-
-
 def test_time_is_bounded_for_the_body_and_for_the_answer(champion):
     with running(limits=replace(FEW, timeout_s=0.4)) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
@@ -295,33 +249,6 @@ def test_time_is_bounded_for_the_body_and_for_the_answer(champion):
         status, answer = server.chat(asking())
         assert (status, answer["error"]["code"]) == (504, "timeout")
         assert server.chat(asking(max_tokens=1))[0] == 200
-
-
-def test_a_version_that_cannot_be_loaded_leaves_the_old_one_answering(champion, monkeypatch, capsys):
-    from components.serving import slots as slots_module
-
-    def failing(*args):
-        raise UserError("the files are damaged")
-
-    with running(limits=FEW) as server:
-        monkeypatch.setattr(slots_module, "load_version", failing)
-        make_champion(2)
-        slot = server.slots.by_id[MODEL]
-        assert not slot.follow()
-        assert not slot.follow()  # nor is it tried at each look
-        assert capsys.readouterr().err.count("the files are damaged; version 1 goes on answering") == 1
-        assert server.chat(asking())[1]["system_fingerprint"] == "lea/1"
-
-
-def test_several_models_hold_their_base_once(champion):
-    with running(("lea@champion", "models:/lea/2"), FEW) as server:
-        one, two = (slot.running.loaded.assistant.model for slot in server.slots.by_id.values())
-        shared = {parameter.data_ptr() for parameter in one.parameters()}
-        own = sum(p.numel() for p in two.parameters() if p.data_ptr() not in shared)
-        assert 0 < own < 0.3 * sum(p.numel() for p in two.parameters())
-        answers = {model: server.chat(asking(image=data_url(), model=model))[1] for model in ("lea@champion", "lea/2")}
-        assert [answer["system_fingerprint"] for answer in answers.values()] == ["lea/1", "lea/2"]
-        assert server.chat(asking(model="lea"))[0] == 404  # two have that name
 
 
 def test_a_model_that_is_not_there_is_one_line(champion):
