@@ -25,9 +25,11 @@ from transformers import (
 from components import params as settings_of
 from components.model.assemble import build
 from components.model.base import compose, load_base, save_base
+from components.model.stored import model_digest
 from components.model.weights import save_parts
 from components.params import Params
 from components.tracking import registry
+from components.tracking.records import Record
 
 SIDE, PATCH = 168, 14  # 144 image tokens
 PHOTO = (640, 480)  # pixels
@@ -99,7 +101,8 @@ def _register(folder: Path, base: Path, seed: int, params: Params) -> int:
         "data": {},
     }
     save_parts(parts, settings, weights, wrapped)
-    return registry.register(parts, base, {"benchmark.none": 0.0}, params, {"benchmark": "none"}).version
+    measured = {"model": model_digest(parts), "data": {"benchmark": "none"}, "conditions": {}}
+    return registry.register(parts, base, Record(measured, {}, {}, {}, "evaluate"), params).version
 
 
 def photo(number: int) -> bytes:

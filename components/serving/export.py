@@ -1,6 +1,6 @@
 """`lea export vllm FOLDER`: a registered model as a Hugging Face folder that plain `transformers` loads.
 
-    config.json  model.safetensors  tokenizer, image processor, chat template  modeling_lea.py  visual_cue.py  README.md
+    config.json  model.safetensors  tokenizer, image processor, chat template  modeling_lea.py and what it imports  README.md
 
 A plain LoRA is merged into the weights; Dual-LoRA, which depends on its input, comes with its code. No pickle.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from components.batching.conversation import SYSTEM
 from components.errors import UserError
 from components.files import fresh_folder, write_json, write_tensors
+from components.model.released_cue import ReleasedVisualCueEnhancement
 from components.serving.loading import Loaded, find_version, load_version
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from components.evaluation.inference.assistant import Assistant
 
 CODE = "modeling_lea"
+CUE_FILES = ("bilinear", "deformable", "released_cue", "visual_cue")
 AUTO_MAP = {
     "AutoConfig": f"{CODE}.LeaConfig",
     "AutoModel": f"{CODE}.LeaModel",
@@ -133,6 +135,7 @@ def _config(assistant: Assistant, targets: list[str]) -> dict[str, Any]:
     levels = model.config.vision_feature_layer
     tree["lea"] = {
         "vce": None if vce is None else {
+            "form": "released" if isinstance(vce, ReleasedVisualCueEnhancement) else "paper",
             "levels": list(levels),
             "anchor": levels[vce.anchor],
             "num_heads": vce.num_heads,
@@ -188,15 +191,14 @@ def _processor(assistant: Assistant) -> Any:
 
 
 def _write_code(folder: Path) -> None:
-    """The two files of code, made to stand without this project."""
-    here = Path(__file__)
-    model = (here.parent / "hugging_face.py").read_text(encoding="utf-8")
-    cue = (here.parents[1] / "model" / "visual_cue.py").read_text(encoding="utf-8")
-    model = model.replace("from components.model.visual_cue import", "from .visual_cue import")
-    cue = cue.replace("from components.errors import UserError\n", "UserError = ValueError\n")
-    assert "components." not in model + cue, "the exported code must stand alone"
-    (folder / f"{CODE}.py").write_text(model, encoding="utf-8")
-    (folder / "visual_cue.py").write_text(cue, encoding="utf-8")
+    """The model's code, made to stand without this project: all files beside each other."""
+    room = Path(__file__).parents[1]
+    files = {CODE: room / "serving" / "hugging_face.py"} | {name: room / "model" / f"{name}.py" for name in CUE_FILES}
+    for name, path in files.items():
+        code = path.read_text(encoding="utf-8").replace("from components.model.", "from .")
+        code = code.replace("from components.errors import UserError\n", "UserError = ValueError\n")
+        assert "components." not in code, f"{path} must stand alone in an exported folder"
+        (folder / f"{name}.py").write_text(code, encoding="utf-8")
 
 
 def _card(loaded: Loaded) -> str:

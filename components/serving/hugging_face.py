@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaModel
 
+from components.model.released_cue import ReleasedVisualCueEnhancement
 from components.model.visual_cue import VisualCueEnhancement
+
+Cue = VisualCueEnhancement | ReleasedVisualCueEnhancement
+CUES = {"paper": VisualCueEnhancement, "released": ReleasedVisualCueEnhancement}
 
 ACTIVATIONS = {
     "relu": torch.relu,
@@ -59,7 +63,7 @@ class DualLoraLinear(nn.Module):
 class LeaConnector(nn.Module):
     """projector(VCE(levels)), or the projector alone."""
 
-    def __init__(self, projector: nn.Module, vce: VisualCueEnhancement | None, num_registers: int) -> None:
+    def __init__(self, projector: nn.Module, vce: Cue | None, num_registers: int) -> None:
         super().__init__()
         self.projector, self.vce, self.num_registers = projector, vce, num_registers
 
@@ -84,7 +88,7 @@ class LeaModel(LlavaModel):
         config.vision_feature_layer = levels
         settings, vce = config.lea["vce"], None
         if settings:
-            vce = VisualCueEnhancement(
+            vce = CUES[settings["form"]](
                 config.vision_config.hidden_size,
                 len(settings["levels"]),
                 num_heads=settings["num_heads"],
