@@ -59,7 +59,9 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
     done(2)
     tokens = recipe.max_length
     one, two = at_full_depth(
-        params, learnt, lambda m: [dry_run(m, _shape(m, n, tokens, tokens)).activations for n in (1, 2)]
+        params,
+        learnt,
+        lambda m: [dry_run(m, _shape(m, n, tokens, tokens), on_gpu=training.use_gpu).activations for n in (1, 2)],
     )
     done(3)
     counted = parameters_by_part(skeleton(params, learnt))
@@ -111,7 +113,8 @@ def _stage(params: Params, recipe: Recipe, learnt: Learnt, assumed: Assumed) -> 
         raise UserError(f"params.yaml: max_length {recipe.max_length} leaves no text beside {visual} image tokens")
 
     def count(model: Any) -> list[int]:
-        cost = dry_run(model, _shape(model, training.micro_batch, visual + text, text))
+        shape = _shape(model, training.micro_batch, visual + text, text)
+        cost = dry_run(model, shape, on_gpu=training.use_gpu)
         language = [language_flops(model, tokens) for tokens in (text, visual + text)]
         return [cost.activations, cost.forward_flops, cost.backward_flops, *language]
 

@@ -19,6 +19,7 @@ from transformers import (
 from components.errors import UserError
 from components.model.assemble import build, recompute_blocks, to_precision, trainable_groups
 from components.model.base import Base, count_features, load_image_processor
+from components.model.vision_tower import stop_after_last_level
 from components.params import Adapter, Params
 
 # The published configurations of models by hub id, so that a plan needs no network.
@@ -65,6 +66,7 @@ def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> Llava
             model, _ = build(base, vce, None, vlora, train_language_model=True)
         else:
             model, _ = build(base, vce, learnt, vlora)
+    stop_after_last_level(model)  # as training does
     if params.training.activation_checkpointing:
         recompute_blocks(model)
     return to_precision(model, params.training.precision)
