@@ -64,12 +64,14 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
         lambda m: [dry_run(m, _shape(m, n, tokens, tokens), on_gpu=training.use_gpu).activations for n in (1, 2)],
     )
     done(3)
-    counted = parameters_by_part(skeleton(params, learnt))
+    counted = parameters_by_part(skeleton(params, learnt, as_released=True))
+    held = parameters_by_part(skeleton(params, learnt)).values()
     total = sum(number for number, _ in counted.values())
-    trained = sum(number for number, is_trained in counted.values() if is_trained)
+    trained = sum(number for number, is_trained in held if is_trained)
+    frozen = sum(number for number, is_trained in held if not is_trained)
 
     def memory(activations: int, zero_stage: int) -> dict[str, Any]:
-        memory = gpu_memory(total - trained, trained, activations, training, zero_stage)
+        memory = gpu_memory(frozen, trained, activations, training, zero_stage)
         needed = memory.total + assumed.runtime_bytes
         fits = None if assumed.gpu_bytes is None else needed <= assumed.gpu_bytes
         return {**asdict(memory), "runtime": assumed.runtime_bytes, "total": needed, "fits": fits}

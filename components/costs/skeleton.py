@@ -50,10 +50,12 @@ Learnt = Adapter | Literal["language_model"] | None  # beside the connector
 Count = Callable[[LlavaForConditionalGeneration], Sequence[int]]
 
 
-def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> LlavaForConditionalGeneration:
+def skeleton(
+    params: Params, learnt: Learnt, blocks: int | None = None, *, as_released: bool = False
+) -> LlavaForConditionalGeneration:
     """The base with connector and what is learnt beside it, in the precision of training.
 
-    blocks: of a shallower language model.
+    blocks: of a shallower language model. as_released: with the vision blocks that nobody reads and training removes.
     """
     vlora = params.connector.chosen_vlora
     config = base_config(params)
@@ -66,7 +68,8 @@ def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> Llava
             model, _ = build(base, vce, None, vlora, train_language_model=True)
         else:
             model, _ = build(base, vce, learnt, vlora)
-    stop_after_last_level(model)  # as training does
+    if not as_released:
+        stop_after_last_level(model)
     if params.training.activation_checkpointing:
         recompute_blocks(model)
     return to_precision(model, params.training.precision)
