@@ -185,7 +185,9 @@ def _planned(params: Params, regime: tuple[int, list[str]], batch: Batch) -> int
         return [frozen, trained, dry_run(model, shape, on_gpu=on_gpu).activations]
 
     frozen, trained, activations = at_full_depth(params, learnt, count)
-    return gpu_memory(frozen, trained, activations, params.training, params.training.zero_stage).total
+    training = params.training
+    one_tensor = training.updates_one_tensor(training.zero_stage)
+    return gpu_memory(frozen, trained, activations, training, training.zero_stage, one_tensor=one_tensor).total
 
 
 def _one_process(bench: Bench) -> None:

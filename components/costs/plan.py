@@ -71,7 +71,8 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
     frozen = sum(number for number, is_trained in held if not is_trained)
 
     def memory(activations: int, zero_stage: int) -> dict[str, Any]:
-        memory = gpu_memory(frozen, trained, activations, training, zero_stage)
+        one_tensor = training.updates_one_tensor(zero_stage) and learnt != "language_model"
+        memory = gpu_memory(frozen, trained, activations, training, zero_stage, one_tensor=one_tensor)
         needed = memory.total + assumed.runtime_bytes
         fits = None if assumed.gpu_bytes is None else needed <= assumed.gpu_bytes
         return {**asdict(memory), "runtime": assumed.runtime_bytes, "total": needed, "fits": fits}

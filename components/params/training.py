@@ -90,6 +90,13 @@ class Training(Section):
         """Numbers of workers that a run may have."""
         return range(self.min_workers or self.workers, self.workers + 1)
 
+    def updates_one_tensor(self, zero_stage: int) -> bool:
+        """Whether adapter and connector are updated as one tensor (components/training/flat.py), not by DeepSpeed.
+
+        Settings for DeepSpeed are a wish for DeepSpeed; ZeRO 3 is its own.
+        """
+        return self.use_gpu and zero_stage < 3 and not self.deepspeed
+
     @model_validator(mode="after")
     def _fewest_workers_are_no_more(self) -> Training:
         if not self.worker_counts:
