@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from benchmarks.on_gpu.clock import Bench
 from benchmarks.on_gpu.models import METHODS, WIDE, adapted, base, pixels, settings, text
+from components.adapters import fast
 from components.evaluation.inference.answering import Prefilled
 from components.evaluation.inference.cache import roomy_cache
-from components.evaluation.inference.stepped import SteppedDecoding
+from components.evaluation.inference.stepped import SteppedDecoding, attention_without_plans
 
 STEPS = 8  # tokens of a measurement
 NO_STOP = frozenset({2})
@@ -46,10 +48,23 @@ def decode(bench: Bench) -> None:
         for name in METHODS:
             if name != "lora":
                 bench.emit_ratio(f"decode {name} / lora, batch {rows}", taken[name], taken["lora"])
+    fused = decoding(bench, models["dual_lora"], 1)
+    taken = bench.rotate({"fused": fused, "plain": _plainly(fused)})
+    bench.emit_ratio("decode dual_lora: one kernel / plain, batch 1", taken["fused"], taken["plain"])
     del models
     wide = {name: adapted(whole, params, name, regime=WIDE) for name in ("lora", "dual_lora")}
     taken = bench.rotate({name: decoding(bench, model, 1) for name, model in wide.items()})
     bench.emit_ratio("decode dual_lora / lora, all linear r128, batch 1", taken["dual_lora"], taken["lora"])
+
+
+def _plainly(run: Callable[[], None]) -> Callable[[], None]:
+    """The same with the plain twins of the adapters' kernels."""
+
+    def plain() -> None:
+        with patch.object(fast, "_kernels", return_value=None):
+            run()
+
+    return plain
 
 
 def captured(bench: Bench) -> None:
@@ -69,14 +84,14 @@ def captured(bench: Bench) -> None:
 def decoding(bench: Bench, model: Any, rows: int, captured: bool = False) -> Callable[[], None]:
     """STEPS tokens, always behind the same prompt."""
     ids = text(bench, model, rows, 64 if bench.tiny else 640)
-    with torch.inference_mode():
+    with torch.inference_mode(), attention_without_plans(bench.device):
         output = model(input_ids=ids, past_key_values=roomy_cache(model.config), use_cache=True, logits_to_keep=1)
         read = Prefilled(output.past_key_values, torch.ones_like(ids), output.logits[:, -1], None)
-        most = STEPS * (bench.rounds + 8)
+        most = STEPS * (2 * bench.rounds + 8)
         state = SteppedDecoding(model, read, NO_STOP, most, captured=captured)
 
     def run() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), attention_without_plans(bench.device):
             for _ in range(STEPS):
                 if state.is_full:
                     state.grow()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,7 +121,7 @@ def test_hooks_see_what_they_read_and_results_stay(kind: str, monkeypatch: pytes
 
 def test_cpus_and_devices_without_working_kernels_run_the_plain_twins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fast._kernels(torch.ones(1)) is None
-    broken = importlib.import_module("types").SimpleNamespace(norm_gate=lambda *_: torch.zeros(37, 24))
+    broken = SimpleNamespace(norm_gate=lambda *_: torch.zeros(37, 24))
     monkeypatch.setitem(sys.modules, "components.adapters.kernels", broken)
     monkeypatch.setattr("components.adapters.kernels", broken, raising=False)
     fast._checked.cache_clear()

@@ -14,10 +14,12 @@ builds a plan for each key length), and a choice of tokens on the host makes the
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
@@ -28,6 +30,15 @@ if TYPE_CHECKING:
 
 STEP = 128  # places by which the cache grows
 LOOK_EVERY = 8  # tokens
+
+
+def attention_without_plans(device: torch.device) -> AbstractContextManager[Any]:
+    """On a GPU: without cuDNN's attention, which builds a plan for each length that it has not met, 50 ms a time.
+
+    Prompts have any length, and one is read once; training has few lengths and keeps cuDNN's, the fastest there.
+    """
+    kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel(kernels) if device.type == "cuda" else nullcontext()
 
 
 def can_decode_in_steps(model: Any, read: Prefilled) -> bool:
