@@ -110,6 +110,25 @@ def regimes(bench: Bench) -> None:
             torch.cuda.empty_cache()
 
 
+def compiled(bench: Bench) -> None:
+    """training.compile_blocks against the blocks as they are; the compiler's time is not in it."""
+    _one_process(bench)
+    params = settings(bench)
+    whole = base(bench, params)
+    images = _images(bench)
+    batches = [_drawn("unifood", turn, images, whole) for turn in range(BATCHES)]
+    seen = pixels(bench, whole, images)
+    runs: dict[str, Callable[[], None]] = {}
+    for name in ("plain", "compiled"):
+        training = params.training.model_copy(update={"compile_blocks": name == "compiled"})
+        runner = Ours(bench, params.model_copy(update={"training": training}), adapted(whole, params, "dual_lora"))
+        turn = iter(range(10**6))
+        runs[name] = lambda runner=runner, turn=turn: runner.step(batches[next(turn) % BATCHES], seen)
+    taken = bench.rotate(runs, warm_up=BATCHES)
+    bench.emit_ratio("training unifood: plain blocks' seconds / compiled", taken["plain"], taken["compiled"])
+    bench.emit_each("training unifood: compiled blocks", taken["compiled"], "samples/s", sum(map(len, batches[0])))
+
+
 class Ours:
     """Our engine on samples packed by image."""
 

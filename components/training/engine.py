@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.model.assemble import recompute_blocks, trainable_groups
+from components.model.assemble import compile_blocks, recompute_blocks, trainable_groups
 from components.params import Finetune, Pretrain, Training
 from components.params.trees import merged
 from components.training.checkpoint import TrainState
@@ -39,6 +39,8 @@ def start_engine(
         module.llava.model.language_model.set_attn_implementation("flex_attention")
     if training.activation_checkpointing:
         recompute_blocks(module.llava)
+    if training.compile_blocks:
+        compile_blocks(module.llava)
 
     rates = recipe.learning_rate.model_dump()
     groups = [
