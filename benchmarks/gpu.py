@@ -52,6 +52,7 @@ PHASES = {  # the most telling first: what time is left for falls on the last
     "training flickr30k": Phase("training:shapes", 60, ("flickr30k",)),
     "llava": Phase("forwards:llava", 45),
     "vce": Phase("forwards:cue", 30),
+    "attention": Phase("attention:layer", 40),
     "compiled blocks": Phase("training:compiled", 90),
 }
 BUDGET_S = 480  # of all phases; those that would start later are left out

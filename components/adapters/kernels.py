@@ -6,6 +6,8 @@ are tokens; a program takes ROWS of them and all features, and computes in fp32.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
@@ -102,7 +104,7 @@ def route(features: Tensor, logits: Tensor, expert: Tensor, kind: str, k: int) -
     flat, scores = _rows(features), _rows(logits)
     rank, experts = flat.shape[1], scores.shape[1]
     out = flat.new_empty(flat.shape)
-    _route[(triton.cdiv(len(flat), ROWS),)](
+    _launch(_route, (triton.cdiv(len(flat), ROWS),))(
         flat, scores, expert, out, len(flat), rank, experts, k, flat.stride(0), scores.stride(0),
         KIND=int(kind == "softmax"), ROWS=ROWS,
         RANK=triton.next_power_of_2(rank), EXPERTS=triton.next_power_of_2(experts),
@@ -123,7 +125,7 @@ class _NormGate(torch.autograd.Function):
         (rows, rank), programs = s.shape, triton.cdiv(len(s), ROWS)
         d_skill, d_task = s.new_empty(s.shape), t.new_empty(t.shape)
         sums = torch.empty(2, programs, rank, dtype=torch.float32, device=s.device)
-        _norm_gate_backward[(programs,)](
+        _launch(_norm_gate_backward, (programs,))(
             gradients[0].reshape(-1, rank).contiguous(), s, t, weight, bias, d_skill, d_task, sums[0], sums[1],
             rows, rank, s.stride(0), t.stride(0), EPS, ROWS=ROWS, RANK=triton.next_power_of_2(rank),
         )  # fmt: skip
@@ -135,11 +137,16 @@ def _run(skill: Tensor, task: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     s, t = _rows(skill), _rows(task)
     rows, rank = s.shape
     out = s.new_empty(s.shape)
-    _norm_gate[(triton.cdiv(rows, ROWS),)](
+    _launch(_norm_gate, (triton.cdiv(rows, ROWS),))(
         s, t, weight, bias, out, rows, rank, s.stride(0), t.stride(0), EPS,
         ROWS=ROWS, RANK=triton.next_power_of_2(rank),
     )  # fmt: skip
     return out.view(skill.shape)
+
+
+def _launch(kernel: Any, programs: tuple[int, ...]) -> Any:
+    """Triton's way to launch so many programs of a kernel; `triton.jit` leaves the type of a plain function."""
+    return kernel[programs]
 
 
 def _rows(tensor: Tensor) -> Tensor:

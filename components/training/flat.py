@@ -111,7 +111,8 @@ class FlatOptimizer:
             whole[first:end].view(parameter.shape)
             for parameter, (first, end) in zip(self.parameters, pairwise(self._borders), strict=True)
         ]
-        torch._foreach_copy_([parameter.detach() for parameter in self.parameters], views)
+        current = [parameter.detach() for parameter in self.parameters]
+        torch._foreach_copy_(current, views)  # pyright: ignore[reportPrivateImportUsage]
 
     def _joined(self, tensors: Sequence[Tensor]) -> Tensor:
         joined = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -207,7 +208,7 @@ class FlatEngine:
     def train(self) -> None:
         self.module.train()
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         return self.lr_scheduler.get_last_lr()
 
     def get_global_grad_norm(self) -> float:
