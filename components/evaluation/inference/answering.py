@@ -27,7 +27,7 @@ from torch import Tensor
 
 from components.evaluation.inference.cache import roomy_cache
 from components.evaluation.inference.journal import Answered, Failed
-from components.evaluation.inference.stepped import can_decode_in_steps, decode_in_steps
+from components.evaluation.inference.stepped import attention_without_plans, can_decode_in_steps, decode_in_steps
 from components.evaluation.question import Question
 from components.images.decoding import decode
 from components.images.transforms import pixel_values
@@ -70,7 +70,7 @@ def _reader(
     stops = stop_tokens(assistant)
 
     def read(groups: Sequence[Sequence[int]]) -> dict[int, str]:
-        with torch.inference_mode():
+        with torch.inference_mode(), attention_without_plans(assistant.model.device):
             prefilled = prefill(assistant, asked, prompts, groups, max_pixels)
             tokens = decode_greedily(assistant.model, prefilled, stops, max_new_tokens)
         texts = assistant.tokenizer.batch_decode(tokens, skip_special_tokens=True)
