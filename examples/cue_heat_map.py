@@ -3,8 +3,8 @@
     python examples/cue_heat_map.py photo.jpg heat_map.png       # after `make repro`
     python examples/cue_heat_map.py photo.jpg heat_map.png models/base models/finetune
 
-It is the size of the raw cue, before the LayerNorm that levels it: where the sampled features are large, not what changes
-the answer. The report draws the latter beside it, by covering the photo cell by cell.
+It is the size of the raw cue, before the LayerNorm that levels it: where the sampled features are large, not what
+changes the answer. The report draws the latter beside it, by covering the photo cell by cell.
 """
 
 import sys

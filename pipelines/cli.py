@@ -7,7 +7,21 @@ import sys
 from typing import NoReturn
 
 from pipelines import stage
-from pipelines.verbs import check, clean, plan, predict, profile, promote, score, tune
+from pipelines.verbs import (
+    check,
+    clean,
+    export,
+    history,
+    import_,
+    plan,
+    predict,
+    profile,
+    promote,
+    rollback,
+    score,
+    serve,
+    tune,
+)
 
 VERBS = {
     "profile": profile,
@@ -15,8 +29,13 @@ VERBS = {
     "plan": plan,
     "predict": predict,
     "promote": promote,
+    "history": history,
+    "rollback": rollback,
+    "serve": serve,
+    "export": export,
     "score": score,
     "tune": tune,
+    "import": import_,
     "clean": clean,
 }
 

@@ -6,14 +6,11 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from components.digests import digest
 from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED
 from components.files import fresh_folder
-from components.params import Params
+from components.params import Params, profiles
 from components.report.inputs import Inputs, read_inputs
 from components.report.ledger import ThisRun
 from components.report.page import write_report
@@ -22,7 +19,6 @@ from components.workspace import REPORT
 from pipelines import stage
 
 ROOT = Path()
-PROFILES = Path(__file__).with_name("profiles")
 
 
 def run(params: Params) -> None:
@@ -40,7 +36,7 @@ def this_run(params: Params, inputs: Inputs) -> ThisRun:
     return ThisRun(
         params=params,
         metrics=inputs.metrics,
-        profiles={path.stem: _overlay(path) for path in sorted(PROFILES.glob("*.yaml"))},
+        profiles={name: profiles.overlay(name) for name in profiles.names()},
         benchmarks=frozenset(BENCHMARKS | PUBLISHED | JUDGED),
         times=inputs.times,
         tables=inputs.tables,
@@ -79,10 +75,6 @@ def machine() -> str:
         ]
         name = models[0] if models else name
     return f"{name}, {os.cpu_count()} cores"
-
-
-def _overlay(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 if __name__ == "__main__":

@@ -31,6 +31,15 @@ def run(params: Params) -> None:
         print_result(run_search(search, go_on=search.is_begun))
 
 
+def begin(params: Params) -> dict[str, Any]:
+    """Begin the search anew."""
+    from components.search.search import plan
+
+    search = plan(params)
+    with lock(search.setting.search):
+        return run_search(search, go_on=False)
+
+
 def resume(params: Params) -> dict[str, Any]:
     """Go on with the search of these settings. UserError where there is none, or it is finished."""
     from components.search.search import DONE_FILE, plan

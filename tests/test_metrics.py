@@ -108,3 +108,17 @@ def test_gain_knows_the_direction() -> None:
 def test_flat_metrics_leave_out_what_is_no_number() -> None:
     row = {"ingredients": {"iou": 0.5, "f1": None}, "recipe": {"bleu": float("nan"), "rouge_l": 3}}
     assert flat_metrics(row) == {"ingredients.iou": 0.5, "recipe.rouge_l": 3.0}
+
+
+def test_report_and_scores_agree_with_the_table() -> None:
+    from components.report.figures import COUNTS, FIGURES
+
+    for name, figure in FIGURES.items():
+        row = metric(name)
+        assert (figure.factor == 100) == (row.scale == "share"), name
+        assert figure.higher_is_better == (row.direction == "higher"), name
+    assert {row.name.rpartition(".")[2] for row in METRICS if row.scale == "count"} <= COUNTS
+    for name, bench in PUBLISHED.items():
+        emitted = flat_metrics(bench.score(asked(name), ["A"] * len(asked(name))).metrics)
+        shares = {key.rpartition(".")[2] for key in emitted if metric(key).scale == "share"}
+        assert shares == set(bench.SHARES), name

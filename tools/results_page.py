@@ -17,6 +17,7 @@ from tools.markdown import ROOT, replaced, table
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
 COLUMNS = (("ingredients.iou", 100), ("recipe.rouge_l", 1), ("nutrition.pmae", 1))
+FORMS = (".1f", ".1f", ".2f", ".1f", ".2f")  # of the columns of serving
 METHODS = ("LoRA", "LoRA-MoE top-2", "LoRA-MoE softmax", "RoDE", "Dual-LoRA", "VLoRA")
 INTRODUCTION = """\
 # Results
@@ -118,6 +119,35 @@ def of_evaluation() -> str:
     )
 
 
+def of_serving() -> str:
+    found = read("serving")
+    ways = found["ways"]
+    rows = []
+    for clients, ours in ways["lea serve"].items():
+        fastest = max(ways[peer][clients]["per_second"] for peer in ("mlflow", "one at a time"))
+        quickest = min(ways[peer][clients]["p95_s"] for peer in ("mlflow", "one at a time"))
+        first = ways["lea serve, streamed"][clients]["first_token_p50_s"]
+        cells = (ours["per_second"], ours["per_second"] / fastest, ours["p95_s"], quickest / ours["p95_s"], first)
+        rows.append((clients, *(f"{cell:{form}}" for cell, form in zip(cells, FORMS, strict=True))))
+    header = (
+        "clients",
+        "requests a second",
+        "times a peer's",
+        "p95, s",
+        "times as short as a peer's",
+        "first token, s",
+    )
+    changed, nonsense = found["promotions"], found["nonsense"]
+    return (
+        f"## Serving\n\n`python -m benchmarks.serving`: {found['machine']}, a small random model, "
+        f"{found['questions']} questions a photo, {found['tokens']} tokens an answer. The peer is the better of "
+        f"`mlflow models serve` and one `generate` at a time; the first token is the median of streamed answers.\n\n{table(header, rows)}\n\n"
+        f"{changed['promotions']} promotions under load: {changed['failed']} of {changed['requests']} requests failed. "
+        f"{nonsense['requests']} requests of nonsense: {nonsense['above_499']} answered above 499; "
+        f"{nonsense['mib_after_a_fifth']} MiB after a fifth of them, {nonsense['mib_at_the_end']} at the end."
+    )
+
+
 def of_data() -> str:
     rows = [(name, *_data_cells(name, value)) for name, value in read("data").items()]
     return f"## Data\n\n`python -m benchmarks.data`, two cores.\n\n{table(('measurement', 'found'), rows)}"
@@ -168,7 +198,7 @@ def of_chaos() -> str:
 
 
 SECTIONS: tuple[Callable[[], str], ...] = (
-    of_methods, of_adapters, of_training, of_evaluation, of_data, of_search, of_memory, of_chaos,
+    of_methods, of_adapters, of_training, of_evaluation, of_serving, of_data, of_search, of_memory, of_chaos,
 )  # fmt: skip
 
 

@@ -17,8 +17,9 @@ from transformers import (
 )
 
 from components.errors import UserError
-from components.model.assemble import build, precision_of, recompute_blocks, trainable_groups
+from components.model.assemble import build, recompute_blocks, to_precision, trainable_groups
 from components.model.base import Base, count_features, load_image_processor
+from components.model.vision_tower import stop_after_last_level
 from components.params import Adapter, Params
 
 # The published configurations of models by hub id, so that a plan needs no network.
@@ -49,10 +50,12 @@ Learnt = Adapter | Literal["language_model"] | None  # beside the connector
 Count = Callable[[LlavaForConditionalGeneration], Sequence[int]]
 
 
-def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> LlavaForConditionalGeneration:
+def skeleton(
+    params: Params, learnt: Learnt, blocks: int | None = None, *, as_released: bool = False
+) -> LlavaForConditionalGeneration:
     """The base with connector and what is learnt beside it, in the precision of training.
 
-    blocks: of a shallower language model.
+    blocks: of a shallower language model. as_released: with the vision blocks that nobody reads and training removes.
     """
     vlora = params.connector.chosen_vlora
     config = base_config(params)
@@ -65,9 +68,11 @@ def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> Llava
             model, _ = build(base, vce, None, vlora, train_language_model=True)
         else:
             model, _ = build(base, vce, learnt, vlora)
+    if not as_released:
+        stop_after_last_level(model)
     if params.training.activation_checkpointing:
         recompute_blocks(model)
-    return model.to(precision_of(params.training.precision))  # pyright: ignore[reportArgumentType]
+    return to_precision(model, params.training.precision)
 
 
 def at_full_depth(params: Params, learnt: Learnt, count: Count) -> list[int]:
@@ -174,7 +179,7 @@ def _join(vision: Any, language: Any, patches: int, leading: int) -> LlavaConfig
 
 def _read(name: str, setting: str, **options: Any) -> Any:
     try:
-        return AutoConfig.from_pretrained(name, **options)
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         known = ", ".join([*LLAVA] if "checkpoint" in setting else [*VISION, *LANGUAGE])
         what = "holds no config.json" if Path(name).is_dir() else "cannot be read from the hub"

@@ -45,7 +45,10 @@ def conditions(asked: Iterable[Question], judged: Judged, evaluate: Evaluate) ->
     groups = {name: list(members) for name, members in groupby(asked, key=lambda question: question.benchmark)}
     shown = {name: digest([_content(question) for question in of_name]) for name, of_name in groups.items()}
     shown |= {name: digest([_gold(evaluate, name), *map(_content, of_name)]) for name, of_name in judged.items()}
-    settings = {"evaluate.max_new_tokens": str(evaluate.max_new_tokens)}
+    settings = {
+        "evaluate.max_new_tokens": str(evaluate.max_new_tokens),
+        "evaluate.use_gpu": str(evaluate.use_gpu).lower(),  # CPUs compute in fp32, GPUs in the base's precision
+    }
     return {
         "questions": shown,
         "settings": settings | ({"evaluate.judge": str(evaluate.judge)} if judged else {}),

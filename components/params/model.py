@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from components.params.patterns import complaint
 from components.params.section import Fraction, Positive, Section
 
 
@@ -14,20 +14,24 @@ def _names_or_a_regex(targets: Any) -> Any:
     names = [targets] if isinstance(targets, str) else targets
     if not (isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)):
         raise ValueError(f"must be a list of names or one regex, got {targets!r}")
-    try:
-        re.compile(targets if isinstance(targets, str) else "")
-    except re.error as error:
-        raise ValueError(f"{targets!r} is no valid regex: {error}") from None
+    wrong = complaint(targets) if isinstance(targets, str) else None
+    if wrong:
+        raise ValueError(f"{targets[:80]!r} {wrong}")
     return targets
 
 
+Form = Literal["paper", "released"]  # as the paper prints it, or as the authors' released code has it
 Targets = Annotated[list[str] | str, BeforeValidator(_names_or_a_regex)]
+
+
+MAX_RANK = 8192  # more than the width of the language models here: no low rank, and gigabytes per layer
 
 
 class Vce(Section):
     """Visual Cue Enhancement (paper 3.3). Levels are hidden states of the vision encoder."""
 
     enabled: bool
+    form: Form = "paper"  # attention, norms and sum: components/model/visual_cue.py and released_cue.py
     anchor: int
     levels: Annotated[list[int], Field(min_length=1)]
     num_heads: Positive
@@ -49,8 +53,9 @@ class Vce(Section):
                     f"vce.levels holds {level}, but the vision encoder has hidden states "
                     f"0 to {layers} (or -1 to {-layers - 1})"
                 )
-        if width % (len(self.levels) * self.num_heads):
-            parts = f"{len(self.levels)} levels * vce.num_heads {self.num_heads}"
+        shares = len(self.levels) if self.form == "paper" else 1  # of the width that each level's values have
+        if width % (shares * self.num_heads):
+            parts = f"{shares} levels * vce.num_heads {self.num_heads}" if shares > 1 else f"num_heads {self.num_heads}"
             return f"the vision encoder's width {width} must divide by {parts}"
         return None
 
@@ -85,8 +90,17 @@ class Connector(Section):
 
 
 class DualLora(Section):
+    """As every section of a method: `check` what depends on the rank, and say it in the words of PEFT's config."""
+
     normalize: bool
     activation: Literal["relu", "none", "one", "leaky_relu", "gelu", "silu", "softplus", "sigmoid", "tanh"]
+
+    def check(self, rank: int) -> None:
+        if self.normalize and rank < 2:
+            raise ValueError("rank must be at least 2 with dual_lora.normalize, got 1: LayerNorm over one feature is 0")
+
+    def peft_arguments(self, adapter: Adapter) -> dict[str, Any]:
+        return {"use_norm": self.normalize, "activation": self.activation, "form": adapter.form}
 
 
 class LoraMoe(Section):
@@ -95,16 +109,38 @@ class LoraMoe(Section):
     top_k: Positive
     balance_loss: Annotated[float, Field(ge=0)]  # weight of the load-balancing loss; 0 switches it off
 
+    def check(self, rank: int) -> None:
+        if rank % self.num_experts:
+            raise ValueError(f"rank {rank} must divide by lora_moe.num_experts {self.num_experts}")
+        least, most = min(2, self.num_experts), self.num_experts  # one alone has weight 1, and no router to train
+        if self.routing == "top_k" and not least <= self.top_k <= most:
+            raise ValueError(f"lora_moe.top_k {self.top_k} must be between {least} and lora_moe.num_experts {most}")
+
+    def peft_arguments(self, adapter: Adapter) -> dict[str, Any]:
+        return self.model_dump(exclude={"balance_loss"})
+
 
 class Rode(Section):
     rank_shares: Annotated[list[Positive], Field(min_length=1)]  # of the experts; the ranks sum to adapter.rank
 
+    def check(self, rank: int) -> None:
+        if rank % sum(self.rank_shares):
+            total, shares = sum(self.rank_shares), self.rank_shares
+            raise ValueError(f"rank {rank} must divide by {total}, the sum of rode.rank_shares {shares}")
+
+    def peft_arguments(self, adapter: Adapter) -> dict[str, Any]:
+        return {"ranks": [adapter.rank // sum(self.rank_shares) * share for share in self.rank_shares]}
+
 
 class Adapter(Section):
-    """`rank` is that of all experts together where there are several."""
+    """`rank` is that of all experts together where there are several.
+
+    `form` is Dual-LoRA's, whose released code differs from the print; the other methods have one form and ignore it.
+    """
 
     kind: Literal["lora", "dual_lora", "lora_moe", "rode"]
-    rank: Positive
+    form: Form = "paper"
+    rank: Annotated[int, Field(ge=1, le=MAX_RANK)]
     alpha_over_rank: Annotated[float, Field(gt=0)]
     dropout: Fraction
     targets: Targets
@@ -112,21 +148,18 @@ class Adapter(Section):
     lora_moe: LoraMoe
     rode: Rode
 
-    @model_validator(mode="after")
-    def _ranks_and_experts_agree(self) -> Adapter:
-        moe, shares = self.lora_moe, self.rode.rank_shares
-        if self.kind == "lora_moe" and self.rank % moe.num_experts:
-            raise ValueError(f"rank {self.rank} must divide by lora_moe.num_experts {moe.num_experts}")
-        least, most = min(2, moe.num_experts), moe.num_experts  # one expert alone has weight 1, and no router to train
-        if self.kind == "lora_moe" and moe.routing == "top_k" and not least <= moe.top_k <= most:
-            raise ValueError(f"lora_moe.top_k {moe.top_k} must be between {least} and lora_moe.num_experts {most}")
-        if self.kind == "dual_lora" and self.dual_lora.normalize and self.rank < 2:
-            raise ValueError("rank must be at least 2 with dual_lora.normalize, got 1: LayerNorm over one feature is 0")
-        if self.kind == "rode" and self.rank % sum(shares):
-            raise ValueError(f"rank {self.rank} must divide by {sum(shares)}, the sum of rode.rank_shares {shares}")
-        return self
+    @property
+    def method(self) -> DualLora | LoraMoe | Rode | None:
+        """The section that bears the method's name; plain LoRA has none."""
+        return getattr(self, self.kind, None)
 
     @property
-    def rode_ranks(self) -> list[int]:
-        shares = self.rode.rank_shares
-        return [self.rank // sum(shares) * share for share in shares]
+    def peft_arguments(self) -> dict[str, Any]:
+        """What only this method has, in the names of its PEFT config."""
+        return self.method.peft_arguments(self) if self.method else {}
+
+    @model_validator(mode="after")
+    def _rank_serves_the_method(self) -> Adapter:
+        if self.method:
+            self.method.check(self.rank)
+        return self

@@ -134,7 +134,8 @@ def _figures(
 ) -> list[LedgerFigure]:
     known = next((found for found in (*paper, *released) if found), None)
     seeds = known.seeds if known else [""] * len(table.columns)
-    as_released = _beside(*(found.values if found else None for found in released), table)
+    faithful, other = (found.values if found else None for found in released)
+    as_released = _beside(faithful, other, table)
     return [
         LedgerFigure(column[1], column[4] == "high", _as_printed(value), first, second, seeds_of)
         for column, value, first, second, seeds_of in zip(

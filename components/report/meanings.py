@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from components.metrics import PRINTED
+
 DISHES = frozenset({"ingredients", "recipe", "nutrition"})  # tasks whose images are dishes
 
-MAIN = {  # task -> its main metric, in the order of the page
-    "ingredients": "iou",
-    "recipe": "rouge_l",
-    "nutrition": "pmae",
-    "choice": "accuracy",
-    "caption": "rouge_l",
-    "chat": "rouge_l",
-    "pope": "f1",
-    "mme": "perception",
-    "mmbench": "circular",
-    "seed_image": "accuracy",
-    "mm_vet": "score",
-    "llava_bench": "score",
-}
+MAIN = dict(name.split(".") for name in PRINTED)  # task -> its main metric, in the order of the page
 TASKS = {
     "ingredients": "which ingredients the pictured dish has",
     "recipe": "how to cook the pictured dish",

@@ -36,7 +36,7 @@ from components.sources.records import read_records
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
     for path in annotation_files(spec):
-        for place, record in read_records(path):
+        for place, record in read_records(path, ("image",)):
             if isinstance(record, Reject):
                 yield record
             elif not isinstance(record, dict):

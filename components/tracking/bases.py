@@ -39,7 +39,7 @@ def keep(base: Path, reference: Mapping[str, Any]) -> list[str]:
         with fresh_folder(kept) as aside:
             link_tree(base, aside)
             if base_digest(aside, reference["kind"]) != reference["digest"]:
-                raise UserError(f"{base} is not what its {REFERENCE_FILE} says; run: dvc repro --force base")
+                raise UserError(f"{base} is not what its {REFERENCE_FILE} says; run: dvc repro -sf base")
     return [str(kept)]
 
 

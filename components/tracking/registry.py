@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.digests import digest
 from components.errors import UserError
-from components.files import write_json
 from components.locks import lock
-from components.model.stored import PARTS, model_digest
+from components.masking import masked
+from components.model.stored import model_digest
 from components.params import Params
-from components.tracking import bases, records, runs, store
+from components.tracking import bases, records, runs, store, version_files
 from components.tracking.records import Record
+from components.tracking.version_files import MODEL_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,14 +23,7 @@ if TYPE_CHECKING:
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 # METRICS_TAG: the figures of the version's own record, for readers of MLflow's pages.
-MODEL_TAG, DATA_TAG, METRICS_TAG = "lea.model", "lea.data", "lea.metrics"
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
-CODE = Path(__file__).parents[1]  # the `components` package
-# What `components` imports to answer. Versions are those installed where the model is registered.
-NEEDS = (
-    "mlflow", "torch", "transformers", "peft", "safetensors", "huggingface_hub",
-    "pillow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "rich",
-)  # fmt: skip
+DATA_TAG, METRICS_TAG = "lea.data", "lea.metrics"
 
 
 @dataclass(frozen=True)
@@ -57,9 +46,15 @@ def register(parts: Path, base: Path, record: Record, params: Params) -> Registe
     with store.answering(uri), store.fluent(uri), lock("registry"):
         found = find_by_digest(client, name, own)
         if found is None:
-            number = int(_create(client, parts, base, settings, own, record, params).version)
+            made = _create(client, parts, base, settings, own, record, params)
+            first = find_by_digest(client, name, own) or made
+            number = int(first.version)
+            if number != int(made.version):  # another home was quicker: one version for one model
+                client.delete_model_version(name, str(made.version))
         else:
             number = int(found.version)
+            if version_files.repair(client, found, parts, base, settings, params):
+                print(f"register: the files of {name} version {number} were missing or changed; they are put back")
             records.add(client, found, record)
         if alias_version(client, name, CANDIDATE) != number:
             client.set_registered_model_alias(name, CANDIDATE, str(number))
@@ -101,7 +96,7 @@ def resolve(client: MlflowClient, name: str, which: str) -> ModelVersion:
             raise
     versions = client.search_model_versions(f"name = '{name}'")
     if not versions:
-        raise UserError(f"no model {name!r} in the registry at {store.shown(store.tracking_uri())}; run: dvc repro")
+        raise UserError(f"no model {name!r} in the registry at {masked(store.tracking_uri())}; run: dvc repro")
     numbers = sorted(int(version.version) for version in versions)
     there = f"versions {numbers[0]} to {numbers[-1]}, aliases {', '.join(sorted(known)) or 'none'}"
     raise UserError(f"model {name!r} has no version or alias {which!r}; it has {there}")
@@ -110,29 +105,6 @@ def resolve(client: MlflowClient, name: str, which: str) -> ModelVersion:
 def version_metrics(version: ModelVersion) -> dict[str, float]:
     """The figures of the evaluation that made the version."""
     return json.loads(version.tags.get(METRICS_TAG, "{}"))
-
-
-@contextmanager
-def opened(version: ModelVersion) -> Iterator[tuple[Path, Path]]:
-    """A version's parts and a folder that refers to its base, both verified by their digests.
-
-    UserError where either cannot be had on this machine.
-    """
-    uri = store.tracking_uri()
-    with tempfile.TemporaryDirectory(prefix="lea-version-") as folder:
-        with store.answering(uri), store.fluent(uri):
-            from mlflow.artifacts import download_artifacts
-
-            place = download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder)
-        parts, serving = (Path(place) / "artifacts" / held for held in ("parts", "serving.json"))
-        if not serving.is_file() or model_digest(parts) != version.tags.get(MODEL_TAG):
-            raise UserError(
-                f"the files of {version.name} version {version.version} are missing or damaged in the artifact store"
-            )
-        reference = json.loads((parts / "model.json").read_text(encoding="utf-8"))["base"]
-        copies = json.loads(serving.read_text(encoding="utf-8"))["copies"]
-        with bases.referred(reference, bases.find(reference, copies)) as base:
-            yield parts, base
 
 
 def _settings(parts: Path, base: Path) -> dict[str, Any]:
@@ -165,19 +137,8 @@ def _create(
     run = runs.find_or_create_run(client, settings.get("run") or own, "finetune")
     data = record.measured["data"]
     runs.log_datasets(client, run.info.run_id, data, "evaluation")
-    with tempfile.TemporaryDirectory(prefix="lea-version-") as folder:
-        files = Path(folder)
-        _gather(files, parts, base)
-        serving = {
-            "copies": bases.keep(base, settings["base"]),
-            "answering": {
-                "max_new_tokens": params.evaluate.max_new_tokens,
-                "batch": params.evaluate.batch,
-                "max_pixels": params.data.max_pixels,
-            },
-        }
-        write_json(files / "serving.json", serving)
-        model = _log_model(run.info.run_id, files, own, record.figures, name)
+    with version_files.laid_out(parts, base, settings, params) as files:
+        model = version_files.log(run.info.run_id, files, own, record.figures, name)
     _make_room(client, name)
     adapter = (settings["adapter"] or {}).get("kind", "none")
     tags = {
@@ -193,43 +154,6 @@ def _create(
     return client.create_model_version(
         name, model.model_uri, run_id=run.info.run_id, model_id=model.model_id, tags=tags
     )
-
-
-def _gather(files: Path, parts: Path, base: Path) -> None:
-    """Lay out a version: parts/ and base/ (tokenizer, image processor, settings and reference; no weights)."""
-    for name in PARTS:
-        if (parts / name).is_dir():
-            bases.link_tree(parts / name, files / "parts" / name)
-        elif (parts / name).is_file():
-            (files / "parts").mkdir(exist_ok=True)
-            bases.link_or_copy(parts / name, files / "parts" / name)
-    (files / "base").mkdir()
-    reference = json.loads((base / bases.REFERENCE_FILE).read_text(encoding="utf-8"))
-    for path in sorted(bases.place_of(base, reference).iterdir()):
-        if path.is_file() and not path.name.endswith(WEIGHTS) and path.name != bases.REFERENCE_FILE:
-            bases.link_or_copy(path, files / "base" / path.name)
-    bases.link_or_copy(base / bases.REFERENCE_FILE, files / "base" / bases.REFERENCE_FILE)
-
-
-def _log_model(run_id: str, files: Path, own: str, metrics: Mapping[str, float], name: str) -> Any:
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, Schema
-
-    asked = Schema([ColSpec(AnyType(), "image", required=False), ColSpec("string", "prompt")])
-    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
-        warnings.filterwarnings("ignore", message="(?s).*(type hint|input example)")  # the signature is stated
-        model = mlflow.pyfunc.log_model(
-            name=name,
-            python_model=str(CODE / "serving" / "pyfunc_model.py"),
-            artifacts={held: str(files / held) for held in ("parts", "base", "serving.json")},
-            code_paths=[str(CODE)],
-            signature=ModelSignature(asked, Schema([ColSpec("string")])),
-            pip_requirements=[f"{package}=={version_of(package).partition('+')[0]}" for package in NEEDS],
-            tags={MODEL_TAG: own},
-        )
-        mlflow.log_metrics({f"test.{key}": value for key, value in metrics.items()}, model_id=model.model_id)
-    return model
 
 
 def _make_room(client: MlflowClient, name: str) -> None:

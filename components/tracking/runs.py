@@ -30,6 +30,7 @@ STEP, VALIDATION_LOSS = "step", "validation_loss"
 RUN_TAG, DESCRIBED_TAG = "lea.run", "lea.described"
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "mlflow", "dvc")
 BATCH = 900  # MLflow takes 1000 entities a call
+_reported: set[Path] = set()  # folders of runs whose store was reported away, and has not answered since
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,20 @@ def sync_training(record: RunRecord, through: int | None = None, finished: bool 
     """Send what the store has not had yet: the run itself, then metrics up to step `through`.
 
     `through` is the last step that a checkpoint covers, so that a resumed run never contradicts
-    what was sent; None means all. Call it as often as you like: the store says what it has. Returns False,
-    after one line on stderr, when it is away; the next call sends the rest. Training goes on in any case.
+    what was sent; None means all. Call it as often as you like: the store says what it has. Returns False when it is
+    away, after one line on stderr the first time; the next call sends the rest. Training goes on in any case.
     """
     try:
         with store.answering(store.tracking_uri()):
             _send(record, through, finished)
         (record.folder / WAITING_FILE).unlink(missing_ok=True)
+        _reported.discard(record.folder)
         return True
     except Exception as error:  # whatever it is: a run of hours must not end because of its log
         line = store.first_line(error, 300)
-        print(f"tracking: {line} (metrics wait in {record.folder} and are sent later)", file=sys.stderr, flush=True)
+        if record.folder not in _reported:
+            _reported.add(record.folder)
+            print(f"tracking: {line} (metrics wait in {record.folder} and are sent later)", file=sys.stderr, flush=True)
         if finished:
             write_json(record.folder / WAITING_FILE, {**asdict(record), "folder": None})
         return False

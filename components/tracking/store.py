@@ -13,6 +13,8 @@ from uuid import uuid4
 
 from components.errors import UserError
 from components.locks import lock
+from components.masking import masked
+from components.tracking.relocation import relocate
 from components.workspace import home
 
 if TYPE_CHECKING:
@@ -35,17 +37,29 @@ UPLOAD_TIMEOUT_S = "300"  # the server answers an upload only when it has stored
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else the absolute URI of the sqlite file in the home folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_own_database()}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(_own_database())
+    try:
+        urlsplit(uri)
+    except ValueError as error:  # http://[::1
+        raise UserError(f"MLFLOW_TRACKING_URI is no address of an MLflow server: {str(error).lower()}") from None
+    return uri
+
+
+def _sqlite(database: Path) -> str:
+    """The URI of a database file: SQLAlchemy decodes percent signs and reads options behind a question mark."""
+    path = str(database)
+    quoted = path.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
+    # MLflow makes a folder under the quoted name where a URI begins with sqlite:///
+    return f"sqlite:///{path}" if quoted == path else f"sqlite+pysqlite:///{quoted}"
 
 
 def _own_database() -> Path:
     return home() / "mlflow" / "mlflow.db"
 
 
-def shown(uri: str) -> str:
-    """The URI without a password, for messages."""
-    parts = urlsplit(uri)
-    return uri.replace(f"{parts.username or ''}:{parts.password}@", "", 1) if parts.password else uri
+def artifacts_folder() -> Path:
+    """Where a database without a server keeps files."""
+    return home() / "mlflow" / "artifacts"
 
 
 def connect() -> MlflowClient:
@@ -56,8 +70,10 @@ def connect() -> MlflowClient:
         from mlflow import MlflowClient
 
         with lock("mlflow"):  # the first use of a database creates its tables
-            if not os.environ.get("MLFLOW_TRACKING_URI") and not _own_database().exists():
-                _create(_own_database())
+            if not os.environ.get("MLFLOW_TRACKING_URI"):
+                if not _own_database().exists():
+                    _create(_own_database())
+                relocate(_own_database(), EXPERIMENT, artifacts_folder())
             client = MlflowClient(tracking_uri=uri)
             experiment_id(client)
     return client
@@ -71,7 +87,7 @@ def _create(database: Path) -> None:
     for left in database.parent.glob(f".{database.name}.*"):
         left.unlink()
     aside = database.with_name(f".{database.name}.{uuid4().hex}")  # MLflow keeps a name's connection while we live
-    MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
+    MlflowClient(tracking_uri=_sqlite(aside)).search_experiments(max_results=1)
     aside.replace(database)
 
 
@@ -85,7 +101,7 @@ def experiment_id(client: MlflowClient) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         served = client.tracking_uri.startswith(("http:", "https:", "databricks"))
-        where = None if served else (home() / "mlflow" / "artifacts").as_uri()
+        where = None if served else artifacts_folder().as_uri()
         try:
             return client.create_experiment(EXPERIMENT, artifact_location=where)
         except MlflowException as error:
@@ -122,12 +138,12 @@ def _complaint(uri: str, error: Exception) -> str:
     remedy = "see that it runs and answers there, or unset MLFLOW_TRACKING_URI to use the local store"
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         remedy = f"see that {home() / 'mlflow'} can be written to, or set MLFLOW_TRACKING_URI to a server"
-    return f"MLflow at {shown(uri)} cannot be used: {first_line(error)}; {remedy}"
+    return f"MLflow at {masked(uri)} cannot be used: {first_line(error)}; {remedy}"
 
 
 def first_line(error: BaseException, length: int = 160) -> str:
-    """What went wrong, from a message that may run over many lines."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """What went wrong, from a message that may run over many lines and quote a password."""
+    text = masked(next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__))
     if "Connection refused" in str(error):
         text = "connection refused"
     elif "timed out" in str(error):
@@ -153,7 +169,10 @@ def fluent(uri: str) -> Iterator[None]:
 
 
 def who() -> str:
-    """The user, for logs; containers run under numbers that have no name."""
+    """The user, for logs: the tracking server's where there is one; containers run under numbers without a name."""
+    served = os.environ.get("MLFLOW_TRACKING_USERNAME") or urlsplit(tracking_uri()).username
+    if served:
+        return served
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -13,10 +13,11 @@ import torch.distributed as dist
 
 from components.batching.collator import Batch, Collator
 from components.batching.conversation import Encoder
+from components.batching.packing import LENGTHS_ON_GPUS
 from components.batching.prefetch import ahead
 from components.batching.sampler import Plan, Samples, alone, deal
 from components.errors import UserError
-from components.model.assemble import build, check_fit, num_parameters, precision_of, trainable_groups
+from components.model.assemble import build, check_fit, num_parameters, to_precision, trainable_groups
 from components.model.base import load_base
 from components.model.vision_tower import stop_after_last_level
 from components.model.weights import load_connector
@@ -96,12 +97,15 @@ class _Run:
         if job.start:
             load_connector(model, job.start)
         stop_after_last_level(model)
-        model.to(precision_of(training.precision))  # pyright: ignore[reportArgumentType]
+        to_precision(model, training.precision)
         model.train()
         sizes = num_parameters(model)
         self._names = {name for members in trainable_groups(model).values() for name, _ in members}
         encoder = Encoder(base.tokenizer, recipe.template, model.config.image_token_id, model.config.image_seq_length)
-        self._collate = Collator(self._samples, encoder, base.image_processor, recipe.image, recipe.max_length)
+        multiple = LENGTHS_ON_GPUS if training.use_gpu else 1
+        self._collate = Collator(
+            self._samples, encoder, base.image_processor, recipe.image, recipe.max_length, multiple
+        )
         self._engine = start_engine(
             SupervisedLoss(model), recipe, training, self._plan.steps, self._micro_batches, self._workers
         )

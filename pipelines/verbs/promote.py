@@ -1,4 +1,4 @@
-"""`lea promote`: move `champion` to a version, through the gate."""
+"""`lea promote`: move `champion` (or another alias) to a version, through the gate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "version", nargs="?", default="candidate", help="version number or alias (default: %(default)s)"
     )
-    parser.add_argument("--force", action="store_true", help="promote even if the gate refuses; the log says so")
+    parser.add_argument("--to", default="champion", metavar="ALIAS", help="the alias to move (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="move it even if the gate refuses; the log records that")
+    parser.add_argument("--dry-run", action="store_true", help="judge and print; write nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -23,13 +25,23 @@ def run(arguments: argparse.Namespace) -> None:
     from pipelines import register
 
     params = load_params()
-    registry = params.registry
-    measure = register.again(params)
-    done = promote(registry.name, arguments.version, registry.gate, measure=measure, force=arguments.force)
+    done = promote(
+        params.registry.name,
+        arguments.version,
+        params.registry.gate,
+        measure=register.again(params),
+        force=arguments.force,
+        alias=arguments.to,
+        dry_run=arguments.dry_run,
+    )
+    name = f"{done.name} version {done.version}"
     if arguments.json:
-        print(json.dumps(vars(done)))
+        print(json.dumps({**vars(done), "dry_run": arguments.dry_run}))
     else:
         print("\n".join(f"  {reason}" for reason in done.reasons))
-        print(f"{done.name} version {done.version}: " + ("champion now" if done.moved else "nothing moved"))
-    if not done.passed and not done.moved:
-        raise UserError(f"{done.name} version {done.version} was not promoted: the gate refused it")
+        moves = f"would be {done.alias}" if arguments.dry_run else f"is {done.alias} now"
+        before = f"(before: {done.before or 'none'})"
+        stays = f"is {done.alias} already" if done.before == done.version else f"nothing moved {before}"
+        print(f"{name}: {f'{moves} {before}' if done.moved else stays}")
+    if not done.passed and not done.moved and done.before != done.version:
+        raise UserError(f"{name} was not promoted: the gate refused it")

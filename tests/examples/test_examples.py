@@ -92,7 +92,8 @@ def test_heat_map_is_drawn(params: Params, tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), (200, 90, 10)).save(tmp_path / "photo.png")
     paths = [str(tmp_path / name) for name in ("photo.png", "map.png", "base", "parts")]
     program("cue_heat_map").main(*paths)
-    assert Image.open(tmp_path / "map.png").width > 600
+    with Image.open(tmp_path / "map.png") as drawn:
+        assert drawn.width > 600
 
 
 def test_answers_are_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

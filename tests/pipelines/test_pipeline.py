@@ -118,7 +118,7 @@ def test_champion_is_measured_again_when_the_settings_change(
         assert {name: tags[name] for name in before} == before
         own, again = records.each(client.get_model_version("lea", "1"))
         assert again.by == "gate"
-        assert again.conditions["settings"] == {"evaluate.max_new_tokens": "2"}
+        assert again.conditions["settings"]["evaluate.max_new_tokens"] == "2"
         assert again.figures.keys() == own.figures.keys()
         outcome = json.loads(Path("registration.json").read_text(encoding="utf-8"))
         assert outcome["version"] == 2

@@ -4,11 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED, mmbench, mme
-from components.params import load_params, validate_params
-from components.params.profiles import FOLDER
+from components.params import load_params, profiles, validate_params
 from components.params.trees import changed, merged
 from components.report.forms import form_of
 from components.report.ledger import LedgerRow, PublishedTable, ThisRun, ledger, read_published
@@ -135,7 +133,7 @@ def test_times_of_the_benchmark_stand_beside_the_papers(this_run: ThisRun) -> No
 @pytest.fixture
 def general(this_run: ThisRun) -> ThisRun:
     """A run of the profile for Table 5 that was asked POPE and MMBench."""
-    overlay = yaml.safe_load((FOLDER / "llava-1.5-7b-general.yaml").read_text(encoding="utf-8"))
+    overlay = profiles.overlay("llava-1.5-7b-general")
     scores = {"pope": {"f1": 87.2}, "mmbench": {"circular": 65.6, "single": 70.0}}
     return replace(
         this_run,
@@ -183,7 +181,8 @@ def test_columns_name_metrics_that_the_benchmarks_give() -> None:
 def test_profiles_ask_what_their_table_prints() -> None:
     for name in ("general", "vlora"):
         printed = table(name)
-        overlay = yaml.safe_load((FOLDER / f"{printed.profile}.yaml").read_text(encoding="utf-8"))
+        assert printed.profile
+        overlay = profiles.overlay(printed.profile)
         assert set(printed.benchmarks) <= set(overlay["evaluate"]["benchmarks"]) == overlay["evaluate"]["files"].keys()
 
 

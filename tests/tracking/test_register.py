@@ -11,7 +11,7 @@ import pytest
 from components.errors import UserError
 from components.files import write_json
 from components.params import validate_params
-from components.tracking import bases, promotion, records, registry, store
+from components.tracking import bases, promotion, promotion_log, records, registry, store
 from components.tracking.gate import EMPTY
 from pipelines import evaluate, register
 
@@ -171,7 +171,7 @@ def test_model_changed_after_its_evaluation_is_refused(workspace):
 def test_edited_metrics_are_refused(workspace):
     path = workspace.root / "evaluation/metrics.json"
     path.write_text(path.read_text().replace("0.8", "0.9"))
-    with pytest.raises(UserError, match="is not what the evaluation wrote; run: dvc repro --force evaluate"):
+    with pytest.raises(UserError, match="is not what the evaluation wrote; run: dvc repro -sf evaluate"):
         register.run(workspace.params)
 
 
@@ -285,11 +285,12 @@ def test_unknown_version_is_refused_with_what_there_is(workspace):
             promotion.promote("lea", which, workspace.params.registry.gate)
 
 
-def test_log_line_that_cannot_be_written_keeps_the_champion(workspace):
+def test_copy_of_the_log_that_cannot_be_written_is_reported_and_the_log_is_whole(workspace, capsys):
     (workspace.root / "home/promotions.jsonl").mkdir()
-    with pytest.raises(UserError, match=r"promotions\.jsonl"):
-        register.run(workspace.params)
-    assert aliases(workspace) == {"candidate": 1}
+    register.run(workspace.params)
+    assert aliases(workspace) == {"candidate": 1, "champion": 1}
+    assert "promotions.jsonl cannot be written" in capsys.readouterr().out
+    assert len(promotion_log.read(store.connect(), "lea").entries) == 1
 
 
 def test_parts_of_another_base_are_refused(workspace):

@@ -100,6 +100,13 @@ def test_long_run_is_sent_in_batches_that_the_store_takes(record, monkeypatch):
     assert sent()[0] == list(range(1, 51))
 
 
-def test_password_is_not_shown():
-    assert store.shown("postgresql://me:secret@host/db") == "postgresql://host/db"
-    assert store.shown("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+def test_store_that_is_away_is_reported_once_until_it_answers_again(record, monkeypatch, capsys):
+    for _ in range(2):
+        with monkeypatch.context() as away:
+            away.setenv("MLFLOW_TRACKING_URI", "http://ada:secret-word@127.0.0.1:9")
+            for step in (2, 3, 4):
+                assert not sync_training(record, through=step)
+        printed = capsys.readouterr().err
+        assert printed.count("tracking: ") == 1
+        assert "secret-word" not in printed
+        assert sync_training(record)

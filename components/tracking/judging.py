@@ -1,0 +1,173 @@
+"""What the gate is shown: a version with its figures, and the champions with theirs under the same conditions.
+
+Champions that were measured under other conditions are measured again, where the workspace allows it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.digests import digest
+from components.errors import UserError
+from components.metrics import metric
+from components.params import Gate
+from components.tracking import records, registry, version_files
+from components.tracking.gate import Decision, Figures, Rival, decide
+from components.tracking.records import Record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+GATE_TAG = "lea.gate"  # the last judgement of a version, so that the same question is not logged twice
+
+# (parts, folder that refers to the base, record of the version that is judged) -> a record under its conditions.
+# UserError where the workspace cannot give that.
+Measure = Callable[[Path, Path, Record], Record]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A version that is judged, the champion, and those that were champion before."""
+
+    version: ModelVersion
+    champion: ModelVersion | None
+    former: Sequence[ModelVersion]
+    record: Record | None  # by which the version is judged
+
+    @property
+    def reigns(self) -> bool:
+        return self.champion is not None and number(self.champion) == number(self.version)
+
+
+@dataclass
+class Measured:
+    """What was measured again for a case: records by version, or why there is none."""
+
+    records: dict[int, Record] = field(default_factory=dict)
+    why: dict[int, str] = field(default_factory=dict)
+
+    def of(self, version: ModelVersion, key: str) -> Record | None:
+        found = self.records.get(number(version))
+        return found if found is not None and found.key == key else records.find(version, key)
+
+
+def number(version: ModelVersion) -> int:
+    return int(version.version)
+
+
+def open_case(
+    client: MlflowClient,
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    reigns: Sequence[int],
+    present: Record | None,
+) -> Case:
+    """`reigns`: versions that hold or held `champion`. `present`: what was measured of the version now, if anything."""
+    there = {number(one): one for one in client.search_model_versions(f"name = '{version.name}'")}
+    apart = {number(version), *([number(champion)] if champion else [])}
+    former = [there[one] for one in dict.fromkeys(reigns) if one in there and one not in apart]
+    return Case(version, champion, former, _judged_by(version, champion, present))
+
+
+def _judged_by(version: ModelVersion, champion: ModelVersion | None, present: Record | None) -> Record | None:
+    """The present record (the registered one of the same conditions); without one, that which the champion shares."""
+    if present is not None:
+        return records.find(version, present.key) or present
+    known = list(records.each(version))
+    shared = [one for one in known if champion is not None and records.find(champion, one.key)]
+    return next(iter([*shared, *known]), None)
+
+
+def lacking(case: Case, gate: Gate, measured: Measured) -> list[ModelVersion]:
+    """Whom the version must be compared with and who has no record under its conditions."""
+    if case.record is None or case.reigns:
+        return []
+    key = case.record.key
+    return [one for one in _rivals(case, gate) if not measured.of(one, key) and number(one) not in measured.why]
+
+
+def _rivals(case: Case, gate: Gate) -> list[ModelVersion]:
+    """The champion, and for each metric of `not_worse` the one that did best among those before it.
+
+    Best by its own figures, taken under whatever conditions: it says who is worth measuring again.
+    """
+    chosen = [case.champion] if case.champion is not None and gate.not_worse else []
+    for name in gate.not_worse if gate.compare_with == "best" else ():
+        known = [(one, figures[name]) for one in case.former if name in (figures := registry.version_metrics(one))]
+        if known:
+            best, _ = max(known, key=lambda one: metric(name).gain(one[1], 0.0))
+            chosen += [best] if best not in chosen else []
+    return chosen
+
+
+def measure_again(version: ModelVersion, case: Case, measure: Measure, measured: Measured) -> None:
+    """Measure a champion under the conditions of the version that is judged, or note why that was not possible."""
+    assert case.record is not None
+    print(f"{version.name} version {version.version} is measured again: {_why(version, case.record)}", flush=True)
+    try:
+        with version_files.opened(version) as (parts, base):
+            found = measure(parts, base, case.record)
+    except (UserError, OSError) as error:
+        measured.why[number(version)] = f"it cannot be measured again ({error})"
+        return
+    if found.whole:
+        measured.records[number(version)] = found
+    else:
+        measured.why[number(version)] = "some of its questions failed when it was measured again; run it again"
+
+
+def _why(version: ModelVersion, record: Record) -> str:
+    """Why a version's own figures cannot be compared with a record."""
+    known = records.own(version)
+    if known is None:
+        return "nothing is known of how it was measured"
+    found = records.differences(known.conditions, record.conditions)
+    return f"it was measured under other conditions: {'; '.join(found)}" if found else "some of its questions failed"
+
+
+def judge(case: Case, gate: Gate, measured: Measured) -> tuple[Decision, bool]:
+    """The decision, and whether it was taken before: the champion keeps the judgement that made it champion."""
+    stored = json.loads(case.version.tags.get(GATE_TAG, "{}"))
+    same = stored.get("own") == _facts(case, gate)
+    if same and case.reigns:
+        return Decision(stored["passed"], stored["reasons"]), True
+    if case.record is None:
+        name = f"{case.version.name} version {case.version.version}"
+        return Decision(False, [f"failed: nothing was measured of {name}; run dvc repro where it was trained"]), same
+    record, rivals = case.record, [] if case.reigns else _compared(case, gate, measured)
+    decision = decide(Figures(record.figures, record.blind, record.sighted), rivals, gate)
+    return decision, same and (stored["passed"], stored["reasons"]) == (decision.passed, decision.reasons)
+
+
+def remember(client: MlflowClient, case: Case, gate: Gate, decision: Decision) -> None:
+    stored = {"own": _facts(case, gate), **asdict(decision)}
+    client.set_model_version_tag(case.version.name, str(case.version.version), GATE_TAG, json.dumps(stored))
+
+
+def _compared(case: Case, gate: Gate, measured: Measured) -> list[Rival]:
+    """The champion, the best before it, and all others before it that have figures under the same conditions."""
+    assert case.record is not None
+    key, chosen = case.record.key, _rivals(case, gate)
+    if gate.compare_with == "best":
+        chosen += [one for one in case.former if one not in chosen and measured.of(one, key)]
+    return [_rival(one, case, measured) for one in chosen]
+
+
+def _rival(version: ModelVersion, case: Case, measured: Measured) -> Rival:
+    assert case.record is not None
+    reigns = case.champion is not None and number(version) == number(case.champion)
+    found = measured.of(version, case.record.key)
+    if found is not None:
+        return Rival(number(version), reigns, found.figures)
+    why = measured.why.get(number(version)) or "it can be measured again where this version was trained: dvc repro"
+    return Rival(number(version), reigns, None, f"{_why(version, case.record)}; {why}")
+
+
+def _facts(case: Case, gate: Gate) -> str:
+    """What a judgement of the version itself rests on."""
+    return digest([asdict(case.record) if case.record else None, gate.model_dump()])

@@ -1,0 +1,191 @@
+"""The promotion log: every decision on a version, kept in the registry itself as a chain.
+
+MLflow has no compare-and-set, but it numbers the versions of a registered model one by one, whoever makes them. So
+each entry is a version of the model `NAME-promotions`, with the entry in its tags, and names the digest of the entry
+before it. An entry that names another one lost a race and is void: its writer reads the log and decides again.
+
+The log comes first and the alias follows it. An entry is `settled` once its alias has been set; one that is not
+settled belongs to a command that was stopped, and the next command finishes it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from components.digests import digest
+from components.errors import UserError
+from components.files import write_text
+from components.workspace import home
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+COPY_FILE = "promotions.jsonl"  # of the log, in the home folder
+ENTRY_TAG, SETTLED_TAG = "lea.entry", "lea.settled"
+SOURCE = "urn:lea:promotion"  # a version must have one; an entry has no files
+TRIES, WAIT_S = 8, 0.05  # for a number, where others write at the same time
+
+Kind = Literal["repro", "promote", "rollback", "by hand"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One decision. `before`: the digest of the entry before it, empty for the first.
+
+    `start` and `to` are versions; `to` is None where the alias was deleted by hand. `moved`: the alias goes to `to`.
+    """
+
+    before: str
+    when: str
+    who: str
+    model: str
+    alias: str
+    start: int | None
+    to: int | None
+    kind: Kind
+    passed: bool | None
+    moved: bool
+    reasons: Sequence[str]
+    metrics: Mapping[str, float]
+
+    @property
+    def digest(self) -> str:
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Log:
+    """The entries of the chain in order, with their numbers in the registry and which of them are settled."""
+
+    entries: Sequence[Entry]
+    numbers: Sequence[int]
+    settled: Sequence[bool]
+
+    @property
+    def head(self) -> str:
+        """The digest that the next entry must name."""
+        return self.entries[-1].digest if self.entries else ""
+
+    def moves(self, alias: str) -> list[tuple[int, Entry]]:
+        """Entries that moved an alias, with their places."""
+        return [(place, one) for place, one in enumerate(self.entries) if one.moved and one.alias == alias]
+
+    def reigns(self, alias: str) -> list[int]:
+        """Versions that hold or held an alias, the present one last; those that were rolled back are taken out."""
+        held: list[int] = []
+        for _, entry in self.moves(alias):
+            if entry.kind == "rollback" and entry.to in held:
+                while held[-1] != entry.to:
+                    held.pop()
+            elif entry.to is not None:
+                held.append(entry.to)
+        return held
+
+
+def log_name(name: str) -> str:
+    return f"{name}-promotions"
+
+
+def read(client: MlflowClient, name: str) -> Log:
+    """The chain: entries in the order of their numbers, each naming the one before; void ones are left out."""
+    found = client.search_model_versions(f"name = '{log_name(name)}'")
+    entries: list[Entry] = []
+    numbers: list[int] = []
+    settled: list[bool] = []
+    before = ""
+    for version in sorted(found, key=lambda one: int(one.version)):
+        try:
+            entry = Entry(**json.loads(version.tags[ENTRY_TAG]))
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"version {version.version} of {log_name(name)} in the registry is no entry of the promotion log; "
+                "delete that version in MLflow"
+            ) from None
+        if entry.before == before:
+            entries.append(entry)
+            numbers.append(int(version.version))
+            settled.append(SETTLED_TAG in version.tags)
+            before = entry.digest
+    return Log(entries, numbers, settled)
+
+
+def append(client: MlflowClient, log: Log, entry: Entry) -> bool:
+    """Write an entry behind `log`; False where another one came in between, and this one is void."""
+    from mlflow.exceptions import MlflowException
+
+    assert entry.before == log.head
+    for attempt in range(TRIES):
+        try:
+            made = client.create_model_version(
+                log_name(entry.model), SOURCE, tags={ENTRY_TAG: json.dumps(asdict(entry), sort_keys=True)}
+            )
+            break
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                _make_room(client, entry.model)
+            elif attempt == TRIES - 1:  # another writer took the number, or holds the database
+                raise
+            else:
+                time.sleep(WAIT_S * 2**attempt * (1 + random.random()))
+    else:
+        raise AssertionError("unreachable")
+    return int(made.version) in read(client, entry.model).numbers
+
+
+def settle(client: MlflowClient, name: str, number: int) -> None:
+    """Mark that the alias of an entry has been set."""
+    client.set_model_version_tag(log_name(name), str(number), SETTLED_TAG, "yes")
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def as_lines(log: Log) -> list[dict[str, Any]]:
+    """The entries for people and programs, oldest first."""
+    return [
+        {
+            "number": number,
+            "when": entry.when,
+            "who": entry.who,
+            "model": entry.model,
+            "alias": entry.alias,
+            "from": entry.start,
+            "to": entry.to,
+            "source": entry.kind,
+            "passed": entry.passed,
+            "moved": entry.moved,
+            "reason": "; ".join(entry.reasons),
+            "metrics": dict(entry.metrics),
+            "digest": entry.digest,
+            "before": entry.before,
+        }
+        for number, entry in zip(log.numbers, log.entries, strict=True)
+    ]
+
+
+def write_copy(log: Log) -> None:
+    """Bring the copy in the home folder up to date; it is whole at any time, and only a copy."""
+    lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in as_lines(log)]
+    try:
+        write_text(home() / COPY_FILE, "".join(lines))
+    except OSError as error:
+        print(f"tracking: {home() / COPY_FILE} cannot be written ({error.strerror}); the log is in the registry")
+
+
+def _make_room(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(
+            log_name(name), description=f"The promotion log of {name}: each version is one decision. Do not edit."
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

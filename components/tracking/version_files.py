@@ -1,0 +1,170 @@
+"""The files of a version: laid out from what was trained, logged, verified, put back, and read again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import UserError
+from components.files import write_json
+from components.model.stored import PARTS, model_digest
+from components.params import Params
+from components.tracking import bases, store
+from components.tracking.signature import MODEL_CONFIG, signature
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+MODEL_TAG = "lea.model"
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
+CODE = Path(__file__).parents[1]  # the `components` package
+# What `components` imports to answer. Versions are those installed where the model is registered.
+NEEDS = (
+    "mlflow", "torch", "transformers", "peft", "safetensors", "huggingface_hub",
+    "pillow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "rich",
+)  # fmt: skip
+
+
+@contextmanager
+def laid_out(parts: Path, base: Path, settings: dict[str, Any], params: Params) -> Iterator[Path]:
+    """A folder with the files of a version."""
+    with tempfile.TemporaryDirectory(prefix="lea-version-") as folder:
+        files = Path(folder)
+        _gather(files, parts, base)
+        serving = {
+            "copies": bases.keep(base, settings["base"]),
+            "answering": {
+                "max_new_tokens": params.evaluate.max_new_tokens,
+                "batch": params.evaluate.batch,
+                "max_pixels": params.data.max_pixels,
+            },
+        }
+        write_json(files / "serving.json", serving)
+        yield files
+
+
+def log(run_id: str, files: Path, own: str, metrics: Mapping[str, float], name: str) -> Any:
+    """Log the model of `laid_out` files into its run; returns what MLflow says of it."""
+    import mlflow
+
+    with _quiet(), mlflow.start_run(run_id=run_id):
+        model = mlflow.pyfunc.log_model(name=name, tags={MODEL_TAG: own}, **_as_pyfunc(files))
+        mlflow.log_metrics({f"test.{key}": value for key, value in metrics.items()}, model_id=model.model_id)
+    return model
+
+
+def repair(
+    client: MlflowClient, version: ModelVersion, parts: Path, base: Path, settings: dict[str, Any], params: Params
+) -> bool:
+    """Put a version's files back where they are missing or others than when they were registered."""
+    import mlflow
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    place = client.get_model_version_download_uri(version.name, str(version.version))
+    bases.keep(base, settings["base"])
+    if _local_holds(place, version) if _local(place) else _sizes_agree(place, parts):
+        return False
+    with laid_out(parts, base, settings, params) as files, tempfile.TemporaryDirectory(prefix="lea-model-") as folder:
+        with _quiet():
+            mlflow.pyfunc.save_model(f"{folder}/model", **_as_pyfunc(files))
+        if folder_here := _local(place):
+            shutil.rmtree(folder_here, ignore_errors=True)
+        get_artifact_repository(place).log_artifacts(f"{folder}/model")
+    return True
+
+
+def _local(place: str) -> Path | None:
+    """The folder of a file: URI; None for another store."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    return Path(local_file_uri_to_path(place)) if place.startswith("file:") else None
+
+
+def _local_holds(place: str, version: ModelVersion) -> bool:
+    """Whether a version's files on this machine are whole, and its base is where they say."""
+    held = _local(place)
+    assert held is not None
+    serving, parts = held / "artifacts" / "serving.json", held / "artifacts" / "parts"
+    if not (held / "MLmodel").is_file() or not serving.is_file() or model_digest(parts) != version.tags[MODEL_TAG]:
+        return False
+    copies = json.loads(serving.read_text(encoding="utf-8"))["copies"]
+    return not copies or any(Path(copy).is_dir() for copy in copies)
+
+
+def _sizes_agree(place: str, parts: Path) -> bool:
+    """Whether another store has all files of the parts in their sizes; to read them back would take long."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    repository, root = get_artifact_repository(place), "artifacts/parts"
+    folders = [root, *(f"{root}/{name}" for name in PARTS if (parts / name).is_dir())]
+    stored = {file.path: file.file_size for folder in folders for file in repository.list_artifacts(folder)}
+    named = [parts / name for name in PARTS]
+    own = [file for path in named for file in ([path] if path.is_file() else path.glob("*")) if file.is_file()]
+    return all(stored.get(f"{root}/{file.relative_to(parts).as_posix()}") == file.stat().st_size for file in own)
+
+
+@contextmanager
+def opened(version: ModelVersion) -> Iterator[tuple[Path, Path]]:
+    """A version's parts and a folder that refers to its base, both verified by their digests.
+
+    UserError where either cannot be had on this machine.
+    """
+    uri = store.tracking_uri()
+    with tempfile.TemporaryDirectory(prefix="lea-version-") as folder:
+        with store.answering(uri), store.fluent(uri):
+            from mlflow.artifacts import download_artifacts
+
+            place = download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder)
+        parts, serving = (Path(place) / "artifacts" / held for held in ("parts", "serving.json"))
+        if not serving.is_file() or model_digest(parts) != version.tags.get(MODEL_TAG):
+            raise UserError(
+                f"the files of {version.name} version {version.version} are missing or damaged in the artifact store"
+            )
+        reference = json.loads((parts / "model.json").read_text(encoding="utf-8"))["base"]
+        copies = json.loads(serving.read_text(encoding="utf-8"))["copies"]
+        with bases.referred(reference, bases.find(reference, copies)) as base:
+            yield parts, base
+
+
+def _gather(files: Path, parts: Path, base: Path) -> None:
+    """Lay out a version: parts/ and base/ (tokenizer, image processor, settings and reference; no weights)."""
+    for name in PARTS:
+        if (parts / name).is_dir():
+            bases.link_tree(parts / name, files / "parts" / name)
+        elif (parts / name).is_file():
+            (files / "parts").mkdir(exist_ok=True)
+            bases.link_or_copy(parts / name, files / "parts" / name)
+    (files / "base").mkdir()
+    reference = json.loads((base / bases.REFERENCE_FILE).read_text(encoding="utf-8"))
+    for path in sorted(bases.place_of(base, reference).iterdir()):
+        if path.is_file() and not path.name.endswith(WEIGHTS) and path.name != bases.REFERENCE_FILE:
+            bases.link_or_copy(path, files / "base" / path.name)
+    bases.link_or_copy(base / bases.REFERENCE_FILE, files / "base" / bases.REFERENCE_FILE)
+
+
+def _as_pyfunc(files: Path) -> dict[str, Any]:
+    """What MLflow needs to know of the model, beside its name."""
+    answering = json.loads((files / "serving.json").read_text(encoding="utf-8"))["answering"]
+    return {
+        "python_model": str(CODE / "serving" / "pyfunc_model.py"),
+        "artifacts": {held: str(files / held) for held in ("parts", "base", "serving.json")},
+        "code_paths": [str(CODE)],
+        "signature": signature(answering["max_new_tokens"]),
+        "model_config": MODEL_CONFIG,
+        "pip_requirements": [f"{package}=={version_of(package).partition('+')[0]}" for package in NEEDS],
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s).*(type hint|input example)")  # the signature is stated
+        yield

@@ -1,0 +1,31 @@
+"""`lea history`: the promotion log, as the registry holds it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+SUMMARY = "every decision on `champion`: who, when, from, to, why"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from components.locks import lock
+    from components.params import load_params
+    from components.tracking import promotion, promotion_log, store
+
+    name, client = load_params().registry.name, store.connect()
+    with store.answering(store.tracking_uri()), lock("registry"):
+        lines = promotion_log.as_lines(promotion.mended(client, name))
+    if arguments.json:
+        print(json.dumps(lines))
+        return
+    if not lines:
+        print(f"nothing was decided on {name} yet")
+    for line in lines:
+        to = line["to"] or "none"
+        what = f"{line['from'] or 'none'} -> {to}" if line["moved"] else f"version {to} refused"
+        print(f"{line['when']}  {line['who']}  {line['source']}  {line['alias']}: {what}  ({line['reason']})")

@@ -1,0 +1,240 @@
+"""The promotion log in a real sqlite registry: its chain, what mends it, and several commands at once."""
+
+import json
+import multiprocessing
+import os
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from components.errors import UserError
+from components.params import validate_params
+from components.tracking import promotion, promotion_log, records, registry, store
+from pipelines import cli, register, stage
+
+
+def champion() -> int | None:
+    return registry.alias_version(store.connect(), "lea", "champion")
+
+
+def moves() -> list[tuple[int | None, int | None, str]]:
+    log = promotion_log.read(store.connect(), "lea")
+    return [(one.start, one.to, one.kind) for _, one in log.moves("champion")]
+
+
+@pytest.fixture
+def versions(workspace):
+    """Three versions without files, each a little better, each champion in its turn."""
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump(workspace.params.model_dump()))
+    client = store.connect()
+    client.create_registered_model("lea")
+    for iou in (0.80, 0.82, 0.84):
+        add_version(workspace, iou)
+        promotion.promote("lea", "candidate", workspace.params.registry.gate, source="repro")
+    return workspace
+
+
+def add_version(workspace, iou: float) -> None:
+    workspace.measure(iou)
+    record = register.present_record(workspace.params)
+    tags = {registry.METRICS_TAG: json.dumps(dict(record.figures)), records.OWN_TAG: records.as_tag(record)}
+    made = store.connect().create_model_version("lea", "urn:nothing", tags=tags)
+    store.connect().set_registered_model_alias("lea", "candidate", str(made.version))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(promotion, "PATIENCE_S", 0.0)
+
+
+def test_entries_name_the_one_before_and_the_copy_is_the_log(versions):
+    log = promotion_log.read(store.connect(), "lea")
+    assert [one.before for one in log.entries] == ["", *(one.digest for one in log.entries[:-1])]
+    assert all(log.settled)
+    assert versions.promotions() == promotion_log.as_lines(log)
+    (versions.root / "home/promotions.jsonl").write_text('{"half a li')
+    promotion.promote("lea", "3", versions.params.registry.gate)
+    assert versions.promotions() == promotion_log.as_lines(log)
+
+
+def test_rollback_leads_to_the_champion_before_and_further_back(versions):
+    done = promotion.rollback("lea", "answers in capitals")
+    assert (done.before, done.version, champion()) == (3, 2, 2)
+    assert promotion.rollback("lea", "this one too").version == 1
+    assert moves()[-2:] == [(3, 2, "rollback"), (2, 1, "rollback")]
+    with pytest.raises(UserError, match="has no champion before the present one; see: lea history"):
+        promotion.rollback("lea", "and again")
+    with pytest.raises(UserError, match="--reason"):
+        promotion.rollback("lea", " ")
+
+
+def test_version_that_was_rolled_back_is_no_bar(versions):
+    promotion.rollback("lea", "answers in capitals")
+    add_version(versions, 0.80)  # 0.04 below version 3, 0.02 below version 2
+    promotion.promote("lea", "4", versions.params.registry.gate)
+    assert champion() == 4
+
+
+def test_dry_run_writes_nothing(versions):
+    before = promotion_log.read(store.connect(), "lea")
+    tags = store.connect().get_model_version("lea", "1").tags
+    done = promotion.promote("lea", "1", versions.params.registry.gate, dry_run=True)
+    assert (done.passed, done.moved) == (False, False)
+    assert promotion.promote("lea", "2", versions.params.registry.gate, dry_run=True).moved
+    assert promotion_log.read(store.connect(), "lea") == before
+    assert store.connect().get_model_version("lea", "1").tags == tags
+    assert champion() == 3
+
+
+def test_another_alias_is_moved_through_the_same_gate(versions):
+    gate = versions.params.registry.gate
+    assert promotion.promote("lea", "2", gate, alias="staging").moved
+    assert not promotion.promote("lea", "1", gate, alias="staging").moved
+    assert registry.aliases(store.connect(), "lea")["staging"] == 2
+    assert champion() == 3
+    with pytest.raises(UserError, match="candidate is set by the stage register"):
+        promotion.promote("lea", "2", gate, alias="candidate")
+
+
+def test_alias_that_was_moved_by_hand_is_written_down(versions, quick):
+    store.connect().set_registered_model_alias("lea", "champion", "1")
+    promotion.promote("lea", "3", versions.params.registry.gate)
+    assert moves()[-2:] == [(3, 1, "by hand"), (1, 3, "promote")]
+    store.connect().delete_registered_model_alias("lea", "champion")
+    promotion.promote("lea", "1", versions.params.registry.gate)
+    assert moves()[-1] == (3, None, "by hand")
+
+
+def test_verbs_print_and_explain(versions, capsys):
+    assert run("history") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert run("promote", "3") == 0
+    assert "lea version 3: is champion already" in capsys.readouterr().out
+    assert run("rollback", "--reason", "answers in capitals") == 0
+    assert "version 2 is champion again (before: 3)" in capsys.readouterr().out
+    assert run("promote", "3", "--dry-run") == 0
+    assert "would be champion (before: 2)" in capsys.readouterr().out
+    assert run("history", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[-1]["reason"] == "answers in capitals"
+    with pytest.raises(SystemExit):
+        run("rollback")
+
+
+def run(*words: str) -> int:
+    arguments = cli.parser().parse_args(list(words))
+    return stage.guarded(lambda: cli.VERBS[arguments.verb].run(arguments))
+
+
+class Killed(BaseException):
+    """Nobody catches it."""
+
+
+WRITES = ("create_model_version", "set_registered_model_alias", "set_model_version_tag")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+def test_kill_at_every_write_is_mended_by_the_next_command(versions, monkeypatch, quick, command, when):
+    """Each round is killed one write later, until a round ends without."""
+    gate = versions.params.registry.gate
+    for last in range(20):
+        first = champion()
+        writes = 0
+
+        def stopping(name, original, last=last):
+            def call(*arguments, **options):
+                nonlocal writes
+                writes += 1
+                if writes > last and when == "before":
+                    raise Killed
+                result = original(*arguments, **options)
+                if writes > last:
+                    raise Killed
+                return result
+
+            return call
+
+        killed = True
+        with monkeypatch.context() as patch:
+            for name in WRITES:
+                patch.setattr(MlflowClient, name, stopping(name, getattr(MlflowClient, name)))
+            try:
+                if command == "promote":
+                    promotion.promote("lea", "1", gate, force=True)
+                else:
+                    promotion.rollback("lea", "round")
+                killed = False
+            except Killed:
+                pass
+        log = promotion_log.read(store.connect(), "lea")
+        assert run("history") == 0
+        mended = promotion_log.read(store.connect(), "lea")
+        assert mended.entries == log.entries  # nothing is taken for a move by hand
+        assert all(mended.settled[place] for place, _ in mended.moves("champion"))
+        assert champion() == mended.moves("champion")[-1][1].to
+        assert versions.promotions() == promotion_log.as_lines(mended)
+        if not killed:
+            assert last >= 3
+            return
+        if champion() != first:  # bring it back for the next round
+            promotion.promote("lea", "3", gate, force=True)
+    raise AssertionError("no round ended without a kill")
+
+
+def test_promotions_from_two_homes_leave_one_champion_and_one_chain(versions, monkeypatch):
+    """Eight commands in four processes, two homes, one database."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri())
+    spawn = multiprocessing.get_context("spawn")
+    processes = [
+        spawn.Process(target=_promote_many, args=(str(versions.root), f"home{number % 2}", number, versions.params))
+        for number in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 4
+    log = promotion_log.read(store.connect(), "lea")
+    assert [one.before for one in log.entries] == ["", *(one.digest for one in log.entries[:-1])]
+    chain = moves()
+    assert [start for start, _, _ in chain[1:]] == [to for _, to, _ in chain[:-1]]
+    assert {kind for _, _, kind in chain} <= {"repro", "promote"}
+    assert champion() == chain[-1][1]
+    assert len(chain) > 3
+
+
+def _promote_many(root: str, home: str, number: int, params) -> None:
+    os.chdir(root)
+    os.environ["LEA_HOME"] = f"{root}/{home}"
+    for step in range(2):
+        promotion.promote("lea", str((number + step) % 3 + 1), params.registry.gate, force=True)
+
+
+def test_who_is_the_servers_user(workspace, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:secret@127.0.0.1:1")
+    assert store.who() == "ada"
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "grace")
+    assert store.who() == "grace"
+
+
+def test_foreign_version_in_the_log_is_named(versions):
+    store.connect().create_model_version("lea-promotions", "urn:other")
+    with pytest.raises(UserError, match="version 4 of lea-promotions in the registry is no entry"):
+        promotion.rollback("lea", "x")
+
+
+def test_two_homes_register_one_version_of_one_model(workspace, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri())
+    client = store.connect()
+    register.run(workspace.params)
+    original, seen = registry.find_by_digest, []
+
+    def blind_at_first(*arguments):  # as if the other home's version came between look and creation
+        seen.append(arguments)
+        return None if len(seen) == 1 else original(*arguments)
+
+    monkeypatch.setattr(registry, "find_by_digest", blind_at_first)
+    register.run(validate_params(workspace.params.model_dump()))
+    assert [int(one.version) for one in client.search_model_versions("name = 'lea'")] == [1]
+    assert registry.aliases(client, "lea") == {"candidate": 1, "champion": 1}
