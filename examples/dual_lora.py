@@ -14,7 +14,7 @@ from local_enhanced_adapters import DualLoraConfig
 TEXTS = ("A rye loaf needs a long rest.", "A flat bread needs none.", "A brioche needs butter and time.")
 
 
-def main(name: str, folder: str, steps: int = 30, rank: int = 16) -> list[float]:
+def main(name: str, folder: str, *, steps: int = 30, rank: int = 16) -> list[float]:
     tokenizer = AutoTokenizer.from_pretrained(name)
     base = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     config = DualLoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
@@ -30,9 +30,7 @@ def main(name: str, folder: str, steps: int = 30, rank: int = 16) -> list[float]
         losses.append(loss.item())
     print(f"loss {losses[0]:.3f} to {losses[-1]:.3f}")
     model.save_pretrained(folder)
-    PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(name), folder
-    )  # any process that imports the package
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(name), folder)  # after importing the package
     return losses
 
 

@@ -54,7 +54,7 @@ class SharedPrefixTrainer(Trainer):
         return (loss, out) if return_outputs else loss
 
 
-def main(name: str, steps: int = 20) -> list[float]:
+def main(name: str, *, steps: int = 20) -> list[float]:
     tokenizer = AutoTokenizer.from_pretrained(name)
     base = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     model = get_peft_model(base, DualLoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "v_proj"]))

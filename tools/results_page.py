@@ -141,7 +141,8 @@ def of_serving() -> str:
     return (
         f"## Serving\n\n`python -m benchmarks.serving`: {found['machine']}, a small random model, "
         f"{found['questions']} questions a photo, {found['tokens']} tokens an answer. The peer is the better of "
-        f"`mlflow models serve` and one `generate` at a time; the first token is the median of streamed answers.\n\n{table(header, rows)}\n\n"
+        f"`mlflow models serve` and one `generate` at a time; "
+        f"the first token is the median of streamed answers.\n\n{table(header, rows)}\n\n"
         f"{changed['promotions']} promotions under load: {changed['failed']} of {changed['requests']} requests failed. "
         f"{nonsense['requests']} requests of nonsense: {nonsense['above_499']} answered above 499; "
         f"{nonsense['mib_after_a_fifth']} MiB after a fifth of them, {nonsense['mib_at_the_end']} at the end."

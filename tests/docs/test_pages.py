@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from peft import PeftModel
 
+from tests.models import tiny_pieces
 from tools import errors_page, layers, results_page
 from tools.markdown import ROOT, replaced
 
@@ -77,3 +79,21 @@ def test_site_builds_strictly(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stdout + built.stderr
     assert "griffe" not in built.stderr
     assert "DualLoraConfig" in (tmp_path / "site/reference/index.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_of_a_page_compiles(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+        compile(block, str(page), "exec")
+
+
+def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(block.splitlines()) <= 12
+    _, language, _, _ = tiny_pieces()
+    language.save_pretrained(tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(block.replace("HuggingFaceTB/SmolLM2-135M", str(tmp_path / "base")), names)
+    assert isinstance(names["model"], PeftModel)
+    assert (tmp_path / "adapter/adapter_model.safetensors").is_file()
