@@ -5,23 +5,26 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-TABLES := table1 table3 table4 anchors ranks
+TABLES := table1 table3 table4 anchors forms ranks
 
-.PHONY: $(TABLES) tables repro test test-slow test-peer test-service chaos lint format lock clean
+.PHONY: $(TABLES) tables git repro test coverage test-slow test-peer test-service chaos lint format lock clean
 
-repro: $(READY)  ## the whole pipeline: raw files to a promoted model and a report
+repro: git $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
 
-$(TABLES): $(READY)  ## one of the paper's tables on the settings of params.yaml; SEEDS="17 18" in place of tables.seeds
+$(TABLES): git $(READY)  ## one of the paper's tables on the settings of params.yaml; SEEDS="17 18" in place of tables.seeds
 	dvc repro splits base
 	python -m pipelines.tables $@ $(SEEDS)
 
-tables: $(READY)  ## all of them
+tables: git $(READY)  ## all of them
 	dvc repro splits base
 	python -m pipelines.tables $(SEEDS)
 
 test: $(READY)  ## the default tests, minutes
 	pytest -q
+
+coverage: $(READY)  ## the default tests, and the lines of components/ and pipelines/ that none of them reaches
+	pytest -q --cov --cov-report=term-missing
 
 test-slow: $(READY)  ## whole pipelines, killed workers
 	pytest -q -m slow
@@ -41,6 +44,10 @@ lint: $(READY)  ## style, types, and that no room imports from one above it
 	ruff format --check .
 	lint-imports --no-cache
 	pyright
+
+git:  # DVC runs in a git repository; a downloaded archive is none. Said before anything is installed.
+	@git rev-parse --git-dir >/dev/null 2>&1 || grep -qs 'no_scm *= *true' .dvc/config .dvc/config.local || { \
+	  echo "error: $(CURDIR) is no git repository, which DVC needs; run: git init (or set no_scm = true under [core] in .dvc/config.local)"; exit 2; }
 
 format: $(READY)
 	ruff check --fix .

@@ -1,10 +1,15 @@
-"""Ray: the cluster that RAY_ADDRESS names, or one on this machine."""
+"""Ray: the cluster that RAY_ADDRESS names, or one on this machine that listens on the loopback interface alone.
+
+Of a cluster of several machines the ports must be open between them: a firewall, not this program, keeps others out.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,11 @@ import components
 from components.errors import UserError
 
 PACKAGE_ROOT = Path(components.__file__).parent.parent  # workers start elsewhere and import from here
+LOOPBACK_ONLY = {  # read when Ray and gloo open their ports; what the user has set stays
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as on these systems, a Ray that `ray.init` starts gets no other address
+    "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+}
+ANSWER_WITHIN_S = 20.0  # Ray itself tries for a quarter of an hour, and then ends the process
 
 
 def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -> None:
@@ -19,11 +29,15 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -
 
     `dashboard` (for this machine alone): runs inside Tune's trials need it, for Ray finds out through it which
     worker groups have lost their trial; without it the next trial waits for their CPUs for ever. So it does where
-    another Ray runs on the machine, unless processes know which one is theirs.
+    another Ray runs on the machine, unless processes are given the address of their own.
     """
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        check_cluster(address)
+    else:
+        environment = stay_on_loopback() | environment
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
     if dashboard:
         environment = environment | {"RAY_ADDRESS": address or _settled_address()}
     local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": dashboard}
@@ -37,8 +51,45 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -
             runtime_env={"env_vars": environment},
             **({} if address else local),
         )
-    except ConnectionError as error:
-        raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}; unset it to run locally") from None
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if not address:
+            raise
+        raise UserError(_no_cluster(address, str(error).strip().partition("\n")[0])) from None
+
+
+def check_cluster(address: str) -> None:
+    """UserError within a minute where no Ray answers at HOST:PORT or ray://HOST:PORT."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"RAY_ADDRESS must be HOST:PORT, got {address!r}; unset it to run locally")
+    host = host.strip("[]")
+    deadline = time.monotonic() + ANSWER_WITHIN_S
+    try:
+        with socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN_S):
+            pass
+    except OSError as error:
+        raise UserError(_no_cluster(address, (error.strerror or str(error)).lower())) from None
+    if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_grpc(host, port, deadline - time.monotonic()):
+        raise UserError(_no_cluster(address, "what listens there does not answer as Ray does"))
+
+
+def stay_on_loopback() -> dict[str, str]:
+    """Let the Ray that this process is about to start listen on 127.0.0.1 alone; the variables for its workers."""
+    for name, value in LOOPBACK_ONLY.items():
+        os.environ.setdefault(name, value)
+    loaded = sys.modules.get("ray._private.ray_constants")
+    if loaded is not None and os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0":
+        loaded.ENABLE_RAY_CLUSTER = False  # pyright: ignore[reportAttributeAccessIssue]
+    return {"GLOO_SOCKET_IFNAME": os.environ["GLOO_SOCKET_IFNAME"]}
+
+
+def is_on_loopback() -> bool:
+    """Whether the Ray that is up lives on this machine alone."""
+    import ray
+
+    return ray.util.get_node_ip_address().startswith("127.")
 
 
 def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
@@ -47,12 +98,28 @@ def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
     return shared if use_gpu else {**shared, "DS_ACCELERATOR": "cpu"}
 
 
+def _speaks_grpc(host: str, port: str, timeout_s: float) -> bool:
+    import grpc
+
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    with grpc.insecure_channel(place, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=max(1.0, timeout_s))
+        except grpc.FutureTimeoutError:
+            return False
+    return True
+
+
+def _no_cluster(address: str, reason: str) -> str:
+    return f"no Ray cluster answers at RAY_ADDRESS={address}: {reason}; start it, or unset RAY_ADDRESS to run locally"
+
+
 def _settled_address() -> str:
-    """Settle where the Ray that is about to start will answer, before its processes start."""
+    """Settle where the Ray that is about to start will answer, while its processes can still be given the address."""
     import ray
 
     with socket.socket() as probe:
-        probe.bind(("", 0))
+        probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ["RAY_GCS_SERVER_PORT"] = str(port)
     return f"{ray.util.get_node_ip_address()}:{port}"

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -93,6 +95,24 @@ def write_tensors(target: Path, tensors: Mapping[str, Tensor]) -> None:
         if "os error 28" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from None
         raise
+
+
+def read_json(path: Path, remedy: str, keys: Sequence[str] = ()) -> Any:
+    """The object in a JSON file that this project has written. UserError with the remedy where it is not whole."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except (IsADirectoryError, NotADirectoryError):
+        raise UserError(f"{path} is not a file; remove it, then {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UserError(f"{path} is not valid JSON ({reason}); remove it, then {remedy}") from None
+    lacking = [key for key in keys if key not in value] if isinstance(value, dict) else list(keys)
+    if lacking or not isinstance(value, dict):
+        found = f"lacks {', '.join(lacking)}" if lacking else f"holds a {type(value).__name__}, not an object"
+        raise UserError(f"{path} {found}; remove it, then {remedy}")
+    return value
 
 
 def write_json(target: Path, value: Any) -> None:

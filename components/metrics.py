@@ -58,9 +58,12 @@ METRICS = (
     # conversations
     Metric("chat.rouge_l", "ROUGE-L", "percent", printed=True, compared=True),
     Metric("chat.exact", "exact", "share"),
-    # POPE: the mean of its categories, then each
+    # POPE: the mean of its categories, or all of them together by another toolkit's rule; then each
     Metric("pope.f1", "F1", "percent", printed=True),
     Metric("pope.accuracy", "accuracy", "percent"),
+    Metric("pope.precision", "precision", "percent"),
+    Metric("pope.recall", "recall", "percent"),
+    Metric("pope.yes_ratio", "yes", "percent", None),
     Metric("pope_*.f1", "F1", "percent"),
     Metric("pope_*.accuracy", "accuracy", "percent"),
     Metric("pope_*.precision", "precision", "percent"),
@@ -76,6 +79,7 @@ METRICS = (
     Metric("mmbench.circular", "circular", "percent", printed=True),
     Metric("mmbench.single", "single", "percent"),
     Metric("mmbench_*.circular", "circular", "percent"),
+    Metric("mmbench_*.single", "single", "percent"),
     # SEED-Bench
     Metric("seed_image.accuracy", "accuracy", "percent", printed=True),
     Metric("seed_bench.accuracy", "accuracy", "percent"),

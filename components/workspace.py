@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from components.errors import UserError
+
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")  # a folder for each source, with its MANIFEST
 MANIFEST = "manifest.json"
@@ -19,7 +21,7 @@ BASE_FILES = Path("models/base_files.json")
 TOKENIZER = BASE / "tokenizer.json"
 PRETRAIN = Path("models/pretrain")
 FINETUNE = Path("models/finetune")
-LOG = "log.csv"  # of a stage that trains, in its folder
+LOG, VALIDATION = "log.csv", "validation.csv"  # of a stage that trains, in its folder
 EVALUATION = Path("evaluation")
 METRICS = EVALUATION / "metrics.json"
 MEASURED = EVALUATION / "measured.json"  # what the figures belong to
@@ -39,4 +41,7 @@ def home() -> Path:
     """
     chosen = os.environ.get("LEA_HOME")
     folder = Path(chosen) if chosen else Path(os.environ.get("DVC_ROOT", ".")) / ".lea"
-    return folder.expanduser().resolve()
+    try:
+        return folder.expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # ~ of nobody, a zero byte, links in a circle
+        raise UserError(f"LEA_HOME={chosen}: is no folder: {str(error).lower()}; give an absolute path") from None

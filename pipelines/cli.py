@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from pipelines import stage
-from pipelines.verbs import check, clean, history, plan, predict, profile, promote, rollback, score, tune
+from pipelines.verbs import check, clean, history, import_, plan, predict, profile, promote, rollback, score, tune
 
 VERBS = {
     "profile": profile,
@@ -19,6 +19,7 @@ VERBS = {
     "rollback": rollback,
     "score": score,
     "tune": tune,
+    "import": import_,
     "clean": clean,
 }
 

@@ -29,7 +29,7 @@ from components.evaluation.insight import gallery
 from components.evaluation.metrics.choice import confusion
 from components.evaluation.metrics.nutrition import mean_nutrition
 from components.evaluation.question import Question
-from components.evaluation.results import Results, differences, printed_table, write_answers
+from components.evaluation.results import Results, difference_line, differences, printed_table, write_answers
 from components.files import fresh_folder, write_json
 from components.metrics import PRINTED
 from components.model.stored import model_digest, read_reference, read_settings
@@ -152,7 +152,7 @@ def write_confusion(path: Path, results: Results) -> None:
 def write_insight(
     folder: Path, params: Params, asked: Sequence[Question], results: Results, assistant: Assistant
 ) -> None:
-    """Test images with their answers and heat maps, the skill space, and how experts are used."""
+    """Test images with answers, heat maps and occlusion; the skill space; how experts are used."""
     from components.batching.collator import MAX_PIXELS
     from components.evaluation.insight.experts import write_experts
     from components.evaluation.insight.skill_space import write_skill_space
@@ -161,19 +161,20 @@ def write_insight(
     for place, of_image in enumerate(gallery.choose(asked, params.evaluate.samples_shown)):
         picture = gallery.save_image(folder, place, of_image[0], MAX_PIXELS)
         heat_map = gallery.save_heat_map(folder, place, picture, assistant)
-        entries.append(gallery.entry(place, of_image, results, heat_map))
+        occlusion = gallery.save_occlusion(folder, place, picture, assistant, of_image, results)
+        entries.append(gallery.entry(place, of_image, results, heat_map, occlusion))
     write_json(folder / "samples.json", entries)
     write_skill_space(folder, assistant, asked, MAX_PIXELS)
     write_experts(folder / "experts.csv", assistant, asked, MAX_PIXELS)
 
 
-def tell(results: Results, found: dict[str, dict[str, float]]) -> None:
+def tell(results: Results, found: dict[str, dict[str, float | int | None]]) -> None:
     lines = printed_table(results.metrics, PRINTED)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     for name, interval in found.items():
-        print(f"{name}: {interval['value']:.3f}  ({interval['low']:.3f} to {interval['high']:.3f}, 95 %)")
+        print(difference_line(name, interval))
     print(f"evaluate: metrics, answers and samples -> {EVALUATION}; see also: dvc metrics show")
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from components.errors import UserError
+from components.files import read_json
 from components.metrics import METRICS, find
-from components.params import Params
+from components.params import Base, Params
+from components.workspace import SPLITS_SUMMARY
 
 
 def check_names(params: Params) -> None:
@@ -26,6 +31,7 @@ def check_names(params: Params) -> None:
             )
     for name in params.evaluate.files:
         _known(name, {**PUBLISHED, **JUDGED}, "evaluate.files")
+    check_levels(params)
     tasks = {task for name in params.evaluate.benchmarks for task in (name, *modules[name].TASKS)}
     for metric in params.registry.gate.metrics:
         _known(metric.partition(".")[0], tasks, f"registry.gate names {metric}; its task")
@@ -36,6 +42,64 @@ def check_names(params: Params) -> None:
             row = find(metric)
             if row is not None and row.direction is None:
                 raise UserError(f"params.yaml: registry.gate.{field} names {metric}, which has no better direction")
+
+
+def check_levels(params: Params) -> None:
+    """UserError where vce.levels do not fit the encoder that base names, as far as its config.json is on this machine.
+
+    Before anything is prepared for it; of a base that must be downloaded first, stage `pretrain` says the same.
+    """
+    config = _vision_config(params.base)
+    width, layers = config.get("hidden_size"), config.get("num_hidden_layers")
+    if params.vce.enabled and isinstance(width, int) and isinstance(layers, int):
+        misfit = params.vce.misfit(width, layers)
+        if misfit:
+            raise UserError(f"params.yaml: {misfit}")
+
+
+def check_tasks(params: Params) -> None:
+    """UserError where the test split holds no question that the benchmarks ask, or that the gate's metrics rest on.
+
+    Before training: afterwards the gate would refuse every version, hours later.
+    """
+    from components.evaluation.benchmarks import BENCHMARKS
+
+    splits = read_json(SPLITS_SUMMARY, "run: dvc repro splits")
+    there: set[str] = set()
+    for source in params.finetune.sources:
+        there |= set((splits.get(source) or {}).get("test", {})) - {"rows"}
+    held = f"the test split of finetune.sources holds only {', '.join(sorted(there)) or 'nothing'}"
+    own = [name for name in params.evaluate.benchmarks if name in BENCHMARKS and name not in params.evaluate.files]
+    asked = {task for name in own for task in BENCHMARKS[name].TASKS}
+    if own == list(params.evaluate.benchmarks) and not asked & there:
+        raise UserError(
+            f"params.yaml: evaluate.benchmarks ({', '.join(own)}) ask {', '.join(sorted(asked))}, but {held}"
+        )
+    for metric in params.registry.gate.metrics:
+        task = metric.partition(".")[0]
+        if task in asked - there:
+            raise UserError(f"params.yaml: registry.gate names {metric}, but {held}: it would never be measured")
+
+
+def _vision_config(base: Base) -> dict[str, Any]:
+    """The configuration of the base's vision encoder; empty where it is not on this machine."""
+    if base.kind == "tiny":
+        return {}  # params.yaml itself is checked
+    place = base.compose.vision if base.kind == "compose" else base.checkpoint.model
+    file: Any = Path(place) / "config.json"
+    if not Path(place).is_dir():
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            file = try_to_load_from_cache(place, "config.json")
+        except HFValidationError:
+            return {}
+    try:
+        config = json.loads(Path(file).read_text(encoding="utf-8")) if isinstance(file, str | Path) else {}
+    except (OSError, ValueError, RecursionError):
+        return {}  # loading it will say what is wrong
+    return config.get("vision_config", config) if isinstance(config, dict) else {}
 
 
 def _known(name: str, known: Iterable[str], where: str) -> None:

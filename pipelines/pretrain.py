@@ -15,4 +15,4 @@ def run(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    stage.main(run, tasks="before")

@@ -6,14 +6,13 @@ is registered already is not registered again. What a tracking server missed of 
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from components.digests import digest
 from components.errors import UserError
-from components.files import write_json
+from components.files import read_json, write_json
 from components.metrics import flat_metrics
 from components.model.stored import model_digest
 from components.params import Params
@@ -54,7 +53,7 @@ def run(params: Params) -> None:
 
 def present_record(params: Params) -> Record:
     """What the stage `evaluate` measured; UserError where model or figures have changed since."""
-    tree, measured = _read(METRICS, "evaluate"), _read(MEASURED, "evaluate")
+    tree, measured = _read(METRICS, "evaluate", "finetune"), _read(MEASURED, "evaluate", "model")
     settings = _read(FINETUNE / "model.json", "finetune")
     if measured["model"] != model_digest(FINETUNE):
         raise UserError(f"{FINETUNE} has changed since it was evaluated; run: dvc repro evaluate")
@@ -99,13 +98,8 @@ def _aliases(name: str, version: int) -> list[str]:
         return sorted(alias for alias, number in registry.aliases(store.connect(), name).items() if number == version)
 
 
-def _read(path: Path, made_by: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; run: dvc repro {made_by}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); run: dvc repro -sf {made_by}") from None
+def _read(path: Path, made_by: str, *keys: str) -> Any:
+    return read_json(path, f"run: dvc repro {made_by}", keys)
 
 
 if __name__ == "__main__":

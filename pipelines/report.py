@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from components.digests import digest
 from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED
 from components.files import fresh_folder
-from components.params import Params
+from components.params import Params, profiles
 from components.report.inputs import Inputs, read_inputs
 from components.report.ledger import ThisRun
 from components.report.page import write_report
@@ -19,7 +19,6 @@ from components.workspace import REPORT
 from pipelines import stage
 
 ROOT = Path()
-PROFILES = Path(__file__).with_name("profiles")
 
 
 def run(params: Params) -> None:
@@ -37,18 +36,45 @@ def this_run(params: Params, inputs: Inputs) -> ThisRun:
     return ThisRun(
         params=params,
         metrics=inputs.metrics,
-        profiles={path.stem: _overlay(path) for path in sorted(PROFILES.glob("*.yaml"))},
+        profiles={name: profiles.overlay(name) for name in profiles.names()},
         benchmarks=frozenset(BENCHMARKS | PUBLISHED | JUDGED),
         times=inputs.times,
         tables=inputs.tables,
+        commit=commit(),
+        machine=machine(),
         run=str((inputs.model or {}).get("run", "")),
         params_digest=digest(params.model_dump()),
         data_digest=digest({name: manifest["digest"] for name, manifest in inputs.manifests.items()}),
     )
 
 
-def _overlay(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+def commit(root: Path = ROOT) -> str:
+    """The code's commit and whether files differ from it; empty without git."""
+    command = [
+        "git",
+        "describe",
+        "--always",
+        "--abbrev=12",
+        "--exclude=*",
+        "--dirty= with changes that are not committed",
+    ]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):  # a container without git
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def machine() -> str:
+    """Processor and number of cores, as this system names them."""
+    name = platform.processor() or platform.machine()
+    cpus = Path("/proc/cpuinfo")
+    if cpus.is_file():
+        models = [
+            line.partition(":")[2].strip() for line in cpus.read_text().splitlines() if line.startswith("model name")
+        ]
+        name = models[0] if models else name
+    return f"{name}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

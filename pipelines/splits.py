@@ -44,4 +44,4 @@ def _table(summary: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    stage.main(run, tasks="after")

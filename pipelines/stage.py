@@ -1,30 +1,49 @@
-"""How every stage runs: settings in, one function, and a user's mistake told in one line."""
+"""How every stage runs: settings in, one function, and a user's mistake as one line."""
 
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from components.errors import UserError
 
 MISTAKE, INTERRUPTED = 2, 130  # exit codes
+# What files, disks and ports do, whatever the code. An OSError with another number is a fault of the program.
+_OF_THE_MACHINE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+        *(errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.EXDEV, errno.ENXIO, errno.ESTALE),
+        *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ),
+        *(errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH),
+    }
+)
 
 
-def main(run: Callable[..., Any]) -> NoReturn:
-    """Run `run(params, *arguments)` of a stage module as a program and exit."""
-    from components.params import load_params
-    from pipelines.names import check_names
+def main(run: Callable[..., Any], tasks: Literal["before", "after"] | None = None) -> NoReturn:
+    """Run `run(params, *arguments)` of a stage module as a program and exit.
+
+    tasks: when to check that the splits hold what will be measured.
+    """
 
     def work() -> None:
+        from components.params import load_params
+        from pipelines.names import check_names, check_tasks
+
+        check_arguments(run, sys.argv)
         params = load_params()
         check_names(params)
+        if tasks == "before":
+            check_tasks(params)
         run(params, *(sys.argv[1:] or name_from_dvc()))
+        if tasks == "after":
+            check_tasks(params)
 
     sys.exit(guarded(work))
 
@@ -35,6 +54,16 @@ def name_from_dvc() -> list[str]:
     return [name] if at else []
 
 
+def check_arguments(run: Callable[..., Any], argv: Sequence[str]) -> None:
+    """UserError where a stage gets more words than it takes."""
+    try:
+        inspect.signature(run).bind(None, *argv[1:])
+    except TypeError:
+        stage, most = Path(argv[0]).stem, len(inspect.signature(run).parameters) - 1
+        takes = f"one argument, as in: {stage} NAME" if most else "no argument"
+        raise UserError(f"stage {stage} takes {takes}; got {' '.join(argv[1:])}") from None
+
+
 def guarded(work: Callable[[], Any]) -> int:
     """Do the work and return the exit code; what a user can mend becomes one line on standard error."""
     quiet()
@@ -42,17 +71,21 @@ def guarded(work: Callable[[], Any]) -> int:
         work()
         return 0
     except UserError as mistake:
-        return _told(f"error: {mistake}", MISTAKE)
+        return _printed(f"error: {mistake}", MISTAKE)
     except KeyboardInterrupt:
-        return _told("interrupted; run the same command again to go on", INTERRUPTED)
+        return _printed("interrupted; run the same command again to go on", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return MISTAKE
+    except MemoryError as error:
+        what = f" ({error})" if str(error) else ""
+        return _printed(f"error: not enough memory{what}; use smaller batches, images or fewer workers", MISTAKE)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EADDRINUSE):
+        if error.errno not in _OF_THE_MACHINE:
             raise
         where = error.filename or Path.cwd()
-        return _told(f"error: {where}: {os.strerror(error.errno).lower()}; mend that and run the same command again", 2)
+        what = f"{where}: {os.strerror(error.errno).lower()}"
+        return _printed(f"error: {what}; mend that and run the same command again", MISTAKE)
 
 
 def quiet() -> None:
@@ -71,6 +104,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
-def _told(line: str, code: int) -> int:
+def _printed(line: str, code: int) -> int:
+    """Print one line; what libraries say over several is joined."""
+    line = " ".join(line.splitlines()).encode(errors="backslashreplace").decode()
     print(line, file=sys.stderr, flush=True)
     return code

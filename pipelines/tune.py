@@ -6,6 +6,7 @@ tune/trials.csv         one row per trial                              tune/plot
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,15 @@ def run(params: Params) -> None:
     search = plan(params)
     with lock(search.setting.search):
         print_result(run_search(search, go_on=search.is_begun))
+
+
+def begin(params: Params) -> dict[str, Any]:
+    """Begin the search anew."""
+    from components.search.search import plan
+
+    search = plan(params)
+    with lock(search.setting.search):
+        return run_search(search, go_on=False)
 
 
 def resume(params: Params) -> dict[str, Any]:
@@ -128,9 +138,13 @@ def print_result(result: dict[str, Any]) -> None:
     for split, row in result["gain"].items():
         print(
             f"{split} loss: {row['default']:.4f} with the present settings, {row['best']:.4f} with the best; "
-            f"gain {row['gain']:.4f} ({row['low']:.4f} to {row['high']:.4f}, 95 %)"
+            f"gain {row['gain']:.4f} ({interval_of(row)})"
         )
     print(f"tune: result -> {TUNE}; the best trial's training is kept. Apply it:\n  {result['apply']}")
+
+
+def interval_of(row: Mapping[str, Any]) -> str:
+    return "too few images for an interval" if row["low"] is None else f"{row['low']:.4f} to {row['high']:.4f}, 95 %"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,24 @@ def write_tiny_base(folder: Path, seed: int = 0) -> Path:
     folder.mkdir(parents=True)
     save_base(folder, compose(vision, language, tokenizer, processor, seed), tokenizer, processor, "compose", "tests")
     return folder
+
+
+def sentencepiece_model() -> bytes:
+    """A `tokenizer.model` like Llama's: BPE, bytes for what it does not know, digits one by one."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    texts = [f"{SYSTEM} USER: What is on the plate?\n ASSISTANT: Rice and beans. 0 1 2 3"] * 20
+    sentencepiece.SentencePieceTrainer.train(  # pyright: ignore[reportAttributeAccessIssue]
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        vocab_size=400,
+        hard_vocab_limit=False,
+        model_type="bpe",
+        byte_fallback=True,
+        split_digits=True,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    return model.getvalue()

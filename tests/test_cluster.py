@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
+
+from components import cluster
+from components.errors import UserError
 
 START = "import ray; from components.cluster import start_ray; start_ray(1, {}); print(ray.cluster_resources()['CPU'])"
 
@@ -24,3 +29,88 @@ def test_a_cluster_that_others_began_here_is_not_joined() -> None:
         )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) >= 1
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1: connection refused; start it, or unset"),
+        ("ray://127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=ray://127.0.0.1:1: connection refused"),
+        ("head", "RAY_ADDRESS must be HOST:PORT, got 'head'"),
+        ("head:0", "RAY_ADDRESS must be HOST:PORT, got 'head:0'"),
+        ("head:66000", "RAY_ADDRESS must be HOST:PORT, got 'head:66000'"),
+        ("http://head/", "RAY_ADDRESS must be HOST:PORT, got 'http://head/'"),
+    ],
+)
+def test_a_dead_cluster_is_named_at_once(address: str, line: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        cluster.check_cluster(address)
+    assert str(caught.value).startswith(line)
+    assert time.monotonic() - started < 5
+
+
+def test_what_listens_but_is_no_ray_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "ANSWER_WITHIN_S", 1.0)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(UserError, match="what listens there does not answer as Ray does"):
+            cluster.check_cluster(f"127.0.0.1:{silent.getsockname()[1]}")
+
+
+PORTS = """
+import sys, threading, time
+import psutil
+from components.params import load_params
+from components.training import launcher
+
+def work(_):
+    import time
+    import torch
+    time.sleep(4)
+    torch.distributed.all_reduce(torch.ones(1))
+
+seen = set()
+def watch():
+    me = psutil.Process()
+    while True:
+        for process in [me, *me.children(recursive=True)]:
+            try:
+                seen.update((process.name(), c.laddr.ip) for c in process.net_connections() if c.status == "LISTEN")
+            except psutil.Error:
+                pass  # it has just ended
+        time.sleep(0.3)
+
+threading.Thread(target=watch, daemon=True).start()
+with launcher.ray_session(load_params().training):
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from components.training.rendezvous import process_group
+    TorchTrainer(
+        work,
+        train_loop_config={},
+        torch_config=process_group("gloo"),
+        scaling_config=ScalingConfig(num_workers=2),
+        run_config=RunConfig(storage_path=sys.argv[1]),
+    ).fit()
+print(len(seen), sorted(one for one in seen if one[1] not in ("127.0.0.1", "::ffff:127.0.0.1", "::1")))
+"""
+
+
+@pytest.mark.slow
+def test_a_local_run_listens_on_the_loopback_interface_alone(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", PORTS, str(tmp_path)],
+        cwd=root,
+        env=environment | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    count, others = done.stdout.strip().splitlines()[-1].split(" ", 1)
+    assert int(count) > 5
+    assert others == "[]"

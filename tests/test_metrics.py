@@ -33,7 +33,7 @@ OPTIONS = {"A": "rice", "B": "corn"}
 def asked(name: str) -> list[Question]:
     """Questions of which some are answered rightly by "yes" or "A" and others wrongly."""
     if name in ("unifood", "scienceqa", "flickr30k"):
-        return BENCHMARKS[name].questions([Row("row", SAMPLES, b"image", "hash")])
+        return BENCHMARKS[name].from_rows([Row("row", SAMPLES, b"image", "hash")])
     choice = {"answer": "A", "options": OPTIONS}
     return {
         "chat": [CHAT],
@@ -60,6 +60,16 @@ def test_every_metric_of_a_benchmark_has_a_row(name: str) -> None:
         emitted = flat_metrics(bench.score(questions, [answer] * len(questions)).metrics)
         assert emitted
         assert [key for key in emitted if find(key) is None] == []
+    for rule in PUBLISHED[name].RULES if name in PUBLISHED else ():
+        emitted = flat_metrics(PUBLISHED[name].score(questions, ["yes"] * len(questions), rule).metrics)
+        assert [key for key in emitted if find(key) is None] == []
+
+
+def test_main_metrics_have_a_direction_and_those_compared_are_main() -> None:
+    benches = (*BENCHMARKS.values(), *PUBLISHED.values())
+    main = {f"{task}.{main.name}" for bench in benches for task, main in bench.MAIN.items()}
+    assert all(metric(name).direction for name in main)
+    assert set(COMPARED) <= main
 
 
 @pytest.mark.parametrize("name", sorted(JUDGED))

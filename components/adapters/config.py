@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from peft.config import PeftConfig
@@ -14,16 +15,30 @@ from .targets import check_regexes
 class TypeName(str):
     """What `peft_type` is here: a plain string, because PEFT's enum is closed.
 
-    PEFT's mixed models and the `load_adapter` of transformers ask for an enum's value. They cannot carry these methods
-    (the latter would not join what `fused.py` splits) and are told so.
+    PEFT's mixed models, its `hotswap_adapter` and the `load_adapter` of transformers ask for an enum's value. They
+    cannot carry these methods (they would not join what `fused.py` splits), which the error says.
     """
+
+    def __str__(self) -> str:
+        """Like a member of the enum: PEFT's `get_model_status` shows what stands behind the point."""
+        return f"PeftType.{str.__str__(self)}"
 
     @property
     def value(self) -> str:
         raise ValueError(
-            f"{self} adapters are loaded by peft.PeftModel.from_pretrained and its load_adapter, "
-            "not by a model's own load_adapter, and cannot be part of a mixed model"
+            f"{str.__str__(self)} adapters are loaded by peft.PeftModel.from_pretrained and its load_adapter; "
+            "a model's own load_adapter, hotswap_adapter and mixed models cannot carry them"
         )
+
+
+LOADING = """
+## Loading
+
+PEFT knows the method {method} once `{package}` is imported:
+
+    import {package}
+    model = peft.PeftModel.from_pretrained(base, FOLDER)
+"""
 
 
 @dataclass
@@ -64,6 +79,15 @@ class AdapterConfig(PeftConfig):
             self.require(False, "layers_to_transform needs target_modules as a list, got a regex")
         if self.layers_pattern and self.layers_to_transform is None:
             self.require(False, "layers_pattern needs layers_to_transform")
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """PEFT's, and in the README beside it what must be imported before the folder can be loaded."""
+        super().save_pretrained(save_directory, **kwargs)
+        card = Path(save_directory) / "README.md"
+        said = card.read_text(encoding="utf-8") if card.exists() else ""
+        loading = LOADING.format(method=str.__str__(self.peft_type), package=__package__)  # pyright: ignore
+        if loading.strip() not in said:
+            card.write_text(f"{said}\n{loading}".lstrip(), encoding="utf-8")
 
     def require(self, holds: bool, otherwise: str) -> None:
         """Raise a ValueError of one line, with the name of the config in front, unless the condition holds."""

@@ -8,8 +8,18 @@
 
     z = W x + (alpha / r) * B ( LayerNorm(S x) * relu(T x) )        * is element by element
 
+The authors' released code (github.com/pengkun-jiao/FHTC, commit a4d92c4) has the dropout on the skill path alone,
+`form="released"`; without dropout, as in evaluation, both forms are one:
+
+             x ---+------------ W -------------------------+--- z
+                  |                                        |
+                  +-- dropout -- S -- LayerNorm --+        |
+                  |                               * -- B --+
+                  +-- T -- activation ------------+
+
 S and T (each r x in) are one tensor (2r x in), rows of S first, so that both cost one GEMM; they are split when saved.
-B (out x r) starts at zero. LayerNorm runs over the r skill features and has weight and bias (assumed).
+S and T start Kaiming uniform (a = sqrt 5), B (out x r) at zero. LayerNorm runs over the r skill features and has
+weight and bias; all of this as released.
 """
 
 from __future__ import annotations
@@ -24,7 +34,7 @@ from torch import nn
 from torch.nn import functional
 
 from .config import AdapterConfig, TypeName
-from .fused import join_rows, rename, split_rows
+from .fused import JointLinear, join_rows, rename, split_rows
 from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, modules_by_adapter
 
 
@@ -45,6 +55,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
+FORMS = ("paper", "released")
 SPACES = ("dual_lora_skill", "dual_lora_task")  # the halves of the fused tensor, as the file names them
 
 
@@ -59,22 +70,25 @@ class DualLoraConfig(AdapterConfig):
     Args:
         use_norm: LayerNorm over the skill features.
         activation: what rectifies the task features, a name in `ACTIVATIONS`; "none" leaves them as they are.
+        form: "paper" (dropout on x for both spaces) or "released" (on the skill path alone).
     """
 
     use_norm: bool = True
     activation: str = "relu"
+    form: str = "paper"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = TypeName("DUAL_LORA")
         known = tuple(ACTIVATIONS)
         self.require(self.activation in known, f"activation must be one of {', '.join(known)}; got {self.activation!r}")
+        self.require(self.form in FORMS, f"form must be one of {', '.join(FORMS)}; got {self.form!r}")
         lowest = min([self.r, *self.rank_pattern.values()])
         reason = "LayerNorm over one skill feature is 0, so that nothing is learnt"
         self.require(lowest >= 2 or not self.use_norm, f"use_norm needs a rank of at least 2, got {lowest}: {reason}")
 
 
-class Spaces(nn.Linear):
+class Spaces(JointLinear):
     """[S; T] and the norm over S x, in one module: at one token a call costs as much as an operator.
 
     The norm's weight and bias (r) are parameters of this module, not of a LayerNorm inside, because ZeRO-3 gathers
@@ -82,17 +96,18 @@ class Spaces(nn.Linear):
     """
 
     def __init__(self, in_features: int, rank: int, config: DualLoraConfig, **factory: Any) -> None:
-        super().__init__(in_features, 2 * rank, bias=False, **factory)
+        super().__init__(in_features, rank, rank, **factory)
         self.norm_shape = (rank,)
         self.use_norm = config.use_norm
+        self.rectify_dropped = config.form == "paper"  # the task space sees what dropout leaves, like the skills
         self.activate = ACTIVATIONS[config.activation]
         if config.use_norm:
             self.norm_weight = nn.Parameter(torch.ones(rank, **factory))
             self.norm_bias = nn.Parameter(torch.zeros(rank, **factory))
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """x (..., in) -> skill features, activated task features, both (..., r)."""
-        skill, task = functional.linear(x, self.weight).chunk(2, dim=-1)
+    def forward(self, x: torch.Tensor, dropped: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x and what dropout leaves of it (..., in) -> skill features, activated task features, both (..., r)."""
+        skill, task = super().forward(dropped if self.rectify_dropped else x, dropped)
         if self.use_norm:
             skill = functional.layer_norm(skill, self.norm_shape, self.norm_weight, self.norm_bias)
         return skill, self.activate(task)
@@ -115,7 +130,7 @@ class DualLoraLayer(AdapterLayer):
 
     def extend(self, name: str, x: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
         spaces = self.dual_lora_spaces[name]
-        skill, gate = spaces(self.adapter_input(name, x, spaces.weight.dtype))
+        skill, gate = spaces(*self.adapter_input(name, x, spaces.weight.dtype))
         return self.dual_lora_up[name](skill * gate, onto, self.scaling[name])
 
     def why_not_mergeable(self, name: str) -> str | None:

@@ -4,12 +4,13 @@
 
                x ---+------------- W -----------------------------+--- z
                     |                                             |
-                 dropout --+-- [A_1; ...; A_E] ---- * -- [B_1 ... B_E]
-                           +-- G -- softmax, top-k or relu --+
+                  +-- dropout -- [A_1; ...; A_E] -- * -- [B_1 ... B_E]
+                  +-- G -- softmax, top-k or relu --+
 
 All A_i and the router G are one tensor, and so are all B_i: the sum over experts is one product, and a token pays two
-GEMMs however many experts there are. `r` is the rank of all experts together, so that methods of equal `r` compare;
-every expert keeps the ratio alpha_i / r_i = lora_alpha / r (assumed). G reads the same dropped-out x (assumed).
+GEMMs however many experts there are (three while dropout is active). `r` is the rank of all experts together, so that
+methods of equal `r` compare; every expert keeps the ratio alpha_i / r_i = lora_alpha / r (assumed). G reads x without
+dropout, as the public code of LoRAMoE, MoLA and MixLoRA does.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from peft.config import PeftConfig
 from torch import Tensor, nn
 
 from .config import AdapterConfig
-from .fused import join_rows, split_rows
+from .fused import JointLinear, join_rows, split_rows
 from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, modules_by_adapter
 
 
@@ -53,7 +54,7 @@ class ExpertsLayer(AdapterLayer):
 
     def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
         super().__init__(base_layer, adapter_name)
-        self.expert_in: dict[str, nn.Linear] = modules_by_adapter()  # [A_1; ...; A_E; G]: in -> r + E
+        self.expert_in: dict[str, JointLinear] = modules_by_adapter()  # [A_1; ...; A_E; G]: in -> r + E
         self.expert_up: dict[str, UpLinear] = modules_by_adapter()  # [B_1 ... B_E]: r -> out
         # Logits -> weights, without parameters; not "router", which modules_to_save=["router"] would take.
         self.expert_routers: dict[str, nn.Module] = modules_by_adapter()
@@ -63,14 +64,13 @@ class ExpertsLayer(AdapterLayer):
         up = ZeroUpLinear if config.init_weights else UpLinear
         ranks = config.expert_ranks(rank)
         self.ranks[name] = ranks
-        self.expert_in[name] = nn.Linear(self.in_features, rank + len(ranks), bias=False, **factory)
+        self.expert_in[name] = JointLinear(self.in_features, rank, len(ranks), **factory)
         self.expert_up[name] = up(rank, self.out_features, bias=False, **factory)
         self.expert_routers[name] = config.router()
 
     def extend(self, name: str, x: Tensor, onto: Tensor) -> Tensor:
         down = self.expert_in[name]
-        both = down(self.adapter_input(name, x, down.weight.dtype))
-        features, logits = both.split([self.r[name], len(self.ranks[name])], dim=-1)
+        features, logits = down(*self.adapter_input(name, x, down.weight.dtype))
         weighed = weigh(features, self.expert_routers[name](logits), self.ranks[name])
         return self.expert_up[name](weighed, onto, self.scaling[name])
 

@@ -1,16 +1,32 @@
-"""Between the tensors of the model and those of the file.
-
-Matrices that share their input are one tensor in the model, for the sake of one GEMM, and have two names in the file.
-"""
+"""Two matrices that share their input: one tensor in the model, for the sake of one GEMM, and two names in the file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import nn
+from torch.nn import functional
 
 Tensors = dict[str, torch.Tensor]
+
+
+class JointLinear(nn.Linear):
+    """[A; B] without bias: A reads what dropout leaves of x, B reads x; one product where these are the same."""
+
+    def __init__(self, in_features: int, first: int, second: int, **factory: Any) -> None:
+        super().__init__(in_features, first + second, bias=False, **factory)
+        self.rows = (first, second)
+
+    def forward(self, x: torch.Tensor, dropped: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        """x and what dropout leaves of it (..., in) -> A dropped (..., first), B x (..., second)."""
+        if dropped is x:
+            first, second = functional.linear(x, self.weight).split(self.rows, dim=-1)
+            return first, second
+        upper, lower = self.weight.split(self.rows)
+        return functional.linear(dropped, upper), functional.linear(x, lower)
 
 
 def split_rows(entries: Tensors, fused: str, names: tuple[str, str], num_first: Callable[[int], int]) -> Tensors:

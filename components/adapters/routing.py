@@ -57,15 +57,16 @@ class RouterWeights:
 
     Attributes:
         layers: router name -> weights (tokens, experts) of each forward pass.
-        logits: the same for what the router was given, with its gradients. What checkpointing computes a second time,
-            in the backward pass, is not counted again.
+        logits: router name -> what the router was given in each forward pass, (.., experts), with its gradients, and
+            the mask of that pass. It is masked when the loss is made: inside a block that checkpointing computes a
+            second time, in the backward pass, an operation more would be one too many. That pass is not counted again.
         mask: (batch, tokens), true where a token counts; None counts all. Set it before a forward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.mask: Tensor | None = None
         self.layers: dict[str, list[Tensor]] = {}
-        self.logits: dict[str, list[Tensor]] = {}
+        self.logits: dict[str, list[tuple[Tensor, Tensor | None]]] = {}
         self._tracker = ModuleTracker()  # knows whether a backward pass is running
         self._routers = {name: module for name, module in model.named_modules() if isinstance(module, ROUTERS)}
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
@@ -86,9 +87,8 @@ class RouterWeights:
                 return
             if self.mask is not None and self.mask.shape != weights.shape[:-1]:
                 raise ValueError(f"mask {tuple(self.mask.shape)} does not fit tokens {tuple(weights.shape[:-1])}")
-            for kept, seen in ((self.layers, weights.detach()), (self.logits, inputs[0])):
-                counted = seen.reshape(-1, seen.shape[-1]) if self.mask is None else seen[self.mask]
-                kept.setdefault(name, []).append(counted)
+            self.layers.setdefault(name, []).append(_counted(weights.detach(), self.mask))
+            self.logits.setdefault(name, []).append((inputs[0], self.mask))
 
         return hook
 
@@ -112,7 +112,9 @@ class RouterWeights:
             raise ValueError("no router has run: the model has no expert adapter, or the context was opened too late")
         losses = []
         for name, kept in self.logits.items():
-            logits = torch.cat(kept).float()  # a mean over many tokens needs more digits than half precision has
+            logits = torch.cat(
+                [_counted(*given) for given in kept]
+            ).float()  # a mean over many tokens needs more digits than half precision has
             if self._routers[name].training and torch.is_grad_enabled() and not logits.requires_grad:
                 raise ValueError(
                     f"balance_loss would not train {name}: its forward pass ran without gradients, as under reentrant "
@@ -121,6 +123,11 @@ class RouterWeights:
             chosen = functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
             losses.append(logits.shape[-1] * (_mean(chosen) * _mean(logits.softmax(dim=-1))).sum())
         return torch.stack(losses).mean()
+
+
+def _counted(seen: Tensor, mask: Tensor | None) -> Tensor:
+    """(.., experts) -> (tokens that count, experts)."""
+    return seen.reshape(-1, seen.shape[-1]) if mask is None else seen[mask]
 
 
 def _mean(rows: Tensor) -> Tensor:

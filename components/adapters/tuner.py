@@ -124,18 +124,26 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
                 result = self.extend(name, x, result)
         return result if result.dtype == dtype else result.to(dtype)
 
-    def adapter_input(self, name: str, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """x as an adapter reads it: in the adapter's precision, with dropout in training."""
+    def adapter_input(self, name: str, x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """x in the adapter's precision, and what dropout leaves of it in training (the same tensor otherwise)."""
         if x.dtype != dtype:
             x = self._cast_input_dtype(x, dtype)
-        return self.adapter_dropout[name](x) if self.training else x
+        return x, self.adapter_dropout[name](x) if self.training else x
 
     def require_mergeable(self, adapter_names: list[str] | None) -> None:
         """A ValueError where one of the adapters (None: of the active ones) is no matrix."""
         for name in self.active_adapters if adapter_names is None else adapter_names:
-            reason = self.why_not_mergeable(name) if name in self.scaling else None
+            reason = (self.why_not_mergeable(name) or self._quantized()) if name in self.scaling else None
             if reason:
                 raise ValueError(f"adapter {name!r} cannot be merged into the base weights: {reason}")
+
+    def _quantized(self) -> str | None:
+        """The reason why nothing can be added to W, or None: W of 8 or 4 bits holds codes, and not its values."""
+        linear: Any = self.get_base_layer()
+        plain = type(linear.weight) in (nn.Parameter, torch.Tensor) and linear.weight.dtype.is_floating_point
+        if plain and linear.weight.element_size() > 1:
+            return None
+        return f"{type(linear).__name__} is quantized; load the base in 16 or 32 bits to merge into it"
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the adapters to W; a ValueError, before anything is changed, where one of them is no matrix."""

@@ -4,10 +4,16 @@
     plain  <image>caption\\n
     chat   the tokenizer's own chat template
 
-A conversation becomes pieces: text, or one special token by id. Text is tokenised between special
-tokens, so that nothing a person wrote is ever read as a special token. The loss covers each answer and
-its end mark: a token is supervised when one of its characters lies in an answer. The borders come from
-the tokenizer's character offsets; nothing is tokenised twice, and padding plays no part in them.
+A conversation becomes pieces: text, or one special token by id. Text is tokenised between special tokens, so that
+nothing a person wrote is ever read as a special token.
+
+What the open prompt does not hold is the model's to produce, so the loss covers all of it: the blank before an answer
+where the tokenizer makes it a token of its own (Llama before "3", byte-level BPE before "97"), the answer, and its end
+mark. The tokens of the open prompt are the beginning of those of the conversation (text_tokens.py). Borders are
+characters, never counts of tokens made elsewhere, and padding plays no part in them.
+
+An image ends a text: what follows is tokenised like the beginning of one, as LLaVA does it. After an end mark the
+text goes on, as its tokenizer takes it. A chat template's text is tokenised as one.
 """
 
 from __future__ import annotations
@@ -15,13 +21,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
+from components.batching.text_tokens import encode_with_borders
 from components.data.schema import IMAGE_MARKER, Turn
 from components.errors import UserError
 
 Template = Literal["plain", "v1", "chat"]
 IGNORED = -100  # label of a token without loss, as in torch's cross entropy
+END = -1  # in place of a special token: the end of the pieces
+MARK = "\ue000\\d+\ue001"  # stands for a turn while its chat template is read
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
@@ -107,11 +117,8 @@ class Encoder:
                 pieces += self._question(turn.text, has_image and number == 0)
                 pieces.append(Piece(" ASSISTANT:"))
             else:
-                pieces += [
-                    Piece(" "),
-                    Piece(turn.text, supervised=True),
-                    Piece(special=self.tokenizer.eos_token_id, supervised=True),
-                ]
+                pieces.append(Piece(f" {turn.text}", supervised=True))
+                pieces.append(Piece(special=self.tokenizer.eos_token_id, supervised=True))
         return pieces
 
     def _question(self, text: str, has_image: bool) -> list[Piece]:
@@ -121,61 +128,102 @@ class Encoder:
         return [Piece(special=self.image_token), Piece("\n" + words)]
 
     def _chat(self, turns: Sequence[Turn], has_image: bool) -> list[Piece]:
-        # The template sees numbered marks in place of the turns, so that only its own text is parsed.
+        frame = self._frame(turns)
+        specials = {str(token): index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        border = "|".join([MARK, *map(re.escape, sorted(specials, key=len, reverse=True))])
+        parts = [(found.start(), found.end(), found.group()) for found in re.finditer(border, frame)]
+        ranges = self._answer_ranges(turns, frame, parts)
+        cuts = {0, len(frame), *(place for start, end, _ in parts for place in (start, end))}
+        places = sorted(cuts | {start for start, _ in ranges})
+        pieces: list[Piece] = []
+        for start, end in pairwise(places):
+            part, own = frame[start:end], any(first <= start < last for first, last in ranges)
+            if part in specials:
+                pieces.append(Piece(special=specials[part], supervised=own))
+            elif re.fullmatch(MARK, part):
+                number = int(part[1:-1])
+                asked = turns[number].role == "human"
+                text = [Piece(turns[number].text, supervised=own)]
+                pieces += self._question(turns[number].text, has_image and number == 0) if asked else text
+            else:
+                pieces.append(Piece(part, supervised=own))
+        return pieces
+
+    def _frame(self, turns: Sequence[Turn]) -> str:
+        """What the template makes of numbered marks in place of the turns, so that only its own text is parsed."""
         roles = {"human": "user", "assistant": "assistant"}
         messages = [{"role": roles[turn.role], "content": f"\ue000{n}\ue001"} for n, turn in enumerate(turns)]
         opened = turns[-1].role == "human"
-        frame = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened)
-        specials = {str(token): index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        border = "|".join(["\ue000\\d+\ue001", *map(re.escape, sorted(specials, key=len, reverse=True))])
-        pieces: list[Piece] = []
-        ends_answer = False
-        for part in re.split(f"({border})", str(frame)):
-            if part in specials:
-                pieces.append(Piece(special=specials[part], supervised=ends_answer))
-                ends_answer = False
-            elif part.startswith("\ue000"):
-                number = int(part[1:-1])
-                turn = turns[number]
-                ends_answer = turn.role == "assistant"
-                answer = [Piece(turn.text, supervised=True)]
-                pieces += answer if ends_answer else self._question(turn.text, has_image and number == 0)
-            elif part:
-                pieces.append(Piece(part))
-        return pieces
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened))
+
+    def _answer_ranges(
+        self, turns: Sequence[Turn], frame: str, parts: Sequence[tuple[int, int, str]]
+    ) -> list[tuple[int, int]]:
+        """Of each answer the characters of the frame from the end of its open prompt to the end of its end mark.
+
+        From the answer itself where the open prompt is no beginning of the frame; up to the answer's own end where
+        the template has no special token after it.
+        """
+        ranges = []
+        for number, turn in enumerate(turns):
+            place = next((n for n, (_, _, part) in enumerate(parts) if part == f"\ue000{number}\ue001"), None)
+            if turn.role == "human" or place is None:  # a template may leave a turn out
+                continue
+            start, end, _ = parts[place]
+            opened = self._frame(turns[:number]) if number else ""
+            following = parts[place + 1][1:] if place + 1 < len(parts) else (end, "\ue000")
+            ends = following[0] if not following[1].startswith("\ue000") else end
+            ranges.append((len(opened) if opened and frame[:start].startswith(opened) else start, ends))
+        return ranges
 
     def _tokens(self, pieces: Sequence[Piece]) -> Encoded:
         ids: list[int] = []
         labels: list[int] = []
-        text, answers = "", []  # text since the last special token; character ranges of answers in it
-        for piece in [*pieces, Piece(special=-1)]:
+        section: list[Piece] = []  # text since the last special token
+        before: int | None = None  # that token
+        for piece in [*pieces, Piece(special=END)]:
             if piece.special is None:
-                if piece.supervised:
-                    answers.append((len(text), len(text) + len(piece.text)))
-                text += piece.text
+                section.append(piece)
                 continue
-            if text:
-                for token, start, end in self._text_tokens(text):
-                    ids.append(token)
-                    inside = any(start < stop and end > begin for begin, stop in answers)
-                    labels.append(token if inside else IGNORED)
-                text, answers = "", []
-            if piece.special >= 0:
+            made = self._section(section, before, piece.special)
+            ids += made.ids
+            labels += made.labels
+            section, before = [], piece.special
+            if piece.special != END:
                 count = self.num_image_tokens if piece.special == self.image_token else 1
                 ids += [piece.special] * count
                 labels += [piece.special if piece.supervised else IGNORED] * count
         return Encoded(ids, labels)
 
-    def _text_tokens(self, text: str) -> list[tuple[int, int, int]]:
-        """(id, first character, end) of each token of a text, none of them special.
+    def _section(self, pieces: Sequence[Piece], before: int | None, after: int) -> Encoded:
+        """Tokens and labels of the text between two special tokens."""
+        text, ranges = "", []
+        for piece in pieces:
+            start, text = len(text), text + piece.text
+            if piece.supervised and ranges and ranges[-1][1] == start:
+                ranges[-1] = (ranges[-1][0], len(text))
+            elif piece.supervised:
+                ranges.append((start, len(text)))
+        if self.template == "chat":
+            continues = before is not None
+            first, last = self._kept(text, before, after)
+            ranges = [(max(0, start - first), min(end, last) - first) for start, end in ranges]
+            text = text[first:last]
+        else:
+            continues = before == self.tokenizer.eos_token_id
+        if not text:
+            return Encoded([], [])
+        tokens, counts = encode_with_borders(self.tokenizer, text, [start for start, _ in ranges], continues)
+        labels = [IGNORED] * len(tokens)
+        for (_, end), count in zip(ranges, counts, strict=True):
+            for place in range(count, len(tokens)):
+                if end >= len(text) or tokens[place].start < end:
+                    labels[place] = tokens[place].id
+        return Encoded([token.id for token in tokens], labels)
 
-        Some vocabularies (Unigram) hold the text of a special token as a word: it is taken apart.
-        """
-        tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
-        found = [(token, *span) for token, span in zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)]
-        special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
-        cut = next((start + 1 for token, start, _ in found if token in special), None)
-        if cut is None:
-            return found
-        tail = [(token, cut + start, cut + end) for token, start, end in self._text_tokens(text[cut:])]
-        return self._text_tokens(text[:cut]) + tail
+    def _kept(self, text: str, before: int | None, after: int) -> tuple[int, int]:
+        """The part of a text that special tokens beside it leave: some take the blanks around them."""
+        known = self.tokenizer.added_tokens_decoder
+        first = len(text) - len(text.lstrip()) if before in known and known[before].rstrip else 0
+        last = len(text.rstrip()) if after in known and known[after].lstrip else len(text)
+        return first, max(first, last)

@@ -64,13 +64,13 @@ def tell_plan(plan: Any, params: Params) -> None:
     with_image, without = (_flop(flops[key]) for key in ("language_model", "language_model_text_only"))
     print(f"Forward of the language model alone: {with_image}, without visual tokens {without}.")
     if not all(stage["samples"] for stage in plan["stages"].values()):
-        print("The size of a source is not known before it is prepared: say --samples.")
+        print("The size of a source is not known before it is prepared: run dvc repro splits, or give --samples.")
 
     print(
         f"""
 Assumed: {text} text tokens a sample (--text-tokens), half of them answers; no prefix shared between samples;
   {_flop(assumed["flops"])}/s sustained per {unit} (--flops; by default 40 % of an A100's peak in bf16, or a CPU core);
-  sample counts as published or drawn (plates.sets), or --samples; fused attention;
+  sample counts of the prepared data, else as published or drawn (plates.sets), or --samples; fused attention;
   {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the runtime.
   Not counted in hours: reading data, evaluation, start-up, failures, waiting for others."""
     )

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from components.errors import UserError
-from components.model.assemble import build, precision_of, recompute_blocks, trainable_groups
+from components.model.assemble import build, recompute_blocks, to_precision, trainable_groups
 from components.model.base import Base, count_features, load_image_processor
 from components.params import Adapter, Params
 
@@ -67,7 +67,7 @@ def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> Llava
             model, _ = build(base, vce, learnt, vlora)
     if params.training.activation_checkpointing:
         recompute_blocks(model)
-    return model.to(precision_of(params.training.precision))  # pyright: ignore[reportArgumentType]
+    return to_precision(model, params.training.precision)
 
 
 def at_full_depth(params: Params, learnt: Learnt, count: Count) -> list[int]:
@@ -174,7 +174,7 @@ def _join(vision: Any, language: Any, patches: int, leading: int) -> LlavaConfig
 
 def _read(name: str, setting: str, **options: Any) -> Any:
     try:
-        return AutoConfig.from_pretrained(name, **options)
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         known = ", ".join([*LLAVA] if "checkpoint" in setting else [*VISION, *LANGUAGE])
         what = "holds no config.json" if Path(name).is_dir() else "cannot be read from the hub"

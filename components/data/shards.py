@@ -5,12 +5,13 @@ Image bytes are stored as they came. Row groups are small, so that reading one r
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -26,6 +27,7 @@ from components.errors import UserError
 
 _ROW_GROUP_BYTES = 256_000
 _ROW_GROUP_ROWS = 128
+_DIGEST_BYTES = 32
 _INDEX_ROWS = 10_000  # written at once
 INDEX_SCHEMA = pa.schema(
     [
@@ -35,6 +37,7 @@ INDEX_SCHEMA = pa.schema(
         ("ids", pa.list_(pa.string())),  # of the row's samples, in order
         ("tasks", pa.list_(pa.string())),
         ("tokens", pa.list_(pa.int32())),  # of all turns of a sample, without template and image
+        ("digest", pa.binary(_DIGEST_BYTES)),  # row_digest: what the row is compared with when it is first read
     ]
 )
 
@@ -53,9 +56,10 @@ class ShardWriter:
 
     def add(self, row: Row, tokens: Sequence[int]) -> None:
         """`tokens` of each of the row's samples."""
-        self._group.append(plain_row(row))
+        plain = plain_row(row)
+        self._group.append(plain)
         self._group_bytes += _size(row)
-        self._indexed.append(_index_row(row, tokens))
+        self._indexed.append({**_index_row(row, tokens), "digest": row_digest(plain)})
         if len(self._indexed) >= _INDEX_ROWS:
             self._write_index()
         if self._group_bytes >= _ROW_GROUP_BYTES or len(self._group) >= _ROW_GROUP_ROWS:
@@ -107,6 +111,28 @@ def plain_row(row: Row) -> dict[str, Any]:
     }
 
 
+def row_digest(plain: Mapping[str, Any]) -> bytes:
+    """SHA-256 of a row as SCHEMA stores it; the image's hash stands for its bytes."""
+    return hashlib.sha256(json.dumps({**plain, "image": None}, sort_keys=True).encode()).digest()
+
+
+def index_digests(index: Path) -> dict[str, str]:
+    """What the manifest says of the whole: `digest` over all rows in order, however they are cut into shards and
+    whichever pyarrow wrote them; `index`, of the index's file.
+    """
+    rows = _joined(pq.read_table(index, columns=["digest"])["digest"])
+    return {"digest": hashlib.sha256(rows).hexdigest(), "index": file_digest(index)}
+
+
+def _joined(column: pa.ChunkedArray) -> bytes:
+    """The index's column `digest` as one string: 32 bytes a row."""
+    width = _DIGEST_BYTES
+    parts = ((chunk, chunk.buffers()[1]) for chunk in column.chunks if len(chunk))
+    return b"".join(
+        buffer[chunk.offset * width : (chunk.offset + len(chunk)) * width].to_pybytes() for chunk, buffer in parts
+    )
+
+
 def _size(row: Row) -> int:
     texts = sum(len(turn.text) for sample in row.samples for turn in sample.turns)
     return len(row.image or b"") + texts
@@ -147,7 +173,8 @@ class PreparedRows:
 
     The source lies in a folder or under a URL that fsspec knows (s3://bucket/prepared/unifood). Files are opened
     when first needed, and again in a forked or unpickled copy; several threads may read. Keeps the
-    `cached_groups` row groups used last (each a few hundred kB).
+    `cached_groups` row groups used last (each a few hundred kB). What is read is compared once, when it is first used,
+    with the digests that were written with it: the index with the manifest's, each row with the index's.
     """
 
     def __init__(self, folder: Path | str, cached_groups: int = 64):
@@ -156,6 +183,9 @@ class PreparedRows:
         self.manifest = read_manifest(self.folder)
         self._cached_groups = cached_groups
         self._starts = [0, *accumulate(shard["rows"] for shard in self.manifest["shards"])]
+        self._digests: bytes | None = None  # of all rows, read when the first row is
+        self._compared = bytearray(self._starts[-1])  # 1 for each row that was
+        self._index_compared = False
         self._forget()
 
     def _forget(self) -> None:
@@ -166,7 +196,7 @@ class PreparedRows:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in self.__dict__.items() if name != "_lock"}
-        return {**kept, "_shards": {}, "_groups": OrderedDict(), "_process": -1}
+        return {**kept, "_shards": {}, "_groups": OrderedDict(), "_digests": None, "_process": -1}
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -186,17 +216,43 @@ class PreparedRows:
             group = bisect_right(starts, inside) - 1
             table = self._read(shard, group)
         value = table.slice(inside - starts[group], 1).to_pylist()[0]
+        if not self._compared[number]:
+            self._compare(value, number, shard)
         return _row(value, self.source)
+
+    def _compare(self, value: dict[str, Any], number: int, shard: int) -> None:
+        """UserError where a row is not the one that was prepared."""
+        if self._digests is None:
+            digests = _joined(self.columns("digest")["digest"])
+            if hashlib.sha256(digests).hexdigest() != self.manifest["digest"]:
+                raise self._altered("index.parquet")
+            self._digests = digests
+        image = value["image"]
+        sound = image is None or hashlib.sha256(image).hexdigest() == value["image_hash"]
+        at = number * _DIGEST_BYTES
+        if not sound or row_digest(value) != self._digests[at : at + _DIGEST_BYTES]:
+            raise self._altered(self.manifest["shards"][shard]["name"], f" (row {number})")
+        self._compared[number] = 1
+
+    def _altered(self, name: str, where: str = "") -> UserError:
+        return UserError(
+            f"{self.folder}/{name}{where} is not what was written with manifest.json; "
+            f"run: dvc repro --force prepare@{self.source}, or copy the folder again where it is a copy"
+        )
 
     def columns(self, *names: str) -> pa.Table:
         """Light columns (names in INDEX_SCHEMA) of every row in order."""
         with storage.opened(f"{self.folder}/index.parquet") as file:
-            return pq.read_table(file, columns=list(names))
+            data = file.read()
+        if not self._index_compared and hashlib.sha256(data).hexdigest() != self.manifest["index"]:
+            raise self._altered("index.parquet")
+        self._index_compared = True
+        return pq.read_table(pa.BufferReader(data), columns=list(names))
 
     @property
     def index(self) -> pa.Table:
-        """What INDEX_SCHEMA lists, for every row in order: no images, no texts."""
-        return self.columns(*INDEX_SCHEMA.names)
+        """What INDEX_SCHEMA lists but the digests, for every row in order: no images, no texts."""
+        return self.columns(*(name for name in INDEX_SCHEMA.names if name != "digest"))
 
     def _open(self, shard: int) -> _Shard:
         if shard not in self._shards:
@@ -214,7 +270,12 @@ class PreparedRows:
         if key in self._groups:
             self._groups.move_to_end(key)
             return self._groups[key]
-        table = self._groups[key] = self._open(shard).file.read_row_group(group, use_threads=False)
+        opened = self._open(shard).file
+        try:
+            table = self._groups[key] = opened.read_row_group(group, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            name = self.manifest["shards"][shard]["name"]
+            raise UserError(f"{self.folder}/{name} is damaged ({error}); run: dvc repro prepare") from None
         while len(self._groups) > self._cached_groups:
             self._groups.popitem(last=False)
         return table

@@ -66,6 +66,32 @@ def nutrition_sample(id: str, nutrition: Mapping[str, float]) -> Sample:
     return _sample(id, "nutrition", NUTRITION_QUESTION, nutrition_answer(nutrition), gold)
 
 
+def dish_task(question: str, answer: str) -> str:
+    """ingredients, recipe or nutrition by the words of a question about a dish; chat for others, and for what cannot be
+    scored as its task (an answer without a name, or without all five values).
+    """
+    words = set(re.findall(r"[a-z]+", question.lower()))
+    if words & {"nutrition", "nutritional", "nutrients", "calories", "mass"}:
+        return "nutrition" if parse_nutrition(answer) else "chat"
+    if words & {"ingredient", "ingredients"}:
+        return "ingredients" if parse_ingredients(answer) else "chat"
+    about_cooking = words & {"recipe", "instructions", "cook", "make", "prepare"}
+    return "recipe" if about_cooking and parse_recipe(answer) else "chat"
+
+
+def dish_sample(id: str, question: str, answer: str, image: bool = True) -> Sample:
+    """A question and answer about a dish in words of their own, which are kept; the gold is what the answer holds."""
+    task = dish_task(question, answer)
+    return _sample(id, task, question, answer, dish_gold(task, answer), image)
+
+
+def dish_gold(task: str, answer: str) -> str | None:
+    """What `dish_task` found in the true answer, as JSON."""
+    if task == "ingredients":
+        return json.dumps(sorted(parse_ingredients(answer)))
+    return json.dumps(parse_nutrition(answer)) if task == "nutrition" else None
+
+
 def choice_sample(
     id: str, question: str, choices: Sequence[str], answer: int, hint: str = "", image: bool = True
 ) -> Sample:

@@ -13,14 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FEWEST = 10  # samples; from fewer a percentile interval claims more than they can carry
+
 Figure = Callable[[np.ndarray], np.ndarray]  # (..., columns) means of contributions -> (...)
 
 
 @dataclass(frozen=True)
 class Interval:
+    """`low`, `high`: None from fewer than FEWEST samples, or where no resample defines the figure."""
+
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     confidence: float
 
 
@@ -37,8 +41,11 @@ def bootstrap(
     drawn = figure(chosen @ contributions / samples)
     drawn = drawn[~np.isnan(drawn)]
     tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(drawn, [tail, 100 - tail]) if len(drawn) else (np.nan, np.nan)
-    return Interval(float(figure(contributions.mean(axis=0))), float(low), float(high), confidence)
+    value = float(figure(contributions.mean(axis=0)))
+    if samples < FEWEST or not len(drawn):
+        return Interval(value, None, None, confidence)
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return Interval(value, float(low), float(high), confidence)
 
 
 def difference(means: np.ndarray) -> np.ndarray:

@@ -18,11 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.data.tasks import parse_nutrition
 from components.evaluation.benchmarks import scored
 from components.evaluation.bootstrap import Figure, bootstrap, difference, ratio
 from components.evaluation.inference.journal import Answered, Failed
-from components.evaluation.metrics import nutrition
+from components.evaluation.main_metric import MainMetric
 from components.evaluation.question import Name, Question
 
 
@@ -43,7 +42,7 @@ class Results:
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     metrics: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
-    def add(self, row: str, asked: Sequence[Question], answers: Sequence[Answered]) -> None:
+    def add(self, row: str, questions: Sequence[Question], answers: Sequence[Answered]) -> None:
         """Score a row's answers, each by the rule of its question's benchmark; a failed one counts as wrong.
 
         Where questions failed, their number stands with the task's metrics.
@@ -51,13 +50,13 @@ class Results:
         self.answers[row], self.metrics[row] = [], {}
         texts = [None if isinstance(answer, Failed) else answer for answer in answers]
         reasons = [answer.reason if isinstance(answer, Failed) else None for answer in answers]
-        together = list(zip(asked, texts, reasons, strict=True))
+        together = list(zip(questions, texts, reasons, strict=True))
         for name, members in groupby(together, key=lambda one: one[0].benchmark):
-            questions, given, why = zip(*members, strict=True)
-            scores = scored(name).score(questions, given)
+            of_benchmark, given, why = zip(*members, strict=True)
+            scores = scored(name).score(of_benchmark, given)
             self.metrics[row] |= scores.metrics
-            said = [text or "" for text in given]
-            self.answers[row] += [Answer(*one) for one in zip(questions, said, scores.each, why, strict=True)]
+            shown = [text or "" for text in given]
+            self.answers[row] += [Answer(*one) for one in zip(of_benchmark, shown, scores.each, why, strict=True)]
         lacking = Counter(answer.question.task for answer in self.answers[row] if answer.failed)
         for task, count in lacking.items():
             self.metrics[row].setdefault(task, {})["failed"] = float(count)
@@ -67,44 +66,64 @@ class Results:
         return {a.question.name: a for a in self.answers.get(row, []) if a.question.task == task}
 
 
-# Metric, the two rows, and how they are compared. What is named here must not rest on chance.
-COMPARED: tuple[tuple[str, str, str, str], ...] = (
-    ("ingredients.iou", "finetune", "-", "blind"),
-    ("ingredients.iou", "finetune", "/", "blind"),
-    ("recipe.rouge_l", "finetune", "-", "blind"),
-    ("nutrition.pmae", "finetune", "-", "mean"),
-    ("chat.rouge_l", "finetune", "-", "blind"),
-)
+# The fine-tuned model is compared with itself shown wrong images in the main metric of every task; and:
+ALSO_COMPARED = {"ingredients": ("/", "blind"), "nutrition": ("-", "mean")}
 
 
-def differences(results: Results, *, resamples: int, seed: int) -> dict[str, dict[str, float]]:
-    """Paired bootstrap of COMPARED over the questions that both rows answered; what was not asked is left out."""
+def differences(results: Results, *, resamples: int, seed: int) -> dict[str, dict[str, float | int | None]]:
+    """`metric finetune - blind` for every task's main metric: paired bootstrap over the questions both rows answered.
+
+    value, low, high, confidence, questions. From too few questions there is no interval: low and high are None.
+    """
     found = {}
-    for metric, first, sign, second in COMPARED:
-        task = metric.partition(".")[0]
-        one, other = results.of_task(first, task), results.of_task(second, task)
-        both = [name for name in one if name in other]
-        if not both:
+    tasks = {a.question.task: a.question.benchmark for a in results.answers.get("finetune", [])}
+    for task, benchmark in tasks.items():
+        main = scored(benchmark).MAIN[task].name
+        if main not in results.metrics["finetune"].get(task, {}):
             continue
-        sums, figure = paired(metric, [one[n] for n in both], [other[n] for n in both], sign)
-        interval = bootstrap(sums, figure, resamples=resamples, seed=seed)
-        if all(map(math.isfinite, (interval.value, interval.low, interval.high))):
-            found[f"{metric} {first} {sign} {second}"] = vars(interval)
+        metric = f"{task}.{main}"
+        for sign, second in (("-", "blind"), *([ALSO_COMPARED[task]] if task in ALSO_COMPARED else [])):
+            one, other = results.of_task("finetune", task), results.of_task(second, task)
+            both = [name for name in one if name in other]
+            if not both:
+                continue
+            sums, figure = paired(metric, [one[n] for n in both], [other[n] for n in both], sign)
+            interval = bootstrap(sums, figure, resamples=resamples, seed=seed)
+            if math.isfinite(interval.value):
+                found[f"{metric} finetune {sign} {second}"] = vars(interval) | {"questions": len(both)}
     return found
 
 
 def paired(metric: str, first: Sequence[Answer], second: Sequence[Answer], sign: str) -> tuple[np.ndarray, Figure]:
-    """(questions, columns) and the figure of their means that compares two rows of answers to the same questions."""
-    if metric == "nutrition.pmae":
-        sums = np.concatenate([_nutrition_sums(first), _nutrition_sums(second)], axis=1)
-        return sums, lambda means: nutrition.pmae(means[..., :10]) - nutrition.pmae(means[..., 10:])
-    scores = np.array([[a.score, b.score] for a, b in zip(first, second, strict=True)])
-    return scores, {"-": difference, "/": ratio}[sign]
+    """(units, columns) and the figure of their means that compares two rows of answers to the same questions.
+
+    metric: `task.metric`, a main metric of its benchmark.
+    """
+    task, _, name = metric.partition(".")
+    main = scored(first[0].question.benchmark).MAIN[task]
+    assert main.name == name, f"{name} is not the main metric of {task}"
+    one, other = (_sums(main, answers) for answers in (first, second))
+    columns, compare = one.shape[1], {"-": difference, "/": ratio}[sign]
+
+    def figure(means: np.ndarray) -> np.ndarray:
+        return compare(np.stack([main.figure(means[..., :columns]), main.figure(means[..., columns:])], axis=-1))
+
+    return np.concatenate([one, other], axis=1), figure
 
 
-def _nutrition_sums(answers: Sequence[Answer]) -> np.ndarray:
-    parsed = [parse_nutrition(answer.text) for answer in answers]
-    return nutrition.contributions(parsed, [json.loads(answer.question.gold or "{}") for answer in answers])
+def _sums(main: MainMetric, answers: Sequence[Answer]) -> np.ndarray:
+    texts = [None if answer.failed else answer.text for answer in answers]
+    return main.sums([answer.question for answer in answers], texts, [answer.score for answer in answers])
+
+
+def difference_line(name: str, entry: Mapping[str, Any]) -> str:
+    """An entry of `differences` as it is printed."""
+    interval = (
+        f"{entry['low']:.3f} to {entry['high']:.3f}, {100 * entry['confidence']:.0f} %, {entry['questions']} questions"
+        if entry["low"] is not None
+        else f"{entry['questions']} questions, too few for an interval"
+    )
+    return f"{name}: {entry['value']:.3f}  ({interval})"
 
 
 SCHEMA = pa.schema(
@@ -124,17 +143,17 @@ def write_answers(path: Path, results: Results) -> None:
 
 
 def _record(row: str, answer: Answer) -> dict[str, Any]:
-    asked = answer.question
+    question = answer.question
     return {
         "row": row,
-        "benchmark": asked.benchmark,
-        "task": asked.task,
-        "id": asked.id,
-        "source": asked.source,
-        "image_hash": asked.image_hash,
-        "question": asked.text,
-        "reference": json.dumps(asked.references, ensure_ascii=False),
-        "gold": asked.gold,
+        "benchmark": question.benchmark,
+        "task": question.task,
+        "id": question.id,
+        "source": question.source,
+        "image_hash": question.image_hash,
+        "question": question.text,
+        "reference": json.dumps(question.references, ensure_ascii=False),
+        "gold": question.gold,
         "answer": answer.text,
         "score": answer.score,
         "failed": answer.failed,

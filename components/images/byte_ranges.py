@@ -6,6 +6,7 @@ import os
 import stat
 import struct
 import zlib
+from pathlib import Path
 from typing import NamedTuple
 
 from components.images.decoding import ImageError
@@ -28,19 +29,20 @@ class ByteRange(NamedTuple):
 
 def read_byte_range(byte_range: ByteRange) -> bytes:
     """The image's bytes; ImageError where the file is gone, no regular file, a link, or a zip that is damaged."""
+    name = Path(byte_range.path).name  # where the folder lies is no part of what is written
     try:
         # a pipe would wait for ever: open without waiting, then look what it is
         handle = os.open(byte_range.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError as error:
-        raise ImageError("image_unreadable", f"{byte_range.path}: {error.strerror}") from None
+        raise ImageError("image_unreadable", f"{name}: {error.strerror}") from None
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ImageError("image_unreadable", f"{byte_range.path} is no regular file")
+            raise ImageError("image_unreadable", f"{name} is no regular file")
         if byte_range.packed < 0:
             return _read(handle, byte_range.size, byte_range.offset)
         return _unzipped(handle, byte_range)
     except OSError as error:
-        raise ImageError("image_unreadable", f"{byte_range.path}: {error.strerror}") from None
+        raise ImageError("image_unreadable", f"{name}: {error.strerror}") from None
     finally:
         os.close(handle)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -10,7 +11,9 @@ from components.images.decoding import ImageError
 from components.images.places import Parts, Place, Tars, open_place
 
 _BYTES_PER_PIXEL = 8  # no image file of the accepted size is larger than this
-_OTHER_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp")
+_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp")
+_OTHER_ENDINGS = (*_ENDINGS, *(ending.upper() for ending in _ENDINGS))
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class ImageStore:
@@ -18,7 +21,8 @@ class ImageStore:
 
     A name is a path inside the folder or archive. Where the file is not there, the same name with another
     image ending is tried: OCR-VQA's annotations say .jpg for files saved as .png or .gif. What the bytes are
-    is then told by the bytes, never by an ending.
+    is then seen from the bytes, never from an ending. Forms of Unicode, separators and old encodings of names do not
+    matter (names.py); capitals do, and a file that differs in them alone is named.
     """
 
     def __init__(self, place: Place, max_pixels: int):
@@ -47,7 +51,8 @@ class ImageStore:
         for ending in _OTHER_ENDINGS:
             if ending != stem.suffix and (found := self._place.find(str(stem.with_suffix(ending)))) is not None:
                 return self._small_enough(found, name), True
-        raise ImageError("image_missing", name)
+        similar = self._place.similar(name)
+        raise ImageError("image_missing", f"{name}; {similar} differs in capitals" if similar else name)
 
     def read(self, name: str) -> tuple[bytes, bool]:
         """The bytes, and whether they lay under another ending."""
@@ -65,7 +70,11 @@ class ImageStore:
 
 
 def safe_name(name: str) -> str:
-    """The name with `.` parts taken out; ImageError where it could leave the root."""
+    """The name with `.` parts taken out; ImageError where it could leave the root, or is no name of a file."""
+    if name.startswith("data:"):
+        raise ImageError("image_in_record", "a data: URL")
+    if _URL.match(name):
+        raise ImageError("image_is_url", name[:200])
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in parts or "\0" in name:
         raise ImageError("image_outside_root", name[:200])

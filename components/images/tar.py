@@ -1,4 +1,4 @@
-"""Members of a plain tar in file order, with nothing kept in memory and damage told, not skipped."""
+"""Members of a plain tar in file order, with nothing kept in memory and damage named, not skipped."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.errors import UserError
+from components.images.kinds import HEAD, kind_of
 
 _BLOCK = 512
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
+_COMPRESSIONS = ("gzip", "bzip2", "xz", "zstd")
 
 
 def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
@@ -18,11 +19,9 @@ def tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
     Python's tarfile takes a damaged header after the first for the end: here the end mark is looked at.
     """
     with path.open("rb") as raw:
-        packed = _COMPRESSED.get(raw.read(2))
-        if packed:
-            raise UserError(
-                f"{path} is compressed with {packed}; images are read at any place: unpack it to a plain tar"
-            )
+        kind = kind_of(raw.read(HEAD))
+        if kind in _COMPRESSIONS:
+            raise UserError(f"{path} is compressed with {kind}; images are read at any place: unpack it to a plain tar")
         raw.seek(0)
         try:
             with tarfile.open(fileobj=raw, mode="r:") as archive:

@@ -18,9 +18,12 @@ from components.adapters import method
 from components.errors import UserError
 from components.model.base import Base, read_config
 from components.model.connector import Connector
+from components.model.released_cue import ReleasedVisualCueEnhancement
 from components.model.visual_cue import VisualCueEnhancement
 from components.model.vlora import make_visual_weights
 from components.model.weights import CONNECTOR, language_parts
+
+CUES = {"paper": VisualCueEnhancement, "released": ReleasedVisualCueEnhancement}  # forms of VCE
 
 
 def add_connector(
@@ -35,7 +38,7 @@ def add_connector(
         misfit = vce.misfit(vision.hidden_size, vision.num_hidden_layers)
         if misfit:
             raise UserError(f"params.yaml: {misfit}")
-        enhancement = VisualCueEnhancement(
+        enhancement = CUES[vce.form](
             vision.hidden_size,
             len(vce.levels),
             num_heads=vce.num_heads,
@@ -92,7 +95,8 @@ def _target_pattern(model: nn.Module, targets: list[str] | str) -> str:
 def _own_settings(adapter: params.Adapter) -> dict[str, Any]:
     """What only one method has, in its config's names."""
     if adapter.kind == "dual_lora":
-        return {"use_norm": adapter.dual_lora.normalize, "activation": adapter.dual_lora.activation}
+        own = {"use_norm": adapter.dual_lora.normalize, "activation": adapter.dual_lora.activation}
+        return {**own, "form": adapter.form}
     if adapter.kind == "lora_moe":
         return adapter.lora_moe.model_dump(exclude={"balance_loss"})
     if adapter.kind == "rode":
@@ -118,10 +122,14 @@ def build(
     add_connector(model, vce, vlora)
     for part in language_parts(model) if train_language_model else ():
         part.requires_grad_(True)
-    wrapped = get_peft_model(model, adapter_config(model, adapter)) if adapter else None
-    connector = model.model.multi_modal_projector
-    connector.requires_grad_(True)
-    return model, wrapped  # pyright: ignore[reportReturnType]
+    wrapped = put_adapter(model, adapter) if adapter else None
+    model.model.multi_modal_projector.requires_grad_(True)
+    return model, wrapped
+
+
+def put_adapter(model: LlavaForConditionalGeneration, adapter: params.Adapter) -> PeftModel:
+    """Put a fresh adapter into a model, in place."""
+    return get_peft_model(model, adapter_config(model, adapter))  # pyright: ignore
 
 
 def check_fit(
@@ -164,3 +172,10 @@ def num_parameters(model: nn.Module) -> dict[str, int]:
 
 def precision_of(name: str) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def to_precision(model: Any, name: str) -> Any:
+    """Parameters in a precision; buffers keep theirs, for rotary frequencies are fp32 by design."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(precision_of(name))
+    return model

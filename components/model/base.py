@@ -195,9 +195,11 @@ def load_image_processor(place: str, setting: str, revision: str | None = None) 
 def _found(loader: Any, place: str, setting: str, **options: Any) -> Any:
     _show_bars_in_terminals_only()
     try:
-        return loader.from_pretrained(place, **options)
+        return loader.from_pretrained(place, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
+        if "trust_remote_code" in str(error):
+            reason = "it brings code of its own (auto_map), which is never run"
         raise UserError(
             f"params.yaml: {setting} {place!r} cannot be loaded: {reason} "
             "(give a folder in Hugging Face's format, or the id of a model that this machine can download)"

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from components.errors import UserError
-from components.model.visual_cue import Cue, Grid, VisualCueEnhancement
+from components.model.bilinear import Grid
+from components.model.deformable import Cue, DeformableCue
 from components.model.vlora import ARGUMENT, PerceptualWeights, VisualWeights
 
 
@@ -21,11 +22,11 @@ class Connector(nn.Module):
 
     Args:
         head: the projector, or VisualWeights. Its name is that of `connector.kind`: `projector` or `vlora`.
-        vce: None leaves it out.
+        vce: VCE in either form; None leaves it out.
         num_registers: tokens before the patches that the encoder adds for itself (DINOv2 with registers); left out.
     """
 
-    def __init__(self, head: nn.Module, vce: VisualCueEnhancement | None, num_registers: int = 0) -> None:
+    def __init__(self, head: nn.Module, vce: DeformableCue | None, num_registers: int = 0) -> None:
         super().__init__()
         self.kind = "vlora" if isinstance(head, VisualWeights) else "projector"
         self.add_module(self.kind, head)

@@ -12,7 +12,8 @@ fresh generator changes nothing. Type m stands for the whole MLP: from its input
 
 The decoder blocks are pre-norm, with GELU and a feed-forward network four times as wide. With biases everywhere but on
 B, the published numbers (k 8, rank 64, 8 blocks, 576 patches, types qkvom on 4096) make 851,891,712 parameters at
-d = 512 and 2,027,531,264 at d = 1024. The spread of fresh queries, positions and A is assumed.
+d = 512 and 2,027,531,264 at d = 1024. Positions start with a spread of 1 and the last Linear with 0.02, as in VLoRA's
+public code, so that a fresh A has 0.02 * sqrt(d): 0.45 at d = 512. The spread of fresh queries (1) is assumed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+HEAD_SPREAD = 0.02  # of the fresh Linear that makes A
 
 
 class WeightType(nn.Module):
@@ -48,13 +51,12 @@ class WeightType(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """A starts with the spread of LoRA's, 1 / (3 in) of variance; B at zero."""
+        """A starts with a spread of 0.02 * sqrt(width), behind a LayerNorm; B at zero."""
         nn.init.normal_(self.queries)
         for parameter in self.decoder.parameters():  # torch copies one block: without this all would start alike
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
-        inside = self.down.out_features // self.rank
-        nn.init.normal_(self.down.weight, std=(3 * inside * self.down.in_features) ** -0.5)
+        nn.init.normal_(self.down.weight, std=HEAD_SPREAD)
         nn.init.zeros_(self.down.bias)
         for up in self.up:
             nn.init.zeros_(up.weight)  # pyright: ignore[reportArgumentType]
@@ -93,7 +95,7 @@ class PerceptualWeightsGenerator(nn.Module):
         self.patches = patches
         self.shared = nn.Linear(vision_width, width)
         self.position = nn.Parameter(torch.empty(patches, width))
-        nn.init.normal_(self.position, std=0.02)
+        nn.init.normal_(self.position)
         self.types = nn.ModuleDict(
             {
                 name: WeightType(size, num_inserted, width=width, rank=rank, blocks=blocks, heads=heads)

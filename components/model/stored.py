@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from components.digests import digest, file_digest
-from components.errors import UserError
+from components.files import read_json
 
 REFERENCE_FILE = "base.json"  # which base a folder holds or refers to
 CONNECTOR_FILE, ADAPTER_FOLDER, SETTINGS_FILE = "connector.safetensors", "adapter", "model.json"
@@ -25,14 +24,10 @@ def model_digest(parts: Path) -> str:
 
 
 def read_reference(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / REFERENCE_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder / REFERENCE_FILE} is missing; run: dvc repro base") from None
+    """Which base a folder holds or refers to: kind, id, revision, digest."""
+    return read_json(folder / REFERENCE_FILE, "run: dvc repro base", ("kind", "id", "revision", "digest"))
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder / SETTINGS_FILE} is missing; run: dvc repro {folder.name}") from None
+    """What the parts of a trained model are, and what they were trained on."""
+    return read_json(folder / SETTINGS_FILE, f"run: dvc repro {folder.name}")

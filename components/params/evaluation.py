@@ -8,6 +8,8 @@ from pydantic import Field
 
 from components.params.section import Name, NotNegative, Positive, Section
 
+PathName = Annotated[str, Field(min_length=1)]
+
 
 class BenchmarkFiles(Section):
     """A published benchmark's files: questions and gold as `lea score` takes them; a folder, zip or tar of images.
@@ -15,9 +17,9 @@ class BenchmarkFiles(Section):
     `split`: of annotations that declare several; null: test.
     """
 
-    questions: str | None = None
-    annotations: str
-    images: str | None = None
+    questions: PathName | None = None
+    annotations: PathName
+    images: PathName | None = None
     split: Literal["train", "validation", "test"] | None = None
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from components.params.patterns import complaint
 from components.params.section import Fraction, Positive, Section
 
 
@@ -14,20 +14,24 @@ def _names_or_a_regex(targets: Any) -> Any:
     names = [targets] if isinstance(targets, str) else targets
     if not (isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)):
         raise ValueError(f"must be a list of names or one regex, got {targets!r}")
-    try:
-        re.compile(targets if isinstance(targets, str) else "")
-    except re.error as error:
-        raise ValueError(f"{targets!r} is no valid regex: {error}") from None
+    wrong = complaint(targets) if isinstance(targets, str) else None
+    if wrong:
+        raise ValueError(f"{targets[:80]!r} {wrong}")
     return targets
 
 
+Form = Literal["paper", "released"]  # as the paper prints it, or as the authors' released code has it
 Targets = Annotated[list[str] | str, BeforeValidator(_names_or_a_regex)]
+
+
+MAX_RANK = 8192  # more than the width of the language models here: no low rank, and gigabytes per layer
 
 
 class Vce(Section):
     """Visual Cue Enhancement (paper 3.3). Levels are hidden states of the vision encoder."""
 
     enabled: bool
+    form: Form = "paper"  # attention, norms and sum: components/model/visual_cue.py and released_cue.py
     anchor: int
     levels: Annotated[list[int], Field(min_length=1)]
     num_heads: Positive
@@ -49,8 +53,9 @@ class Vce(Section):
                     f"vce.levels holds {level}, but the vision encoder has hidden states "
                     f"0 to {layers} (or -1 to {-layers - 1})"
                 )
-        if width % (len(self.levels) * self.num_heads):
-            parts = f"{len(self.levels)} levels * vce.num_heads {self.num_heads}"
+        shares = len(self.levels) if self.form == "paper" else 1  # of the width that each level's values have
+        if width % (shares * self.num_heads):
+            parts = f"{shares} levels * vce.num_heads {self.num_heads}" if shares > 1 else f"num_heads {self.num_heads}"
             return f"the vision encoder's width {width} must divide by {parts}"
         return None
 
@@ -101,10 +106,14 @@ class Rode(Section):
 
 
 class Adapter(Section):
-    """`rank` is that of all experts together where there are several."""
+    """`rank` is that of all experts together where there are several.
+
+    `form` is Dual-LoRA's, whose released code differs from the print; the other methods have one form and ignore it.
+    """
 
     kind: Literal["lora", "dual_lora", "lora_moe", "rode"]
-    rank: Positive
+    form: Form = "paper"
+    rank: Annotated[int, Field(ge=1, le=MAX_RANK)]
     alpha_over_rank: Annotated[float, Field(gt=0)]
     dropout: Fraction
     targets: Targets

@@ -1,18 +1,21 @@
-"""Profiles: small overlays that are merged into params.yaml. A profile sets values, nothing else."""
+"""Profiles: small overlays that are merged into params.yaml. A profile sets values, nothing else.
+
+extends: llava-1.5-7b     # another profile, whose values stand where this one names none
+adapter: {rank: 128}      # only what differs
+"""
 
 from __future__ import annotations
 
 import difflib
-import io
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from components.errors import UserError
 from components.files import write_text
-from components.params import PARAMS_FILE, Params, validate_params
+from components.params.reading import PARAMS_FILE, read_text, read_tree, validate_params
+from components.params.rewriting import rewritten
+from components.params.root import Params
 from components.params.trees import flatten
 
 FOLDER = Path(__file__).parents[2] / "pipelines" / "profiles"
@@ -29,87 +32,60 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def apply(name: str, path: Path = PARAMS_FILE) -> list[tuple[str, Any, Any]]:
-    """Merge a profile into params.yaml, comments kept, and return what changed: (key, before, after).
+def overlay(name: str) -> dict[str, Any]:
+    """Every value that a profile sets, those of the profiles that it extends included."""
+    chain: list[dict[str, Any]] = []
+    seen: list[str] = []
+    wanted: str | None = name
+    while wanted is not None:
+        if wanted in seen or wanted not in names():
+            problem = "extends itself" if wanted in seen else f"extends {wanted!r}, which is no profile"
+            raise UserError(f"profile {seen[-1]} {problem}") if seen else UserError(_unknown(name))
+        seen.append(wanted)
+        tree = dict(read_tree(FOLDER / f"{wanted}.yaml"))
+        wanted = tree.pop("extends", None)
+        chain.append(tree)
+    values: dict[str, Any] = {}
+    for tree in reversed(chain):
+        values = with_profile(values, tree)
+    return values
 
-    The result is validated first: a file that would not load is never written.
+
+def apply(name: str, path: Path = PARAMS_FILE) -> list[tuple[str, Any, Any]]:
+    """Merge a profile into params.yaml and return what changed: (key, before, after).
+
+    Lines that hold no changed value stay as they are, comments included. The result is validated first: a file that
+    would not load is never written.
     """
-    tree, before = _merged(name, path)
-    validate_params(plain(tree), f"profile {name} with {path}")
-    after = flatten(plain(tree))
-    text = io.StringIO()
-    _yaml().dump(tree, text)
-    write_text(path, text.getvalue())
-    keys = [*after, *(key for key in before if key not in after)]
-    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+    text = read_text(path)
+    before = read_tree(path)
+    after = with_profile(before, overlay(name))
+    validate_params(after, f"profile {name} with {path}")
+    if after != before:
+        write_text(path, rewritten(text, after))
+    old, new = flatten(before), flatten(after)
+    keys = [*new, *(key for key in old if key not in new)]
+    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 def load(name: str, path: Path = PARAMS_FILE) -> Params:
     """The settings that `apply` would write, without writing them."""
-    tree, _ = _merged(name, path)
-    return validate_params(plain(tree), f"profile {name} with {path}")
+    return validate_params(with_profile(read_tree(path), overlay(name)), f"profile {name} with {path}")
 
 
-def _merged(name: str, path: Path) -> tuple[Any, dict[str, Any]]:
-    """The tree of params.yaml with a profile in it, and its leaves before."""
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"no profile is called {name!r}{hint} (there are: {', '.join(names())})")
-    yaml = _yaml()
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; run the command in the root of the repository") from None
-    before = flatten(plain(tree))
-    merge(tree, yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
-    return tree, before
-
-
-def merge(tree: MutableMapping[str, Any], overlay: Mapping[str, Any], prefix: str = "") -> None:
-    """Put the leaves of `overlay` into `tree`, in place; REPLACED tables and lists are replaced whole.
-
-    The overlay's comments are its own: under another profile they would be false.
-    """
-    for key, value in overlay.items():
-        where = f"{prefix}{key}"
-        if isinstance(value, Mapping) and isinstance(tree.get(key), MutableMapping) and where not in REPLACED:
-            merge(tree[key], value, f"{where}.")
-        elif key in tree and plain(tree[key]) == plain(value):
-            continue  # keep how the user wrote it
+def with_profile(tree: Mapping[str, Any], values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A copy of the tree with the overlay's leaves in place of its own; REPLACED tables and lists are taken whole."""
+    copy = dict(tree)
+    for key, value in values.items():
+        where, inner = f"{prefix}{key}", copy.get(key)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping) and where not in REPLACED:
+            copy[key] = with_profile(inner, value, f"{where}.")
         else:
-            tree[key] = _without_comments(value)
+            copy[key] = value
+    return copy
 
 
-def _without_comments(value: Any) -> Any:
-    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
-        _without_comments(inner)
-    comments: Any = getattr(value, "ca", None)  # where ruamel keeps them
-    if comments is not None:
-        comments.items.clear()
-        comments.comment = None
-        comments.end = []
-    return value
-
-
-def plain(value: Any) -> Any:
-    """A tree of ruamel's types as Python's own."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [plain(inner) for inner in value]
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
-
-
-def _yaml() -> YAML:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 160
-    yaml.representer.add_representer(
-        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"no profile is called {name!r}{hint} (there are: {', '.join(names())})"

@@ -28,23 +28,54 @@ class _OneOfEach(yaml.SafeLoader):
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and validate params.yaml; every mistake becomes one line that names the key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; run the command in the root of the repository") from None
+    return validate_params(read_tree(path), str(path))
+
+
+def read_tree(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """The sections of a YAML file, not validated yet."""
+    return parse(read_text(path), str(path))
+
+
+def parse(text: str, path: str = str(PARAMS_FILE)) -> dict[str, Any]:
+    """Sections of settings from YAML; `path` is the file that an error line names."""
     try:
         tree = yaml.load(text, _OneOfEach)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
-    return validate_params(tree, str(path))
+        what = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise UserError(f"{path}:{where} is not valid YAML: {what}") from None
+    except RecursionError:
+        raise UserError(f"{path}: is nested too deeply to be settings") from None
+    except ValueError as error:  # a date that is none, a number that is too long
+        raise UserError(f"{path}: holds a value that cannot be read: {error}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: must hold sections of settings, found {_kind(tree)}")
+    return tree
+
+
+def read_text(path: Path) -> str:
+    """A settings file as text. UserError where there is none or it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run the command in the root of the repository") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; it must be a YAML file of settings") from None
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
+        raise UserError(f"{path}: is not UTF-8 ({found}); save it as UTF-8") from None
+
+
+def _kind(tree: Any) -> str:
+    names = {type(None): "nothing: it is empty", list: "a list", str: "a text"}
+    return names.get(type(tree), type(tree).__name__)
 
 
 def validate_params(tree: Any, name: str = str(PARAMS_FILE)) -> Params:
     """Turn a plain tree into Params. `name` is the file that the error line blames."""
     if not isinstance(tree, dict):
-        raise UserError(f"{name}: must hold sections of settings, found {type(tree).__name__}")
+        raise UserError(f"{name}: must hold sections of settings, found {_kind(tree)}")
     try:
         return Params.model_validate(tree)
     except ValidationError as error:

@@ -23,7 +23,11 @@ class FinetuneRates(PretrainRates):
 
 
 class Recipe(Section):
-    """What both training stages say. An empty list of tasks means all."""
+    """What both training stages say. An empty list of tasks means all.
+
+    The recipe of the paper's appendix B; that weight decay is 0 and that VCE learns at the projector's rate stands in
+    the authors' released scripts and optimiser groups (github.com/pengkun-jiao/FHTC, commit a4d92c4).
+    """
 
     sources: Annotated[list[str], Field(min_length=1)]
     tasks: list[str]
@@ -73,6 +77,8 @@ class Training(Section):
     zero_stage: Literal[0, 1, 2, 3]
     grad_clip: Annotated[float, Field(ge=0)]  # 0 switches it off
     checkpoint_every_steps: Positive
+    validate_every_steps: NotNegative  # 0: never; it changes nothing that is learnt
+    validation_samples: NotNegative  # about; 0: the whole validation split
     max_failures: NotNegative  # worker groups that may be lost before the run gives up
     bad_step: Literal["stop", "skip"]  # what to do with a loss that is no number, or a spike
     spike: Annotated[float, Field(ge=0)]  # a loss above this many times the median of the last 20; 0: never

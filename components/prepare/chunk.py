@@ -1,13 +1,12 @@
 """Make one chunk: check its entries in a few threads, write its shard. Runs here or on a Ray worker.
 
-Writes into the folder of the run, under the chunk's number: shard and index (Parquet), rejects (Parquet), one
-SHA-256 for each row (digests) and, last, the counts: a chunk whose counts bears its key is finished.
+Writes into the folder of the run, under the chunk's number: shard, index and rejects (Parquet) and, last, the counts
+with the SHA-256 of each file: a chunk whose counts bear its key, and whose files are still those, is finished.
 """
 
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.data.shards import ShardWriter, plain_row
+from components.data.shards import ShardWriter
+from components.digests import digest, file_digest
 from components.files import write_text
 from components.prepare.checks import Checked, Located, check_entry
 from components.prepare.chunks import Chunk
@@ -75,20 +75,17 @@ def make_chunk(
     """Write a chunk's files; `progress` hears of the records kept and rejected in it so far."""
     files = ChunkFiles(folder, chunk.number)
     files.counts.unlink(missing_ok=True)
-    counts, rejects, digests = RecordCounts(), list[Reject](), bytearray()
+    counts, rejects = RecordCounts(), list[Reject]()
     writer = ShardWriter(files.shard, files.index)
     for one, tokens in checked(chunk.items, rules):
         counts.add(one, tokens)
         rejects += one.rejects
         if one.row:
             writer.add(one.row, tokens)
-            row = json.dumps({**plain_row(one.row), "image": None}, sort_keys=True)  # the hash stands for the bytes
-            digests += hashlib.sha256(row.encode()).digest()
         progress(counts.kept, counts.rejected)
     shard = writer.close()
     pq.write_table(rejects_table(source, rejects), files.rejects, compression="zstd")
-    files.digests.write_bytes(digests)
-    write_text(files.counts, json.dumps({"key": chunk.key, "shard": shard, "counts": counts.plain()}))
+    files.finish({"key": chunk.key, "shard": shard, "counts": counts.plain()})
     gc.collect()  # what ended in cycles would stay until much more has piled up
     pa.default_memory_pool().release_unused()
     return counts
@@ -112,19 +109,32 @@ class ChunkFiles:
         return self.folder / f"rejects-{self.number:05}.parquet"
 
     @property
-    def digests(self) -> Path:
-        return self.folder / f"digests-{self.number:05}"
-
-    @property
     def counts(self) -> Path:
         return self.folder / f"counts-{self.number:05}.json"
 
-    def finished(self) -> dict[str, Any] | None:
-        """What the counts holds (key, shard, counts), or None while the chunk is not whole."""
+    def finish(self, content: dict[str, Any]) -> None:
+        """Write the counts: what was made (key, shard, counts) and the digests of the other files."""
+        content = {**content, "files": self._digests(content["shard"])}
+        write_text(self.counts, json.dumps({**content, "digest": digest(content)}))
+
+    def finished(self, key: str) -> dict[str, Any] | None:
+        """What `finish` wrote for the chunk of this key; None where that is not there, not whole or damaged."""
         try:
-            return json.loads(self.counts.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            content = json.loads(self.counts.read_text(encoding="utf-8"))
+            own = content.pop("digest")
+            if own != digest(content) or content["key"] != key or content["files"] != self._digests(content["shard"]):
+                return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+        return content
+
+    def shard_entry(self) -> dict[str, Any] | None:
+        """What the manifest says of a finished chunk's shard; None where all its records were rejected."""
+        return json.loads(self.counts.read_text(encoding="utf-8"))["shard"]
+
+    def _digests(self, shard: dict[str, Any] | None) -> dict[str, str]:
+        files = {"index": file_digest(self.index), "rejects": file_digest(self.rejects)}
+        return {**files, "shard": file_digest(self.shard)} if shard else files
 
 
 def rejects_table(source: str, rejects: Sequence[Reject]) -> pa.Table:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from glob import escape
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.images.kinds import HEAD, kind_of
 from components.params import Data, Source
 from components.prepare.chunk import Rules, checked
 from components.prepare.counts import RecordCounts
@@ -53,7 +52,9 @@ def named_source(target: str, images: str | None, sources: dict[str, Source]) ->
     if not file.is_file():
         known = ", ".join(sources)
         raise UserError(f"{target} is no file and no source of params.yaml (data.sources has {known})")
-    if tarfile.is_tarfile(file) or zipfile.is_zipfile(file):
+    with file.open("rb") as stream:
+        kind = kind_of(stream.read(HEAD))
+    if kind in ("tar", "zip"):
         raise UserError(f"{target} is an archive; name the JSON of its records, and the archive by --images")
     place = str(Path(images).resolve()) if images else "."
     return Source(kind="llava_json", path=str(file.resolve().parent), annotations=escape(file.name), images=place)

@@ -50,8 +50,8 @@ def _with_first(first: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
 
 
 def _found(chunk: Chunk, folder: Path) -> RecordCounts | None:
-    finished = ChunkFiles(folder, chunk.number).finished()
-    return RecordCounts.of_plain(finished["counts"]) if finished and finished["key"] == chunk.key else None
+    finished = ChunkFiles(folder, chunk.number).finished(chunk.key)
+    return RecordCounts.of_plain(finished["counts"]) if finished else None
 
 
 def _on_workers(todo: Iterable[Chunk], source: str, folder: Path, rules: Rules) -> Iterator[RecordCounts]:

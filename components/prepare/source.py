@@ -7,7 +7,6 @@ Shards lie in run state until the source is whole: a preparation that was stoppe
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tokenizers
 
-from components.data.shards import INDEX_SCHEMA
+from components.data.shards import INDEX_SCHEMA, index_digests
 from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import fresh_folder, remove_folder, write_json
@@ -65,10 +64,9 @@ def prepare_source(
             if problem:
                 raise UserError(f"{problem}; see {_kept(ready / 'rejects.parquet', name)}")
             _join((part.index for part in parts), INDEX_SCHEMA, ready / "index.parquet")
-            content, shards = hashlib.sha256(), []
+            shards = []
             for part in parts:
-                content.update(part.digests.read_bytes())
-                shard = (part.finished() or {})["shard"]
+                shard = part.shard_entry()
                 if shard:
                     _place(part.shard, ready / part.shard.name)
                     shards.append(shard)
@@ -77,8 +75,7 @@ def prepare_source(
                 "kind": spec.kind,
                 **counts.summary(),
                 "shards": shards,
-                # over all rows in order; how they are cut into shards and which pyarrow wrote them do not count
-                "digest": content.hexdigest(),
+                **index_digests(ready / "index.parquet"),
                 "tokenizer": file_digest(tokenizer),
                 "versions": _versions(),
             }

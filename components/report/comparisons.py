@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.report.figures import COUNTS, Figure, figure, typeset
+from components.report.meanings import is_main, metric_meaning
 from components.report.results import Cell, Column, Table
 
 ORDER = ("table1", "table3", "table4", "anchors", "ranks")
@@ -37,12 +38,12 @@ class Comparison:
 
 
 def comparisons(tables: Mapping[str, Any], data_digest: str) -> list[Comparison]:
-    """Every table that was run, in the paper's order."""
+    """Every table that was measured on this run's data, in the paper's order."""
     names = [name for name in ORDER if name in tables] + sorted(tables.keys() - set(ORDER))
-    return [_comparison(tables[name], data_digest) for name in names]
+    return [_comparison(tables[name]) for name in names if tables[name]["data_digest"] == data_digest]
 
 
-def _comparison(record: Mapping[str, Any], data_digest: str) -> Comparison:
+def _comparison(record: Mapping[str, Any]) -> Comparison:
     first, *others = (row["name"] for row in record["rows"])
     metrics = list(dict.fromkeys(key.partition(": ")[0] for key in record["differences"]))
     return Comparison(
@@ -52,15 +53,20 @@ def _comparison(record: Mapping[str, Any], data_digest: str) -> Comparison:
         first=first,
         compared=[f"{metric.partition('.')[0]} {figure(metric).name}" for metric in metrics],
         gaps=[
-            (name, [gap(record["differences"][f"{metric}: {name} - {first}"], figure(metric)) for metric in metrics])
+            (name, [_gap_of(record, f"{metric}: {name} - {first}", figure(metric)) for metric in metrics])
             for name in others
         ],
-        origin=_origin(record, data_digest),
+        origin=_origin(record),
         runs=[
             (row["name"], ", ".join(f"{run['run']} (seed {run['seed']})" for run in row["runs"]))
             for row in record["rows"]
         ],
     )
+
+
+def _gap_of(record: Mapping[str, Any], name: str, printed: Figure) -> Gap:
+    entry = record["differences"].get(name)
+    return gap(entry, printed) if entry else Gap("–", None)
 
 
 def metrics_of(record: Mapping[str, Any]) -> list[str]:
@@ -77,7 +83,9 @@ def scores(record: Mapping[str, Any]) -> Table:
     columns, cells = [], []
     for name in names:
         task, printed = name.partition(".")[0], figure(name)
-        columns.append(Column(task, printed.name, printed.higher_is_better, not columns or columns[-1].task != task))
+        metric, of_task = name.partition(".")[2], [one.partition(".")[2] for one in names if one.startswith(f"{task}.")]
+        main, first = is_main(task, metric, of_task), not columns or columns[-1].task != task
+        columns.append(Column(task, printed.name, printed.higher_is_better, first, main, metric_meaning(task, metric)))
         entries = [row["figures"].get(name) for row in rows]
         best = printed.best([entry["mean"] if entry else None for entry in entries])
         cells.append([Cell(cell(entry, printed), place in best) for place, entry in enumerate(entries)])
@@ -103,14 +111,13 @@ def _signed(value: float, decimals: int) -> str:
     return typeset(f"{round(value, decimals) or 0:+.{decimals}f}")
 
 
-def _origin(record: Mapping[str, Any], data_digest: str) -> str:
+def _origin(record: Mapping[str, Any]) -> str:
     seeds = ", ".join(map(str, record["seeds"]))
     spread = "mean ± sample standard deviation" if len(record["seeds"]) > 1 else "one seed, so no spread"
     asked = ", ".join(f"{number} {task}" for task, number in record["questions"].items())
-    other = "" if record["data_digest"] == data_digest else " (other data than this run's)"
     return (
         f"Profile {record['profile']}, seeds of training: {seeds} ({spread}); test questions: {asked}; "
-        f"params {record['params_digest'][:12]}, data {record['data_digest'][:12]}{other}."
+        f"params {record['params_digest'][:12]}, data {record['data_digest'][:12]}."
     )
 
 

@@ -1,14 +1,14 @@
-"""Skill-space entropy before and after rectification, per layer (paper 4.4, Figure 6)."""
+"""Skill-space entropy before and after rectification, by layer or depth (paper 4.4, Figure 6)."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from components.errors import UserError
+from components.report.depth import Label, layer_name
 from components.svg import WIDTH, chart, dot, line, text, tick_text, ticks
 
 COLUMNS = ("layer", "before", "after")  # what is read of evaluation/insight/entropy.csv, a row per layer and task
@@ -16,15 +16,15 @@ COLUMNS = ("layer", "before", "after")  # what is read of evaluation/insight/ent
 
 @dataclass(frozen=True)
 class LayerEntropy:
-    """Entropies of one adapted layer, mean over tasks."""
+    """Entropies of one adapted layer, or of all at one depth; mean over tasks."""
 
     layer: str
     skill: float
     rectified: float
 
 
-def layer_entropies(rows: Sequence[Mapping[str, str]]) -> list[LayerEntropy]:
-    """One entry a layer, in the file's order. Rows without both finite values (all tokens silent) are left out."""
+def layer_entropies(rows: Sequence[Mapping[str, str]], label: Label = layer_name) -> list[LayerEntropy]:
+    """One entry a label, in the file's order. Rows without both finite values (all tokens silent) are left out."""
     if not rows:
         return []
     lacking = [name for name in COLUMNS if name not in rows[0]]
@@ -34,7 +34,7 @@ def layer_entropies(rows: Sequence[Mapping[str, str]]) -> list[LayerEntropy]:
     for row in rows:
         pair = _float(row["before"]), _float(row["after"])
         if all(map(math.isfinite, pair)):
-            kept[layer_name(row["layer"])].append(pair)
+            kept[label(row["layer"])].append(pair)
     return [LayerEntropy(layer, *(_mean(side) for side in zip(*pairs, strict=True))) for layer, pairs in kept.items()]
 
 
@@ -55,12 +55,6 @@ def zero_share(rows: Sequence[Mapping[str, str]]) -> str | None:
     return f"The activation sets {100 * _mean(shares):.0f}\u00a0% of the task units to zero." if shares else None
 
 
-def layer_name(name: str) -> str:
-    """`model.language_model.layers.3.self_attn.q_proj` -> `3 q`."""
-    found = re.search(r"\blayers?\.(\d+)\.(?:.*\.)?(\w+)$", name)
-    return f"{found[1]} {found[2].removesuffix('_proj')}" if found else name
-
-
 def sentence(entries: Sequence[LayerEntropy]) -> str:
     """Whether rectification lowers the entropy, as the paper reports."""
     lower = sum(entry.rectified < entry.skill for entry in entries)
@@ -74,7 +68,7 @@ def sentence(entries: Sequence[LayerEntropy]) -> str:
 
 
 def entropy_chart(entries: Sequence[LayerEntropy]) -> str:
-    """A line per layer from the skill space (ring) to the rectified space (dot)."""
+    """A line per depth from the skill space (ring) to the rectified space (dot)."""
     left, right, step = 16 + 6 * max(len(entry.layer) for entry in entries), WIDTH - 10, 20
     values = [value for entry in entries for value in (entry.skill, entry.rectified)]
     low, high = min(0.0, *values), max(values) * 1.05 or 1.0
@@ -93,5 +87,6 @@ def entropy_chart(entries: Sequence[LayerEntropy]) -> str:
         body.append(text(left - 10, y + 4, entry.layer, anchor="end"))
         body.append(line(place(entry.skill), y, place(entry.rectified), y, "link"))
         body += [dot(place(entry.skill), y, "hollow"), dot(place(entry.rectified), y, "dot")]
+    body.append(text(right, bottom + 30, "entropy in nats", style="s", anchor="end"))
     said = "; ".join(f"{entry.layer}: {entry.skill:.2f} to {entry.rectified:.2f}" for entry in entries)
-    return chart(body, bottom + 22, f"Entropy before and after rectification, by layer: {said}")
+    return chart(body, bottom + 37, f"Entropy before and after rectification, by depth: {said}")

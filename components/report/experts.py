@@ -1,4 +1,4 @@
-"""How the experts of LoRA-MoE and RoDE share the work, by task and by layer."""
+"""How the experts of LoRA-MoE and RoDE share the work, by task and by depth."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from components.report.entropy import layer_name
+from components.report.depth import Label, layer_name
 
 
 @dataclass(frozen=True)
 class ExpertTable:
-    """A row per task or layer, a cell per expert."""
+    """A row per task or depth, a cell per expert."""
 
     heading: str
     experts: list[str]
     rows: list[tuple[str, list[str]]]
 
 
-def expert_tables(rows: Sequence[Mapping[str, str]]) -> list[ExpertTable]:
-    """Mean router weight of every expert and, where any is, how often it is switched off: by task, by layer."""
+def expert_tables(rows: Sequence[Mapping[str, str]], label: Label = layer_name) -> list[ExpertTable]:
+    """Mean router weight of every expert and, where any is, how often it is switched off: by task, by depth."""
     ranks = {int(row["expert"]): row["rank"] for row in rows}
     experts = [f"expert {number + 1}, rank {ranks[number]}" for number in sorted(ranks)]
     by_task = _table("task", experts, rows, lambda row: row["task"])
-    return [by_task, _table("layer", experts, rows, lambda row: layer_name(row["layer"]))]
+    return [by_task, _table("depth", experts, rows, lambda row: label(row["layer"]))]
 
 
 def _table(

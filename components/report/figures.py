@@ -47,8 +47,9 @@ FIGURES: dict[str, Figure] = {
     "choice.accuracy_image": Figure("accuracy, with image", PERCENT),
     "caption.bleu": Figure("BLEU"),
     "caption.rouge_l": Figure("ROUGE-L"),
+    "chat.rouge_l": Figure("ROUGE-L"),
 }
-# Told apart from scores, not ranked.
+# Numbers of answers, not scores: never ranked.
 COUNTS = frozenset({"unparsed", "failed", "ungraded", "missing", "samples", "count"})
 
 

@@ -8,57 +8,33 @@ never put in the place of a published figure: it is shown as `orientation`.
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
 
 from components.errors import UserError
-from components.params import Params, validate_params
-from components.params.trees import Value, changed, merged, setting
+from components.params import validate_params
+from components.params.trees import Value, changed, merged
 from components.report.figures import typeset
-from components.report.results import OURS
+from components.report.forms import FORMS, released_form
+from components.report.found import Found, counted, holds, in_run, in_tables, module_exists, timed
+from components.report.published import PublishedRow, PublishedTable, ThisRun, read_published
 
-SHOWN = 12  # digits of a digest
-PUBLISHED_FILE = Path(__file__).with_name("published.yaml")
+__all__ = ["LedgerRow", "LedgerTable", "PublishedTable", "ThisRun", "ledger", "read_published"]
 State = Literal["measured here", "not measured here", "not measurable in this project"]
 
 
-class Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True)
+class LedgerFigure:
+    """A printed figure beside ours in both forms; empty where not measured. In parentheses: on other data or base."""
 
-
-class PublishedRow(Entry):
-    name: str
-    settings: dict[str, Value]
-    values: list[float | None]
-    needs: dict[str, Value] | None = None  # in place of the table's
-    command: str | None = None  # in place of the table's
-    unmeasurable: str | None = None
-    counted: str | None = None  # `dual_lora 64` or `vce`: a size that needs no run
-    benchmark_key: str | None = None  # of the figures in benchmarks/results/adapters.json
-
-
-class PublishedTable(Entry):
-    id: str
-    paper: str
-    place: str
-    title: str
-    columns: list[tuple[str, str, str | None, float, Literal["high", "low"]]]
-    needs: dict[str, Value]
-    command: str
-    rows: list[PublishedRow]
-    notes: list[str]
-    benchmark: str | None = None
-    benchmarks: list[str] = Field(default_factory=list)
-    profile: str | None = None
-    requires: str | None = None  # a module that the command runs
-    unmeasurable_columns: dict[str, str] = Field(default_factory=dict)
+    heading: str
+    higher_is_better: bool
+    printed: str
+    ours_printed: str
+    ours_released: str
+    seeds: str  # and the interval of the difference to the table's first row
 
 
 @dataclass(frozen=True)
@@ -71,6 +47,9 @@ class LedgerRow:
     orientation: list[str] | None
     source: str = ""  # where the orientation comes from
     states: list[State | None] = field(default_factory=list)  # of each figure; None where none is printed
+    released_form: str = ""  # how the authors' code differs from print for this row
+    figures: list[LedgerFigure] = field(default_factory=list)  # printed ones, in the order of the columns
+    reason: str = ""  # why ours differs from print; empty where nothing was measured
 
     @property
     def is_command(self) -> bool:
@@ -100,25 +79,6 @@ class LedgerTable:
         return ", ".join(f"{number} {state}" for state, number in figures.items())
 
 
-@dataclass(frozen=True)
-class ThisRun:
-    """What this project can do and what this run measured."""
-
-    params: Params
-    metrics: Mapping[str, Any]  # metrics.json
-    profiles: Mapping[str, Mapping[str, Any]]  # overlays of params.yaml by name
-    benchmarks: frozenset[str]
-    times: Mapping[str, Any] = field(default_factory=dict)  # benchmarks/results/adapters.json
-    tables: Mapping[str, Any] = field(default_factory=dict)  # tables/*.json by name
-    run: str = ""
-    params_digest: str = ""
-    data_digest: str = ""
-
-
-def read_published(path: Path = PUBLISHED_FILE) -> list[PublishedTable]:
-    return [PublishedTable.model_validate(table) for table in yaml.safe_load(path.read_text(encoding="utf-8"))]
-
-
 def ledger(tables: list[PublishedTable], this_run: ThisRun) -> list[LedgerTable]:
     return [_table(table, this_run) for table in tables]
 
@@ -138,30 +98,19 @@ def _table(table: PublishedTable, this_run: ThisRun) -> LedgerTable:
     )
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Values under a table's columns, the settings that they were measured with, and where they come from."""
-
-    values: list[str]
-    tree: Mapping[str, Any]
-    origin: str  # runs and digests
-    label: str
-
-
 def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerRow:
     needs = table.needs if row.needs is None else row.needs
-    candidates = [found for found in (_in_tables(table, row, this_run), _in_run(table, row, this_run)) if found]
-    faithful = next((one for one in candidates if _holds(one.tree, needs)), None)
-    other = candidates[0] if candidates and not faithful else None
-    measured, origin = (faithful.values, faithful.origin) if faithful else _counted(row)
+    candidates = [*in_tables(table, row, this_run), *in_run(table, row, this_run)]
+    paper, released = (_chosen([found for found in candidates if found.form == form], needs) for form in FORMS)
+    measured, origin = (paper[0].values, paper[0].origin) if paper[0] else counted(row)
     state, detail = ("measured here", origin) if measured else _state(table, row, this_run)
     states = _states(table, row, state, measured)
     if measured and "not measured here" in states:
         left = [c[1] for c, one in zip(table.columns, states, strict=True) if one == "not measured here"]
         detail += f"; not measured here: {', '.join(left)} ({_command(table, row)})"
-    orientation, source = (other.values, other.label) if other else (None, "")
+    orientation, source = (paper[1].values, paper[1].label) if paper[1] else (None, "")
     if row.benchmark_key:
-        orientation, source = _timed(row.benchmark_key, this_run.times)
+        orientation, source = timed(row.benchmark_key, this_run.times)
     return LedgerRow(
         name=row.name,
         published=[_as_printed(value) for value in row.values],
@@ -171,7 +120,47 @@ def _row(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> LedgerR
         orientation=orientation,
         source=source,
         states=states,
+        released_form=row.released or released_form(row.settings),
+        figures=_figures(table, row, _beside(measured, orientation, table), paper, released),
+        reason=_reason(source or (released[1].label if released[1] else ""), row),
     )
+
+
+Chosen = tuple[Found | None, Found | None]  # measured under the paper's settings; otherwise: on this run's data
+
+
+def _figures(
+    table: PublishedTable, row: PublishedRow, ours: Sequence[str], paper: Chosen, released: Chosen
+) -> list[LedgerFigure]:
+    known = next((found for found in (*paper, *released) if found), None)
+    seeds = known.seeds if known else [""] * len(table.columns)
+    faithful, other = (found.values if found else None for found in released)
+    as_released = _beside(faithful, other, table)
+    return [
+        LedgerFigure(column[1], column[4] == "high", _as_printed(value), first, second, seeds_of)
+        for column, value, first, second, seeds_of in zip(
+            table.columns, row.values, ours, as_released, seeds, strict=True
+        )
+        if value is not None
+    ]
+
+
+def _chosen(found: Sequence[Found], needs: Mapping[str, Value]) -> Chosen:
+    faithful = next((one for one in found if holds(one.tree, needs)), None)
+    return faithful, None if faithful else next((one for one in found if one.same_data), None)
+
+
+def _beside(measured: Sequence[str] | None, orientation: Sequence[str] | None, table: PublishedTable) -> list[str]:
+    """What stands beside each printed figure; empty where nothing was measured."""
+    if measured:
+        return ["" if value == "–" else value for value in measured]
+    return ["" if value == "–" else f"({value})" for value in orientation or ["–"] * len(table.columns)]
+
+
+def _reason(source: str, row: PublishedRow) -> str:
+    if not source:
+        return ""
+    return source if row.benchmark_key else f"another base and other data ({source})"
 
 
 def _states(
@@ -187,74 +176,6 @@ def _states(
         else:
             states.append("not measured here" if measured and measured[place] == "–" else state)
     return states
-
-
-def _holds(tree: Mapping[str, Any], settings: Mapping[str, Value]) -> bool:
-    return all(setting(tree, key) == value for key, value in settings.items())
-
-
-def _in_run(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> _Found | None:
-    """What this very run scored, if it is the row's method."""
-    tree = this_run.params.model_dump()
-    if not row.settings or not _holds(tree, row.settings):
-        return None
-    scores = {
-        f"{task}.{name}": value for task, of in this_run.metrics.get(OURS, {}).items() for name, value in of.items()
-    }
-    entries = {name: {"mean": value, "sd": None} for name, value in scores.items()}
-    parts = {"run": this_run.run, "params": this_run.params_digest, "data": this_run.data_digest}
-    origin = ", ".join(f"{name} {value[:SHOWN]}" for name, value in parts.items() if value)
-    values = _printed(table, entries)
-    return _Found(values, tree, origin, f"this run, profile {this_run.params.profile}") if values else None
-
-
-def _in_tables(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> _Found | None:
-    """What `python -m pipelines.tables` measured for the row, over its seeds."""
-    for study in this_run.tables.values():
-        if table.id not in study["published"]:
-            continue
-        for variant in study["rows"]:
-            values = _printed(table, variant["figures"]) if variant["published"] == row.name else None
-            if values:
-                runs = ", ".join(run["run"] for run in variant["runs"])
-                digests = f"params {study['params_digest'][:SHOWN]}, data {study['data_digest'][:SHOWN]}"
-                seeds = len(variant["runs"])
-                label = f"profile {study['profile']}, {seeds} seed{'s' * (seeds > 1)}"
-                return _Found(values, changed(study["params"], variant["settings"]), f"{runs}, {digests}", label)
-    return None
-
-
-def _printed(table: PublishedTable, entries: Mapping[str, Mapping[str, Any]]) -> list[str] | None:
-    """`mean ± spread` under each of the table's columns, as the paper scales them; None where there is nothing."""
-    values = []
-    for _, _, metric, factor, _ in table.columns:
-        entry = entries.get(metric or "")
-        spread = "" if entry is None or entry["sd"] is None else f" ± {entry['sd'] * factor:.1f}"
-        values.append("–" if entry is None else typeset(f"{entry['mean'] * factor:.1f}") + spread)
-    return values if any(value != "–" for value in values) else None
-
-
-def _counted(row: PublishedRow) -> tuple[list[str] | None, str]:
-    """The size of a part, counted on the modules as this version builds them."""
-    if not (row.counted and module_exists("components.costs.published")):
-        return None, ""
-    from components.costs.published import MIB, adapter_bytes, vce_bytes
-
-    part, _, rank = row.counted.partition(" ")
-    size = (vce_bytes() if part == "vce" else adapter_bytes(part, int(rank))) / MIB
-    return [f"{size:.2f}" if part == "vce" else f"{size:g}"], "counted on the modules as they are built (lea plan)"
-
-
-def _timed(method: str, times: Mapping[str, Any]) -> tuple[list[str] | None, str]:
-    """A method's time against LoRA's in the whole LLaVA, as benchmarks/adapters.py measured it, and where."""
-    for setting_name, phases in times.get("ratios", {}).items():
-        if setting_name.endswith(" llava") and method in phases["prefill"]:
-            prefill = phases["prefill"]
-            where = f"language model of width {setting_name.removesuffix(' llava')} on one core of {times['processor']}"
-            again = prefill.get("lora again", {}).get("ratio")  # noise: what a second LoRA shows
-            noise = f", a second LoRA beside it {again:.2f}" if again else ""
-            return [f"{prefill[method]['ratio']:.2f}"], f"here, {where}, {times['date']}{noise}"
-    return None, ""
 
 
 def _state(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> tuple[State, str]:
@@ -285,13 +206,6 @@ def _lacking(table: PublishedTable, row: PublishedRow, this_run: ThisRun) -> str
     except UserError as error:
         return f"with this version {str(error).removeprefix('params.yaml: ').partition(' (and ')[0]}"
     return None
-
-
-def module_exists(name: str, find: Callable[[str], Any] = importlib.util.find_spec) -> bool:
-    try:
-        return find(name) is not None
-    except ModuleNotFoundError:  # its package is not there
-        return False
 
 
 def _as_printed(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What the stages recorded beside the scores: data that was read, the registry's decision, settings, curves' sums."""
+"""What the stages recorded beside the scores: data, the registry's decision, settings, a line on each curve."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def log_summary(log: Sequence[Mapping[str, float]]) -> str:
 
 @dataclass(frozen=True)
 class Registration:
-    """registration.json. `passed` is None where no gate was asked, as in an experiment."""
+    """registration.json. `passed` is None where the gate was not used, as in an experiment."""
 
     name: str
     version: int
@@ -83,7 +83,9 @@ class Registration:
     @property
     def sentence(self) -> str:
         known = " and ".join(self.aliases) if self.aliases else "no alias"
-        gate = {True: "the gate let it pass", False: "the gate refused it", None: "no gate was asked"}[self.passed]
+        empty = self.passed is not None and (not self.reasons or self.reasons[0].startswith("no thresholds"))
+        gate = {True: "it passed the gate", False: "the gate refused it", None: "the gate was not used"}[self.passed]
+        gate = "the gate has no thresholds, so nothing was tested" if empty else gate
         return f"This model is version {self.version} of {self.name} in the registry, with {known}; {gate}."
 
 
@@ -95,9 +97,7 @@ def registration_of(record: Mapping[str, Any] | None) -> Registration | None:
 
 
 def key_settings(params: Params) -> list[tuple[str, str]]:
-    """The settings that decide what was learnt, under their names in params.yaml."""
-    adapter = params.adapter
-    method = getattr(adapter, adapter.kind, None)
+    """The settings that decided what was learnt, under their names in params.yaml; what was not in use is left out."""
     shown: list[tuple[str, Any]] = [
         ("profile", params.profile),
         ("seed", params.seed),
@@ -105,20 +105,46 @@ def key_settings(params: Params) -> list[tuple[str, str]]:
         ("connector.kind", params.connector.kind),
         *([("connector.vlora", vlora.model_dump())] if (vlora := params.connector.chosen_vlora) else []),
         ("finetune.language_model", params.finetune.language_model),
-        ("vce", params.vce.model_dump() if params.vce.enabled else "off"),
-        ("adapter.kind", adapter.kind),
-        ("adapter.rank", adapter.rank),
-        ("adapter.alpha_over_rank", adapter.alpha_over_rank),
-        ("adapter.dropout", adapter.dropout),
-        ("adapter.targets", adapter.targets),
-        *([(f"adapter.{adapter.kind}", method.model_dump())] if method is not None else []),
+        ("vce.enabled", params.vce.enabled),
+        *(
+            [(f"vce.{key}", value) for key, value in params.vce.model_dump().items() if key != "enabled"]
+            * params.vce.enabled
+        ),
+        *_adapter_settings(params),
     ]
     for name, recipe in (("pretrain", params.pretrain), ("finetune", params.finetune)):
-        for key in ("sources", "epochs", "global_batch", "max_length", "template", "image", "learning_rate"):
+        for key in ("sources", "tasks", "epochs", "global_batch", "max_length", "template", "image", "warmup"):
             value = getattr(recipe, key)
-            shown.append((f"{name}.{key}", value.model_dump() if hasattr(value, "model_dump") else value))
+            shown += [(f"{name}.{key}", value)] if value != [] else []
+        shown += [(f"{name}.weight_decay", recipe.weight_decay), (f"{name}.learning_rate", _rates(params, name))]
     shown += [("training.precision", params.training.precision), ("evaluate.bootstrap", params.evaluate.bootstrap)]
     return [(key, _value(value)) for key, value in shown]
+
+
+def _adapter_settings(params: Params) -> list[tuple[str, Any]]:
+    adapter = params.adapter
+    if params.finetune.language_model == "trained":  # all of it learns, without an adapter
+        return []
+    method = getattr(adapter, adapter.kind, None)
+    common: list[tuple[str, Any]] = [
+        (f"adapter.{key}", getattr(adapter, key)) for key in ("kind", "rank", "alpha_over_rank", "dropout", "targets")
+    ]
+    form = getattr(adapter, "form", None) if adapter.kind == "dual_lora" else None  # the others have one form
+    common += [("adapter.form", form)] if form else []
+    return common + ([(f"adapter.{adapter.kind}", method.model_dump())] if method is not None else [])
+
+
+def _rates(params: Params, stage: str) -> dict[str, float]:
+    """The learning rates of the parts that the stage trained."""
+    trained = {
+        "projector": params.connector.kind == "projector",
+        "vlora": params.connector.kind == "vlora",
+        "vce": params.vce.enabled,
+        "adapter": params.finetune.language_model == "frozen",
+        "language_model": params.finetune.language_model == "trained",
+    }
+    rates = getattr(params, stage).learning_rate.model_dump()
+    return {part: rate for part, rate in rates.items() if trained.get(part, True)}
 
 
 def _value(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The metrics table, the differences with their intervals, and what was learnt in one sentence."""
+"""The metrics table and the differences between rows with their intervals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.report.figures import COUNTS, Figure, figure, typeset
+from components.report.figures import COUNTS, Figure, count, figure, typeset
+from components.report.meanings import is_main, metric_meaning
 
 ROWS = {  # in this order; a row that metrics.json does not hold is left out
     "base": "base model",
@@ -17,6 +18,7 @@ ROWS = {  # in this order; a row that metrics.json does not hold is left out
 }
 SHORT = {"base": "base", "pretrain": "stage 1", "finetune": "stage 2", "blind": "blind", "mean": "mean"}
 OURS = "finetune"
+FEWEST = 10  # questions; below this a bootstrap interval says more about chance than it seems to
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Column:
     name: str
     higher_is_better: bool
     first: bool  # of its task
+    main: bool = True  # shown at once; the others are folded
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,23 +52,28 @@ class Table:
 
 @dataclass(frozen=True)
 class Difference:
-    """A bootstrapped comparison of two rows, in printed units. A ratio rests at 1, a difference at 0."""
+    """A comparison of two rows over the same questions, in printed units. A ratio rests at 1, a difference at 0.
+
+    low, high: a bootstrap interval; None where none was computed or where too few questions would carry it.
+    questions: how many both rows answered; None where that is not recorded.
+    """
 
     metric: str
     rows: tuple[str, str]  # names of metrics.json, in the order of the comparison
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     confidence: float
     ratio: bool
     higher_is_better: bool
+    questions: int | None = None
 
     @property
     def good(self) -> bool | None:
-        """Better or worse for sure; None where the interval holds the point of rest."""
+        """Better or worse for sure; None where the interval holds the point of rest, or where there is none."""
         rest = 1.0 if self.ratio else 0.0
-        if self.low <= rest <= self.high:
+        if self.low is None or self.high is None or self.low <= rest <= self.high:
             return None
         return (self.value > rest) == self.higher_is_better
 
@@ -74,12 +83,26 @@ class Difference:
 
     @property
     def interval(self) -> str:
+        if self.low is None or self.high is None:
+            return "–"
         form = ".2f" if self.ratio else "+.1f"
         return typeset(f"{self.low:{form}} to {self.high:{form}}")
 
     @property
+    def too_few(self) -> bool:
+        return self.questions is not None and self.questions < FEWEST
+
+    @property
     def verdict(self) -> str:
+        if self.too_few:
+            return f"too few questions ({self.questions})"
+        if self.low is None:
+            return "no interval measured"
         return {True: "better", False: "worse", None: "undecided"}[self.good]
+
+    @property
+    def asked(self) -> str:
+        return "–" if self.questions is None else count(self.questions)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
@@ -94,14 +117,15 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         for metric in scores:
             printed = figure(f"{task}.{metric}")
             first = not columns or columns[-1].task != task
-            columns.append(Column(task, printed.name, printed.higher_is_better, first))
+            main, meaning = is_main(task, metric, scores), metric_meaning(task, metric)
+            columns.append(Column(task, printed.name, printed.higher_is_better, first, main, meaning))
             cells.append(_column(printed, [metrics[name].get(task, {}).get(metric) for name in names]))
     rows = [(ROWS[name], name == OURS, [column[place] for column in cells]) for place, name in enumerate(names)]
     notes = [
-        f"{_COUNTED[count]} ({task}): " + ", ".join(f"{ROWS[name]} {number:.0f}" for name, number in found.items())
+        f"{said} ({task}): " + ", ".join(f"{ROWS[name]} {number:.0f}" for name, number in found.items())
         for task in tasks
-        for count in _COUNTED
-        if (found := {n: number for n in names if (number := metrics[n].get(task, {}).get(count))})
+        for counted, said in _COUNTED.items()
+        if (found := {n: number for n in names if (number := metrics[n].get(task, {}).get(counted))})
     ]
     return Table(groups, columns, rows, notes)
 
@@ -118,58 +142,40 @@ def _column(printed: Figure, values: list[float | None]) -> list[Cell]:
     return [Cell(printed.text(value), place in best) for place, value in enumerate(values)]
 
 
-def differences(metrics: Mapping[str, Any]) -> list[Difference]:
+Asked = Mapping[str, Mapping[str, int]]  # row of metrics.json -> task -> answered questions
+
+
+def differences(metrics: Mapping[str, Any], asked: Asked | None = None) -> list[Difference]:
     """The `differences` of metrics.json by names such as `ingredients.iou finetune - blind` (or `/`, a ratio)."""
-    return [_difference(name, entry) for name, entry in metrics.get("differences", {}).items()]
+    return [_difference(name, entry, asked or {}) for name, entry in metrics.get("differences", {}).items()]
 
 
-def _difference(name: str, entry: Mapping[str, Any]) -> Difference:
+def _difference(name: str, entry: Mapping[str, Any], asked: Asked) -> Difference:
     metric, first, sign, second = name.split(" ")
-    printed, ratio = figure(metric), sign == "/"
+    task = metric.partition(".")[0]
+    both = [number for row in (first, second) if (number := asked.get(row, {}).get(task)) is not None]
+    questions = entry.get("questions", min(both) if both else None)
+    return compared(metric, (first, second), entry, ratio=sign == "/", questions=questions)
+
+
+def compared(
+    metric: str, rows: tuple[str, str], entry: Mapping[str, Any], *, ratio: bool, questions: int | None
+) -> Difference:
+    """An entry of `differences` in printed units; without its interval where questions are too few for one."""
+    printed = figure(metric)
     factor = 1.0 if ratio else printed.factor
-    pair = f"{SHORT.get(first, first)} {'/' if ratio else '−'} {SHORT.get(second, second)}"
+    few = questions is not None and questions < FEWEST
+    low, high = (None if few or entry.get(end) is None else entry[end] * factor for end in ("low", "high"))
+    pair = f"{SHORT.get(rows[0], rows[0])} {'/' if ratio else '−'} {SHORT.get(rows[1], rows[1])}"
     return Difference(
         metric=metric,
-        rows=(first, second),
+        rows=rows,
         label=f"{metric.partition('.')[0]} {printed.name}: {pair}",
         value=entry["value"] * factor,
-        low=entry["low"] * factor,
-        high=entry["high"] * factor,
-        confidence=entry["confidence"],
+        low=low,
+        high=high,
+        confidence=entry.get("confidence", 0.95),
         ratio=ratio,
         higher_is_better=printed.higher_is_better,
-    )
-
-
-@dataclass(frozen=True)
-class Headline:
-    """What was learnt, in one sentence of two parts."""
-
-    claim: str
-    evidence: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.claim}{': ' + self.evidence if self.evidence else ''}."
-
-
-def headline(metrics: Mapping[str, Any]) -> Headline:
-    """What the fine-tuned model scores and how far it stands from itself without the right image."""
-    compared = [entry for entry in differences(metrics) if not entry.ratio and entry.rows == (OURS, "blind")]
-    if not compared:
-        return Headline("No comparison with the blind model was measured, so nothing is claimed here", "")
-    chosen = next((entry for entry in compared if entry.metric == "ingredients.iou"), compared[0])
-    task, metric = chosen.metric.split(".", 1)
-    printed = figure(chosen.metric)
-    reached = printed.text(metrics[OURS][task][metric])
-    claim = {
-        True: "The model learnt to use the image",
-        None: "It is not shown that the model uses the image",
-        False: "The model does worse with the right image than with a wrong one",
-    }[chosen.good]
-    side = "above" if chosen.value >= 0 else "below"
-    return Headline(
-        claim,
-        f"{task} {printed.name} {reached} on held-out images, {abs(chosen.value):.1f} points {side} the same model "
-        f"shown the wrong image ({100 * chosen.confidence:.0f}\u00a0% interval of the difference {chosen.interval})",
+        questions=questions,
     )

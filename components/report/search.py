@@ -53,12 +53,17 @@ def search_shown(result: Mapping[str, Any] | None) -> SearchShown | None:
     )
 
 
-def _gain(split: str, row: Mapping[str, float]) -> str:
-    verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "undecided"
+def _gain(split: str, row: Mapping[str, Any]) -> str:
+    low, high = row["low"], row["high"]
+    if low is None:
+        verdict = "too few images for an interval"
+    else:
+        better = "better" if low > 0 else "worse" if high < 0 else "undecided"
+        verdict = f"({low:.4f} to {high:.4f}, 95 %): {better}"
     chosen = ", which chose the trial and flatters it" if split == "validation" else ""
     return (
         f"{split} loss{chosen}: {row['best']:.4f} against {row['default']:.4f} with the present settings, "
-        f"difference {row['gain']:.4f} ({row['low']:.4f} to {row['high']:.4f}, 95 %): {verdict}"
+        f"difference {row['gain']:.4f} {verdict}"
     )
 
 

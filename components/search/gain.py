@@ -11,7 +11,7 @@ from components.batching.collator import Collator
 from components.batching.conversation import Encoder
 from components.batching.sampler import Samples
 from components.evaluation.bootstrap import bootstrap
-from components.model.assemble import build, precision_of
+from components.model.assemble import build, to_precision
 from components.model.base import load_base
 from components.progress import track
 from components.training.checkpoint import CHECKPOINTS, load_checkpoint, newest_intact
@@ -22,10 +22,11 @@ from components.training.validation import evenly
 SPLITS = ("validation", "test")
 
 
-def gains(default: Job, best: Job, resamples: int, seed: int) -> dict[str, dict[str, float]]:
+def gains(default: Job, best: Job, resamples: int, seed: int) -> dict[str, dict[str, float | None]]:
     """By split: both losses, and default's minus best's with a 95 % interval over images (above 0: best is better).
 
-    The validation split chose the best trial and flatters it; the test split did not.
+    The validation split chose the best trial and flatters it; the test split did not. From too few images there is no
+    interval: `low` and `high` are None.
     """
     found = {}
     names = {"default": default, "best": best}
@@ -54,7 +55,7 @@ def image_losses(job: Job, what: str) -> dict[str, np.ndarray]:
     model, _ = build(base, job.vce, job.adapter, job.vlora, train_language_model=job.trains_language_model)
     odd = model.load_state_dict(dict(state.weights), strict=False).unexpected_keys
     assert not odd, f"the checkpoint is of another model: {odd}"
-    model.to(device, precision_of(job.training.precision))  # pyright: ignore
+    to_precision(model, job.training.precision).to(device)  # pyright: ignore
     loss_of = SupervisedLoss(model).eval()
     recipe = job.recipe
     encoder = Encoder(base.tokenizer, recipe.template, model.config.image_token_id, model.config.image_seq_length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from pathlib import Path
 
 from components.errors import UserError
@@ -30,6 +31,7 @@ def _resolved(model: str) -> str:
             raise UserError(
                 f"--model {model}: give models:/NAME@ALIAS, models:/NAME/VERSION or a logged model's folder"
             )
+        print(f"note: the code in {model} is run, as MLflow runs it: use folders that you trust", file=sys.stderr)
         return model
     parts = _URI.fullmatch(model)
     if parts is None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from components.data.schema import Sample
 from components.errors import UserError
+from components.images.names import is_companion
 from components.params import Source
 
 Split = Literal["train", "validation", "test"]
@@ -43,8 +44,8 @@ class Entry:
 class Reject:
     """A record left out: its id, a code of checks.REASONS, and what was found.
 
-    `expected`: listed and counted like the others, but expected, so that they do not fail it's allowed share, because
-    nothing is damaged (an annotation whose photo its publisher never took).
+    `expected`: listed and counted like the others, but not against the share that may be rejected, since nothing is
+    damaged (an annotation whose photo its publisher never took).
     """
 
     id: str
@@ -54,7 +55,11 @@ class Reject:
 
 
 class Malformed(ValueError):
-    """A record that does not have its source's form; the message says how."""
+    """A record that does not have its source's form; the message says how, `reason` is a code of checks.REASONS."""
+
+    def __init__(self, message: str, reason: str = "record_malformed"):
+        super().__init__(message)
+        self.reason = reason
 
 
 def declared_split(name: Any) -> Split | None:
@@ -105,7 +110,8 @@ def annotation_files(spec: Source) -> list[Path]:
     root = source_root(spec)
     if Path(spec.annotations).is_absolute():
         raise UserError(f"annotations must be a pattern under {root}, got {spec.annotations!r}")
-    files = sorted(path for path in root.glob(spec.annotations) if path.is_file())
+    found = (path for path in root.glob(spec.annotations) if not is_companion(path.relative_to(root).as_posix()))
+    files = sorted(path for path in found if path.is_file())
     if not files:
         raise UserError(f"{root} holds no file {spec.annotations!r}; put it there or change the source's annotations")
     return files

@@ -12,19 +12,20 @@ from components.data.tasks import caption_sample
 from components.params import Source
 from components.sources.entry import Entry, Malformed, Reject, annotation_files, declared_split, text_of
 from components.sources.records import read_object
+from components.sources.text_files import open_text
 
 _LINE = re.compile(r"(?P<name>[^\t]+?)#(?P<number>\d+)(?:\t| )\s*(?P<caption>.*)")
 
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
     for path in annotation_files(spec):
-        yield from _karpathy(path) if path.suffix == ".json" else _captions_file(path)
+        yield from _karpathy(path) if ".json" in path.suffixes else _captions_file(path)
 
 
 def _captions_file(path: Path) -> Iterator[Entry | Reject]:
     """Lines of one image follow each other."""
     image, samples = "", list[Sample]()
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
+    with open_text(path) as stream:
         for number, line in enumerate(stream):
             if not line.strip():
                 continue

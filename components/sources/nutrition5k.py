@@ -26,6 +26,7 @@ from components.sources.entry import (
     source_root,
 )
 from components.sources.nutrition import nutrition_problem
+from components.sources.text_files import open_text
 
 # order of the columns: totals after the dish id, and again for each ingredient after its id and name
 _TOTALS = ("calories_kcal", "mass_g", "fat_g", "carbohydrate_g", "protein_g")
@@ -104,7 +105,7 @@ def _numbers(cells: list[str], fields: tuple[str, ...]) -> dict[str, float] | No
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str] | Reject]]:
     """Rows without the cells that pad them to one width; a header, where there is one, falls out."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+    with open_text(path, newline="") as stream:
         lines = csv.reader(stream)
         number = -1
         while True:

@@ -1,4 +1,4 @@
-"""JSON records out of a file, one at a time: a list, JSON lines, or one object, whatever the ending says.
+"""Records out of a file, one at a time: a JSON list, JSON lines, one object, or Parquet, whatever the ending says.
 
 A list of a million records is decoded piece by piece, so memory does not grow with the file. Damage to one
 line costs that line; damage inside a list hides everything after it, so the file is refused.
@@ -7,21 +7,33 @@ line costs that line; damage inside a list hides everything after it, so the fil
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from components.errors import UserError
 from components.sources.entry import Reject
+from components.sources.text_files import is_parquet, open_text
 
 _CHUNK = 1 << 17  # characters read at once
 _LONGEST_RECORD = 1 << 26  # characters; more than that is damage, not a record
+_LONGEST_OBJECT = 1 << 30
+_ROWS = 64  # of a Parquet file, held at once
 _BLANK = " \t\r\n"
 
 
-def read_records(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield (place, record). A line that is no JSON comes as a Reject; `place` is `file:number`."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as stream:
+def read_records(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield (place, record). A line that is no JSON comes as a Reject; `place` is `file:number`.
+
+    `columns`: a Parquet file without any of these holds other data, and is refused.
+    """
+    if is_parquet(path):
+        yield from ((f"{path.name}:{number}", row) for number, row in enumerate(_of_parquet(path, columns)))
+        return
+    with open_text(path, newline="\n") as stream:
         start = _first_character(stream)
         stream.seek(0)
         records = _of_list(stream, path) if start == "[" else _of_objects(stream, path)
@@ -31,13 +43,30 @@ def read_records(path: Path) -> Iterator[tuple[str, Any]]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """A file that is one JSON object, small enough to be held (tens of megabytes)."""
+    with open_text(path) as stream:
+        text = stream.read(_LONGEST_OBJECT + 1)
+    if len(text) > _LONGEST_OBJECT:
+        raise UserError(f"{path} has more than {_LONGEST_OBJECT} characters; it must be one JSON object")
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); get the file again") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} must hold a JSON object, found {type(value).__name__}")
     return value
+
+
+def _of_parquet(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            names = file.schema_arrow.names
+            if columns and not set(columns) & set(names):
+                wanted = " or ".join(columns)
+                raise UserError(f"{path} is Parquet without a column {wanted}; it has {', '.join(names)[:200]}")
+            for batch in file.iter_batches(_ROWS, use_threads=False):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is Parquet that is cut off or damaged ({error}); get the file again") from None
 
 
 def _first_character(stream: TextIO) -> str:
@@ -94,7 +123,7 @@ def _skip_blank(buffer: str, at: int) -> int:
 
 def _of_objects(stream: TextIO, path: Path) -> Iterator[Any]:
     """JSON lines; or one object over several lines, which some publishers call .jsonl."""
-    for number, line in enumerate(stream):
+    for number, line in enumerate(iter(lambda: stream.readline(_LONGEST_RECORD), "")):
         if not line.strip(_BLANK):
             continue
         try:
@@ -110,7 +139,7 @@ def _of_objects(stream: TextIO, path: Path) -> Iterator[Any]:
 
 def _whole(path: Path) -> Any:
     """The file as one JSON value, or None where it is none."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
+    with open_text(path) as stream:
         try:
             return json.loads(stream.read(_LONGEST_RECORD))
         except (ValueError, RecursionError):

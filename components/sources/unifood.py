@@ -1,18 +1,25 @@
-"""UniFood as JSON lines, in the form this project defines (no public file of it was found).
+"""UniFood: JSON lines in the form this project defines, or the authors' JSON (their code's; no file of it is public).
 
     {"id": .., "dish": .., "image": "a.jpg", "title": .., "ingredients": [..], "instructions": "..",
      "nutrition": {"mass_g": .., "calories_kcal": .., "fat_g": .., "protein_g": .., "carbohydrate_g": ..}, "split": ..}
 
 `dish` holds the photos of one dish together (default: the id); a missing field of a task leaves that task out.
+
+    [{"image": "a.jpg", "conversations": [{"form": "question", "value": ..}, {"form": "answer", "value": ..}, ..]}, ..]
+
+Each pair of question and answer is a sample of its own, `a.jpg/qa0`: their evaluation asks each alone, with the image.
+The marker <image> may stand before any question. A sample's task is what its question is about (tasks.dish_task).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from typing import Any
 
-from components.data.schema import Sample
-from components.data.tasks import ingredients_sample, nutrition_sample, recipe_sample
+from components.data.schema import IMAGE_MARKER, Sample
+from components.data.tasks import dish_sample, ingredients_sample, nutrition_sample, recipe_sample
 from components.params import Source
 from components.sources.entry import (
     Entry,
@@ -29,16 +36,45 @@ from components.sources.records import read_records
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
     for path in annotation_files(spec):
-        for place, record in read_records(path):
+        for place, record in read_records(path, ("image",)):
             if isinstance(record, Reject):
                 yield record
             elif not isinstance(record, dict):
                 yield Reject(place, "record_malformed", f"must be an object, found {type(record).__name__}")
             else:
-                yield from _entries(record, record_id(record, place))
+                read_record = _conversation if "conversations" in record else _fields
+                yield from read_record(record, record_id(record, place))
 
 
-def _entries(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
+def _conversation(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
+    """The authors' form."""
+    try:
+        image = text_of(record, "image") if record.get("image") is not None else None
+        pairs = _pairs(record["conversations"])
+    except Malformed as error:
+        yield Reject(id, "record_malformed", str(error))
+        return
+    name = image or id
+    samples = [dish_sample(f"{name}/qa{n}", *pair, image=image is not None) for n, pair in enumerate(pairs)]
+    # a record without an image is its own group, the same wherever it stands
+    group = image or "text:" + sha256(json.dumps(pairs).encode()).hexdigest()
+    yield Entry(image, f"unifood:{group}", samples)
+
+
+def _pairs(turns: Any) -> list[tuple[str, str]]:
+    """Questions without the image's marker, and their answers."""
+    if not isinstance(turns, list) or not turns or len(turns) % 2:
+        raise Malformed("conversations must be a list of questions and answers in turn")
+    values = []
+    for number, turn in enumerate(turns):
+        form = "answer" if number % 2 else "question"
+        if not isinstance(turn, dict) or turn.get("form") != form:
+            raise Malformed(f'conversations[{number}] must have the form "{form}" (kind llava_json reads "from")')
+        values.append(text_of(turn, "value").replace(IMAGE_MARKER, "").strip())
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def _fields(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
     try:
         image = text_of(record, "image")
     except Malformed as error:

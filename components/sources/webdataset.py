@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from tarfile import TarInfo
 
 from components.data.tasks import caption_sample
+from components.images.names import is_companion, shown
 from components.images.tar import is_plain, tar_members
 from components.params import Source
 from components.sources.entry import Entry, Reject, annotation_files, source_root
@@ -21,8 +23,8 @@ def read(spec: Source) -> Iterator[Entry | Reject]:
     for path in annotation_files(spec):
         archive = path.relative_to(root).as_posix()
         with path.open("rb") as stream:
-            for key, members in groupby(tar_members(path), key=lambda member: _split_name(member.name)[0]):
-                files = {_split_name(member.name)[1]: member for member in members if is_plain(member)}
+            for key, members in groupby(_own_members(path), key=lambda member: _split_name(member)[0]):
+                files = {_split_name(member)[1]: member for member in members if is_plain(member)}
                 if not files:
                     continue  # folders and links
                 texts = {}
@@ -30,8 +32,13 @@ def read(spec: Source) -> Iterator[Entry | Reject]:
                     if ending in files and files[ending].size <= _LONGEST_TEXT:
                         stream.seek(files[ending].offset_data)
                         texts[ending] = stream.read(files[ending].size)
-                image = next((files[ending].name for ending in _IMAGES if ending in files), None)
+                image = next((_name(files[ending]) for ending in _IMAGES if ending in files), None)
                 yield _entry(f"{archive}/{key}", f"{archive}/{image}" if image else None, texts)
+
+
+def _own_members(path: Path) -> Iterator[TarInfo]:
+    """Without what macOS puts between them."""
+    return (member for member in tar_members(path) if not is_companion(member.name))
 
 
 def _entry(id: str, image: str | None, texts: dict[str, bytes]) -> Entry | Reject:
@@ -54,8 +61,14 @@ def _caption(texts: dict[str, bytes]) -> str | None:
     return caption.strip() if isinstance(caption, str) else None
 
 
-def _split_name(name: str) -> tuple[str, str]:
+def _split_name(member: TarInfo) -> tuple[str, str]:
     """WebDataset's rule: the key ends at the first dot of the file's name."""
-    folder = Path(name).parent.as_posix()
-    key, _, ending = Path(name).name.partition(".")
+    name = Path(_name(member))
+    folder = name.parent.as_posix()
+    key, _, ending = name.name.partition(".")
     return (key if folder == "." else f"{folder}/{key}"), ending.lower()
+
+
+def _name(member: TarInfo) -> str:
+    """As text that can be stored, where the tar's names are no UTF-8 too."""
+    return shown(member.name.encode(errors="surrogateescape"))

@@ -68,7 +68,10 @@ def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
 
 
 def differences(rows: Sequence[Row], *, resamples: int, seed: int) -> dict[str, dict[str, float]]:
-    """Each row minus the first, as `metric name - first name`, by paired bootstrap over the questions both answered."""
+    """Each row minus the first, as `metric name - first name`, by paired bootstrap over the questions both answered.
+
+    Nothing where they are too few for an interval.
+    """
     first, found = rows[0], {}
     for row in rows[1:]:
         for metric in COMPARED:
@@ -80,7 +83,8 @@ def differences(rows: Sequence[Row], *, resamples: int, seed: int) -> dict[str, 
                     sums.append(contributions)
             if figure is not None:
                 interval = bootstrap(np.mean(sums, axis=0), figure, resamples=resamples, seed=seed)
-                found[f"{metric}: {row.name} - {first.name}"] = vars(interval)
+                if interval.low is not None:
+                    found[f"{metric}: {row.name} - {first.name}"] = vars(interval) | {"questions": len(sums[0])}
     return found
 
 

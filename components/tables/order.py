@@ -34,13 +34,14 @@ def sentence(
     if not pairs:
         return "The paper prints nothing that these rows could be ordered by."
     verdict = "appears" if alike == pairs else "appears in part" if alike / pairs >= PART else "does not appear"
-    beside = f", {level} are level" if level else ""
+    equal = f"; {level} {'pair scores' if level == 1 else 'pairs score'} exactly the same here" if level else ""
     counted = (
-        f"{alike} of {pairs} pairs of rows, over all columns, stand as the paper prints them (half is chance){beside}"
+        f"{alike} of {pairs} pairs of rows, over all columns, stand as the paper prints them (chance: half){equal}"
     )
-    parts = [f"{', '.join(rows)} {how}" for rows, how in ((better, "above"), (worse, "below")) if rows]
+    apart = [f"{', '.join(rows)} {how}" for rows, how in ((better, "above"), (worse, "below")) if rows]
     lead = (
-        f"in {leading}, beyond chance of the questions: {' and '.join(parts) or 'no row above or below'} the first row"
+        f"in {leading}, {' and '.join(apart) or 'no row above or below'} the first row by more than the choice of test "
+        "questions explains"
     )
     spread = "" if seeds > 1 else "; with one seed nothing is known of the spread between seeds"
     return f"The paper's order {verdict} at this scale: {counted}; {lead}{spread}."

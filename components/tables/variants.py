@@ -94,6 +94,29 @@ def anchors(params: Params) -> list[Variant]:
     ]
 
 
+def forms(params: Params) -> list[Variant]:
+    """As printed beside as released, each part alone and both; and both forms at the anchor of the released code.
+
+    That is the last of its levels, where the paper prints the anchor as the first.
+    """
+    first, last = params.vce.levels[0], params.vce.levels[-1]
+
+    def row(name: str, kind: str, cue: bool, form: str, anchor: int, published: str | None = None) -> Variant:
+        settings: dict[str, Value] = {"adapter.kind": kind, "adapter.form": form, "vce.enabled": cue, "vce.form": form}
+        return Variant(name, {**settings, "vce.anchor": anchor}, published)
+
+    return [
+        row("Dual-LoRA", "dual_lora", False, "paper", first, "Dual-LoRA only"),
+        row("Dual-LoRA (released)", "dual_lora", False, "released", first),
+        row("VCE", "lora", True, "paper", first, "VCE only"),
+        row("VCE (released)", "lora", True, "released", first),
+        row("both", "dual_lora", True, "paper", first, "both"),
+        row("both (released)", "dual_lora", True, "released", first),
+        row(f"both, anchor {last}", "dual_lora", True, "paper", last),
+        row(f"both (released), anchor {last}", "dual_lora", True, "released", last),
+    ]
+
+
 def ranks(params: Params) -> list[Variant]:
     printed = dict(zip((0.5, 1, 2), (32, 64, 128), strict=True))
     return [
@@ -114,6 +137,7 @@ STUDIES: dict[str, Study] = {
         Study("table3", "Which part helps (Table 3)", "parts", vce_and_dual),
         Study("table4", "Norm and activation of Dual-LoRA (Table 4)", "design", design),
         Study("anchors", "Anchor layer of VCE (appendix Table 1)", "anchor", anchors),
+        Study("forms", "As printed and as the authors released it", "parts", forms),
         Study("ranks", "Rank, only the adapter trained (appendix Table 2, Figure 7)", "rank", ranks),
     )
 }

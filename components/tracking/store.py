@@ -37,7 +37,20 @@ UPLOAD_TIMEOUT_S = "300"  # the server answers an upload only when it has stored
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else the absolute URI of the sqlite file in the home folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_own_database()}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(_own_database())
+    try:
+        urlsplit(uri)
+    except ValueError as error:  # http://[::1
+        raise UserError(f"MLFLOW_TRACKING_URI is no address of an MLflow server: {str(error).lower()}") from None
+    return uri
+
+
+def _sqlite(database: Path) -> str:
+    """The URI of a database file: SQLAlchemy decodes percent signs and reads options behind a question mark."""
+    path = str(database)
+    quoted = path.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
+    # MLflow makes a folder under the quoted name where a URI begins with sqlite:///
+    return f"sqlite:///{path}" if quoted == path else f"sqlite+pysqlite:///{quoted}"
 
 
 def _own_database() -> Path:
@@ -74,7 +87,7 @@ def _create(database: Path) -> None:
     for left in database.parent.glob(f".{database.name}.*"):
         left.unlink()
     aside = database.with_name(f".{database.name}.{uuid4().hex}")  # MLflow keeps a name's connection while we live
-    MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
+    MlflowClient(tracking_uri=_sqlite(aside)).search_experiments(max_results=1)
     aside.replace(database)
 
 

@@ -57,12 +57,16 @@ def start_engine(
 
 
 def cosine(steps: int, warmup: float) -> Callable[[int], float]:
-    """Share of the learning rate at a step: a linear rise over `warmup` of the steps, then half a cosine to 0."""
+    """Share of the learning rate at a step: a linear rise over `warmup` of the steps, then half a cosine to 0.
+
+    That of transformers' `get_cosine_schedule_with_warmup`, which LLaVA's scripts and the authors' use: the rise is
+    step / rise, so that the first step of a warm-up has the rate 0.
+    """
     rise = math.ceil(steps * warmup)
 
     def share(step: int) -> float:
         if step < rise:
-            return (step + 1) / (rise + 1)
+            return step / rise
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
     return share

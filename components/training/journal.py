@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from components.errors import UserError
 from components.files import write_text
 
 METRICS_FILE = "metrics.jsonl"  # what each step learnt
@@ -45,5 +46,8 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a journal; a last line that was cut off while it was written is left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+    except (ValueError, RecursionError) as error:  # a line within, not the last, that a kill cuts short
+        raise UserError(f"{path} is damaged ({error}); remove {path.parent} and run the stage again") from None

@@ -84,8 +84,10 @@ def fit(
     before_ray(job.training)
     from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
+
+    from components.training.rendezvous import process_group
 
     training = job.training
     fewest = training.worker_counts[0]
@@ -98,7 +100,7 @@ def fit(
     trainer = TorchTrainer(
         _work,
         train_loop_config=to_message(job),
-        torch_config=TorchConfig(backend="nccl" if training.use_gpu else "gloo"),
+        torch_config=process_group("nccl" if training.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=(fewest, training.workers) if elastic else training.workers,
             use_gpu=training.use_gpu,

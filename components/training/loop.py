@@ -16,7 +16,7 @@ from components.batching.conversation import Encoder
 from components.batching.prefetch import ahead
 from components.batching.sampler import Plan, Samples, alone, deal
 from components.errors import UserError
-from components.model.assemble import build, check_fit, num_parameters, precision_of, trainable_groups
+from components.model.assemble import build, check_fit, num_parameters, to_precision, trainable_groups
 from components.model.base import load_base
 from components.model.vision_tower import stop_after_last_level
 from components.model.weights import load_connector
@@ -96,7 +96,7 @@ class _Run:
         if job.start:
             load_connector(model, job.start)
         stop_after_last_level(model)
-        model.to(precision_of(training.precision))  # pyright: ignore[reportArgumentType]
+        to_precision(model, training.precision)
         model.train()
         sizes = num_parameters(model)
         self._names = {name for members in trainable_groups(model).values() for name, _ in members}

@@ -7,24 +7,25 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from components.batching.sampler import Plan, Samples, split_places
 from components.data.shards import read_manifest
 from components.digests import digest, file_digest
 from components.errors import UserError
-from components.files import fresh_folder
+from components.files import fresh_folder, write_csv
 from components.locks import lock
 from components.model.stored import CONNECTOR_FILE, read_reference, read_settings
 from components.params import Adapter, Finetune, Params, Pretrain
 from components.params.trees import flatten
 from components.tracking.runs import RunRecord, sync_training
 from components.training.checkpoint import CHECKPOINTS, newest_intact
-from components.training.job import Job, run_digest
-from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, read_journal
+from components.training.job import Job, Validation, run_digest
+from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, VALIDATION_FILE, read_journal
 from components.training.launcher import launch
 from components.training.parts import parts_of
-from components.workspace import ASSIGNMENTS, BASE, PREPARED, home
+from components.workspace import ASSIGNMENTS, BASE, LOG, PREPARED, VALIDATION, home
 
 
 def run_training(
@@ -93,7 +94,17 @@ def make_job(
         folder=Path(),
     )
     name = run_digest(job)
-    return Job(**{**vars(job), "folder": home() / "runs" / f"{stage}-{name[:16]}"})
+    return replace(job, folder=home() / "runs" / f"{stage}-{name[:16]}", validation=_validation(params, recipe))
+
+
+def _validation(params: Params, recipe: Pretrain | Finetune) -> Validation | None:
+    """How the stage measures its loss on held-out samples; None where that is switched off or none are held out."""
+    training = params.training
+    if not training.validate_every_steps:
+        return None
+    if not len(Samples(str(PREPARED), ASSIGNMENTS, recipe.sources, recipe.tasks, "validation")):
+        return None
+    return Validation(training.validate_every_steps, training.validation_samples)
 
 
 def _prepared_place(sources: dict[str, str]) -> str:
@@ -108,12 +119,14 @@ def _prepared_place(sources: dict[str, str]) -> str:
 
 
 def export(job: Job, out: Path) -> None:
-    """Write connector, adapter, model.json and log.csv of a finished run to `out`."""
+    """Write connector, adapter, model.json, log.csv and validation.csv of a finished run to `out`."""
     parts = parts_of(job)
     assert parts is not None, "a finished run has parts"
     with fresh_folder(out) as folder:
         shutil.copytree(parts, folder, dirs_exist_ok=True)
-        write_log(job.folder, folder / "log.csv")
+        write_log(job.folder, folder / LOG)
+        lines = [(line["step"], line["validation_loss"]) for line in read_journal(job.folder / VALIDATION_FILE)]
+        write_csv(folder / VALIDATION, ("step", "validation_loss"), lines)
 
 
 def write_log(run: Path, out: Path) -> None:

@@ -84,8 +84,10 @@ def _counts(batch: Batch) -> list[int]:
 def _update(engine: Any) -> tuple[bool, float]:
     """The optimiser's step: was it applied, and the norm of the gradient. The schedule moves on in any case."""
     plain = plain_optimizer(engine)
-    if plain is not None:  # ZeRO 0: DeepSpeed would apply whatever there is
-        applied = all(bool(torch.isfinite(p.grad).all()) for p in engine.module.parameters() if p.grad is not None)
+    if plain is not None:  # ZeRO 0: DeepSpeed would apply whatever there is, and gives no norm
+        gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))  # no number where a gradient is none
+        applied = math.isfinite(norm)
         with nullcontext() if applied else _without_update(engine, plain):
             engine.step()
     else:
@@ -93,7 +95,7 @@ def _update(engine: Any) -> tuple[bool, float]:
         applied = not engine.optimizer.overflow
         if not applied:
             engine.lr_scheduler.step()
-    norm = float(engine.get_global_grad_norm() or 0.0)
+        norm = float(engine.get_global_grad_norm() or 0.0)
     return applied, norm if math.isfinite(norm) and applied else 0.0
 
 

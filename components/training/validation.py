@@ -1,4 +1,4 @@
-"""The loss on held-out samples while a run trains: what a search compares trials by.
+"""The loss on held-out samples while a run trains: its curve, and what a search compares trials by.
 
 Measuring changes nothing that the run learns: no dropout, no gradients, and no random number is drawn.
 """

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 SUMMARY = "list run state (checkpoints, half-finished work) and free it"
 
@@ -14,19 +17,67 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import shutil
-
+    from components.errors import UserError
     from components.workspace import home
 
-    runs = sorted((home() / "runs").glob("*"))
-    sizes = {run: sum(file.stat().st_size for file in run.rglob("*") if file.is_file()) for run in runs}
-    if arguments.json:
-        print(json.dumps([{"run": run.name, "bytes": size, "freed": arguments.free} for run, size in sizes.items()]))
-    for run, size in sizes.items():
+    kept: dict[str, str] = {}
+    listed = []
+    for folder in _runs(home() / "runs"):
+        size = _num_bytes(folder)
+        reason = _free(folder) if arguments.free else None
+        if reason:
+            kept[folder.name] = reason
+        listed.append({"run": folder.name, "bytes": size, "freed": arguments.free and not reason, "kept": reason})
         if not arguments.json:
-            print(f"  {size / 1e6:8.1f} MB  {run}")
-        if arguments.free:
-            shutil.rmtree(run)
-    if not arguments.json:
-        hint = ", freed" if arguments.free else "; --free removes them"
-        print(f"{sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} runs{hint}")
+            print(f"  {size / 1e6:8.1f} MB  {folder}{f'  kept: {reason}' if reason else ''}")
+    if arguments.json:
+        print(json.dumps(listed))
+    else:
+        hint = ", freed" if arguments.free and not kept else "" if arguments.free else "; --free removes them"
+        print(f"{sum(entry['bytes'] for entry in listed) / 1e6:.1f} MB in {len(listed)} runs{hint}")
+    if kept:
+        named = "; ".join(f"{name}: {reason}" for name, reason in kept.items())
+        raise UserError(f"{len(kept)} of {len(listed)} runs were kept ({named})")
+
+
+def _runs(folder: Path) -> list[Path]:
+    """The run folders; files that someone else has put there are not ours."""
+    return sorted(run for run in folder.glob("*") if run.is_dir() and not run.is_symlink())
+
+
+def _free(folder: Path) -> str | None:
+    """Remove a run's state, or say why it stays. A stage that comes to it meanwhile waits for the lock."""
+    import shutil
+
+    from components.locks import lock_if_free
+    from components.tracking.runs import WAITING_FILE
+
+    if (folder / WAITING_FILE).exists():
+        return "its metrics wait to be sent, which dvc repro register does when MLflow answers"
+    with ExitStack() as held:
+        for name in dict.fromkeys(_locks(folder)):
+            if not held.enter_context(lock_if_free(name)):
+                return "a process is at work on it"
+        shutil.rmtree(folder)
+    return None
+
+
+def _locks(folder: Path) -> Iterator[str]:
+    """The locks of those who may be writing there: the run's own, and that of the search that began it."""
+    from components.search.upkeep import OWNER_FILE
+
+    yield folder.name
+    owner = folder / OWNER_FILE
+    if owner.is_file():
+        yield owner.read_text(encoding="utf-8", errors="replace").strip().replace("/", "_") or folder.name
+
+
+def _num_bytes(folder: Path) -> int:
+    """Bytes on disk; a file that goes meanwhile counts nothing."""
+    total = 0
+    for file in folder.rglob("*"):
+        try:
+            total += file.stat().st_size if file.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total

@@ -18,13 +18,12 @@ def run(arguments: argparse.Namespace) -> None:
     from contextlib import redirect_stdout
 
     from components.params import load_params
-    from components.search.search import plan
     from pipelines import tune
 
     params = load_params()
     with redirect_stdout(sys.stderr if arguments.json else sys.stdout):
         try:
-            result = tune.resume(params) if arguments.resume else tune.run_search(plan(params), go_on=False)
+            result = tune.resume(params) if arguments.resume else tune.begin(params)
         except KeyboardInterrupt:
             print("tune: stopped; `lea tune --resume` goes on, `lea tune` begins anew", file=sys.stderr)
             raise

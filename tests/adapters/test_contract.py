@@ -19,6 +19,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("lora", {"r": 4}),
     ("dual_lora", {"r": 4}),
     ("dual_lora", {"r": 4, "use_norm": False}),
+    ("dual_lora", {"r": 4, "form": "released"}),
     ("dual_lora", {"r": 4, "activation": "none"}),
     ("dual_lora", {"r": 4, "activation": "silu", "use_norm": False}),
     ("lora_moe", {"r": 6, "num_experts": 3}),

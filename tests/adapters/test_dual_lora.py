@@ -1,6 +1,7 @@
 """Dual-LoRA's algebra, its storage, and the mistakes a user can make with any method's config."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -248,6 +249,7 @@ def test_parameters_are_found_by_asking_layers_not_by_their_names():
         (lambda: DualLoraConfig(lora_dropout="a"), "lora_dropout must be in .*, got 'a'"),
         (lambda: DualLoraConfig(activation=["relu"]), "activation must be one of relu, none"),
         (lambda: DualLoraConfig(activation="rely"), "activation must be one of relu, none"),
+        (lambda: DualLoraConfig(form="printed"), "form must be one of paper, released; got 'printed'"),
         (lambda: LoraMoeConfig(r=6), "rank 6 must divide by num_experts = 4"),
         (lambda: LoraMoeConfig(num_experts=0), "num_experts must be a whole number of at least 1, got 0"),
         (lambda: LoraMoeConfig(num_experts=2.0), "num_experts must be a whole number of at least 1, got 2.0"),
@@ -302,3 +304,82 @@ def test_defaults_are_the_papers_downstream_regime(name):
     """Paper 4.1: rank 64 and scaling 128 for every method; dropout 0.05."""
     config = METHODS[name]()
     assert (config.r, config.lora_alpha, config.lora_dropout) == (64, 128, 0.05)  # type: ignore[attr-defined]
+
+
+def test_released_dropout_reaches_the_skill_space_alone():
+    """Their code: S reads dropout(x), T reads x; the print has dropout on x for both."""
+    settings = {"r": 3, "lora_dropout": 0.5, "target_modules": ["q_proj"]}
+    for form in ("paper", "released"):
+        layer = layer_of(adapted(DualLoraConfig(**settings, form=form)).train())
+        spaces, up = layer.dual_lora_spaces["default"], layer.dual_lora_up["default"]
+        torch.manual_seed(3)
+        made = layer(x())
+        torch.manual_seed(3)
+        dropped = nn.functional.dropout(x(), 0.5)
+        skill, task = spaces.weight.chunk(2)
+        normed = nn.functional.layer_norm(dropped @ skill.T, (3,), spaces.norm_weight, spaces.norm_bias)
+        gate = torch.relu((dropped if form == "paper" else x()) @ task.T)
+        expected = layer.base_layer(x()) + layer.scaling["default"] * (normed * gate) @ up.weight.T
+        torch.testing.assert_close(made, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_without_dropout_both_forms_are_one():
+    models = [
+        adapted(DualLoraConfig(r=3, lora_dropout=0.5, target_modules=["q_proj"], form=form)).eval()
+        for form in ("paper", "released")
+    ]
+    assert torch.equal(layer_of(models[0])(x()), layer_of(models[1])(x()))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_nothing_is_merged_into_a_quantized_base(dtype):
+    """Codes of 8 or 4 bits: adding the change to them gives the bare base (8 bits) or an error of shapes (4 bits)."""
+    config = LoraMoeConfig(r=4, num_experts=1, target_modules=["q_proj"])
+    model = adapted(config)
+    linear = layer_of(model).base_layer
+    linear.weight = nn.Parameter(torch.ones(4, 6).to(dtype), requires_grad=False)
+    for merge in (model.merge_adapter, model.merge_and_unload):
+        with pytest.raises(
+            ValueError, match=r"cannot be merged .*: Linear is quantized; load the base in 16"
+        ) as caught:
+            merge()
+        assert "\n" not in str(caught.value)
+    assert layer_of(model).base_layer.weight.dtype == dtype
+
+
+def test_peft_s_status_names_the_method():
+    from peft import get_model_status
+
+    assert get_model_status(adapted(DualLoraConfig(r=2, target_modules=["q_proj"]))).peft_types == {
+        "default": "DUAL_LORA"
+    }
+
+
+def test_hotswapping_is_refused_in_one_line(tmp_path):
+    from peft.utils.hotswap import hotswap_adapter
+
+    model = adapted(DualLoraConfig(r=2, target_modules=["q_proj"]))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"DUAL_LORA adapters are loaded by .*hotswap_adapter.* cannot carry them"):
+        hotswap_adapter(model, str(tmp_path), adapter_name="default", torch_device="cpu")
+
+
+@pytest.mark.parametrize("config", [DualLoraConfig(r=2), RodeConfig(r=4, ranks=[2, 2])])
+def test_the_saved_readme_says_what_to_import(tmp_path, config):
+    config.target_modules = {"q_proj"}
+    for _ in range(2):  # once, however often it is saved
+        adapted(config).save_pretrained(tmp_path)
+    said = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert said.count("    import components.adapters\n") == 1
+    assert f"PEFT knows the method {'DUAL_LORA' if config.r == 2 else 'RODE'} once" in said
+
+
+def test_a_process_that_imports_what_the_readme_says_can_load_the_folder(tmp_path):
+    model = adapted(DualLoraConfig(r=2, target_modules=["q_proj"]))
+    model.save_pretrained(tmp_path)
+    script = (
+        "import sys, components.adapters; from peft import PeftConfig; "
+        "print(type(PeftConfig.from_pretrained(sys.argv[1])).__name__)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert ran.stdout.strip() == "DualLoraConfig", ran.stderr

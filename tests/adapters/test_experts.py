@@ -172,3 +172,18 @@ def test_balance_loss_without_experts_is_refused():
         layer_of(model)(x())
     with pytest.raises(ValueError, match="no router has run"):
         routed.balance_loss()
+
+
+@pytest.mark.parametrize(
+    "config", [LoraMoeConfig(r=8, num_experts=4, **COMMON), RodeConfig(r=6, ranks=[1, 2, 3], **COMMON)]
+)
+def test_the_router_reads_x_without_dropout(config):
+    """As LoRAMoE, MoLA and MixLoRA do."""
+    layer = layer_of(adapted(config))
+    layer.adapter_dropout["default"] = nn.Dropout(0.999)
+    ranks = layer.ranks["default"]
+    seen = []
+    layer.expert_routers["default"].register_forward_hook(lambda router, given, weights: seen.append(given[0]))
+    layer.train()
+    layer(x())
+    torch.testing.assert_close(seen[0], x() @ layer.expert_in["default"].weight[-len(ranks) :].T)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.evaluation.bootstrap import bootstrap, difference, ratio
+from components.evaluation.bootstrap import FEWEST, bootstrap, difference, ratio
 from components.evaluation.metrics import nutrition
 
 
@@ -19,6 +19,8 @@ def test_pairing_takes_away_what_both_systems_share() -> None:
     hardness = random.normal(0, 10, size=200)
     pairs = np.stack([hardness + 1, hardness + random.normal(0, 0.1, size=200)], axis=1)
     found = bootstrap(pairs, difference, resamples=1000, seed=4)
+    assert found.low is not None
+    assert found.high is not None
     assert 0.9 < found.low < found.value < found.high < 1.1
 
 
@@ -28,8 +30,18 @@ def test_interval_holds_its_level() -> None:
     for seed in range(200):
         drawn = random.exponential(1.0, size=(60, 1))
         found = bootstrap(drawn, lambda means: means[..., 0], resamples=300, seed=seed)
+        assert found.low is not None
+        assert found.high is not None
         hits += found.low <= 1.0 <= found.high
     assert 174 <= hits <= 199  # 95 % of 200, less what the percentile method loses on 60 skewed samples
+
+
+def test_few_samples_have_a_value_and_no_interval() -> None:
+    for number in (1, FEWEST - 1):
+        found = bootstrap(np.ones((number, 1)), lambda means: means[..., 0], resamples=100, seed=1)
+        assert (found.value, found.low, found.high) == (1, None, None)
+    found = bootstrap(np.ones((FEWEST, 1)), lambda means: means[..., 0], resamples=100, seed=1)
+    assert (found.low, found.high) == (1, 1)
 
 
 def test_same_seed_gives_same_interval() -> None:

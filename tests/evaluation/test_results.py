@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from components.evaluation.benchmarks import BENCHMARKS, PUBLISHED
+from components.data.tasks import NUTRITION_FIELDS, nutrition_answer
+from components.evaluation.benchmarks import BENCHMARKS, PUBLISHED, scored
 from components.evaluation.inference.journal import Failed
 from components.evaluation.question import Question
-from components.evaluation.results import Results
+from components.evaluation.results import Results, difference_line, differences, paired
 
 GOLDS = {
     "unifood": ("ingredients", ["rice"]),
@@ -31,3 +33,64 @@ def test_a_question_that_failed_is_wrong_in_every_benchmark(name: str) -> None:
     (answer,) = results.answers["finetune"]
     assert (answer.text, answer.score, answer.failed) == ("", 0.0, "out of memory")
     assert results.metrics["finetune"][task]["failed"] == 1
+
+
+TASKS = {task: name for name, module in {**BENCHMARKS, **PUBLISHED}.items() for task in module.TASKS}
+NUTRITION = dict.fromkeys(map(str, NUTRITION_FIELDS), 20.0)
+GOOD: dict[str, tuple[str, object]] = {  # a right answer and its gold
+    "ingredients": ("The ingredients include rice.", ["rice"]),
+    "recipe": ("Boil rice", None),
+    "nutrition": (nutrition_answer(NUTRITION), NUTRITION),
+    "choice": ("A", "A"),
+    "mmbench": ("A", {"answer": "A", "options": {"A": "x"}, "category": ""}),
+    **dict.fromkeys(("seed_image", "seed_video"), ("A", {"answer": "A", "options": {"A": "x"}, "dimension": ""})),
+    **dict.fromkeys(("caption", "chat"), ("a red dish", None)),
+    **{task: ("yes", "yes") for task in TASKS if task.startswith(("pope", "mme"))},
+}
+
+
+def asked_about(task: str, number: int) -> list[Question]:
+    """Two questions about each image: of MME both count together, of MMBench they are rotations."""
+    text, gold = GOOD[task]
+    return [
+        Question(
+            str(n if n % 2 else n + 1_000_000), TASKS[task], task, "?", (text,), json.dumps(gold), group=str(n // 2)
+        )
+        for n in range(number)
+    ]
+
+
+def compared(task: str, number: int) -> tuple[Results, dict[str, dict[str, Any]]]:
+    """The fine-tuned row is right; the blind row is right in the first half."""
+    asked, results = asked_about(task, number), Results()
+    wrong = "no" if GOOD[task][0] == "yes" else "-"  # to POPE's rule everything but no is yes
+    results.add("finetune", asked, [GOOD[task][0]] * number)
+    results.add("blind", asked, [GOOD[task][0] if n < number // 2 else wrong for n in range(number)])
+    return results, differences(results, resamples=100, seed=1)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_s_main_metric_is_compared_with_blind(task: str) -> None:
+    results, found = compared(task, 24)
+    main = scored(TASKS[task]).MAIN[task].name
+    entry = found[f"{task}.{main} finetune - blind"]
+    finetune, blind = (results.metrics[row][task][main] for row in ("finetune", "blind"))
+    assert entry["value"] == pytest.approx(finetune - blind)
+    assert abs(entry["value"]) > 0.2
+    assert entry["low"] < entry["value"] < entry["high"]
+    assert entry["questions"] == 24
+    assert "24 questions" in difference_line("x", entry)
+
+
+@pytest.mark.parametrize("task", ["ingredients", "caption", "chat", "mme_count"])
+def test_below_ten_questions_there_is_no_interval(task: str) -> None:
+    _, found = compared(task, 8)
+    for name, entry in found.items():
+        assert (entry["low"], entry["high"], entry["questions"]) == (None, None, 8)
+        assert "8 questions, too few for an interval" in difference_line(name, entry)
+
+
+def test_only_main_metrics_are_bootstrapped() -> None:
+    results, _ = compared("ingredients", 12)
+    with pytest.raises(AssertionError, match="f1 is not the main metric"):
+        paired("ingredients.f1", results.answers["finetune"], results.answers["blind"], "-")

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from PIL import Image
 from components.batching.sampler import split_rows
 from components.data import tasks
 from components.data.schema import Row
-from components.data.shards import ShardWriter
+from components.data.shards import ShardWriter, index_digests
 from components.digests import digest
 from components.errors import UserError
 from components.evaluation.inference import answering
@@ -95,8 +96,9 @@ def write_source(folder: Path, rows: list[Row]) -> None:
     folder.mkdir(parents=True)
     writer = ShardWriter(folder / "shard-00000.parquet", folder / "index.parquet")
     for row in rows:
-        writer.add(row, [1] * len(row.samples))
-    write_json(folder / "manifest.json", {"shards": [writer.close()], "digest": "d"})
+        seen = sha256(row.image).hexdigest() if row.image else None
+        writer.add(replace(row, image_hash=seen), [1] * len(row.samples))
+    write_json(folder / "manifest.json", {"shards": [writer.close()], **index_digests(folder / "index.parquet")})
 
 
 def dishes(picture: Callable[[int], bytes]) -> list[Row]:
@@ -108,14 +110,14 @@ def dishes(picture: Callable[[int], bytes]) -> list[Row]:
             tasks.recipe_sample(f"{number}r", "word1 word2 word3"),
             tasks.nutrition_sample(f"{number}n", nutrition),
         ]
-        return Row(name, samples, image=picture(number), image_hash=f"unifood{number}")
+        return Row(name, samples, image=picture(number))
 
     return [dish(number) for number in range(2 * NUM_TEST + 3)]
 
 
 def choices(picture: Callable[[int], bytes]) -> list[Row]:
     shown = [
-        Row(f"q{n}", [tasks.choice_sample(f"{n}", "word4", ["word1", "word2"], n % 2)], picture(n + 50), f"choice{n}")
+        Row(f"q{n}", [tasks.choice_sample(f"{n}", "word4", ["word1", "word2"], n % 2)], picture(n + 50))
         for n in range(3)
     ]
     return [*shown, Row("q9", [tasks.choice_sample("9", "word5", ["word1", "word2"], 0, image=False)])]
@@ -123,7 +125,7 @@ def choices(picture: Callable[[int], bytes]) -> list[Row]:
 
 def captions(picture: Callable[[int], bytes]) -> list[Row]:
     return [
-        Row(f"p{n}", [tasks.caption_sample(f"{n}#{k}", f"word{k}") for k in range(5)], picture(n + 80), f"caption{n}")
+        Row(f"p{n}", [tasks.caption_sample(f"{n}#{k}", f"word{k}") for k in range(5)], picture(n + 80))
         for n in range(3)
     ]
 
@@ -188,7 +190,9 @@ def test_stage_goes_on_after_a_kill_and_writes_what_the_report_reads(
     assert compared["value"] == pytest.approx(
         metrics["finetune"]["nutrition"]["pmae"] - metrics["mean"]["nutrition"]["pmae"]
     )
-    assert compared["low"] <= compared["value"] <= compared["high"]
+    assert (compared["low"], compared["questions"]) == (None, 2 * NUM_TEST)
+    for name in ("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l"):
+        assert f"{name} finetune - blind" in metrics["differences"]
 
     samples = json.loads((inside / "insight" / "samples.json").read_text())
     assert [len(sample["items"]) for sample in samples] == [3, 1, 1]
@@ -260,10 +264,14 @@ def test_killed_process_goes_on_without_asking_again(inside: Path, params: Param
 
 
 def test_damaged_image_fails_its_own_questions_and_no_others(
-    inside: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    inside: Path,
+    params: Params,
+    picture: Callable[[int], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = list(split_rows(evaluate.PREPARED, evaluate.ASSIGNMENTS, params.finetune.sources, "test"))
-    damaged = [replace(row, image=b"torn") if row.image_hash == "unifood0" else row for row in rows]
+    damaged = [replace(row, image=b"torn") if row.image == picture(0) else row for row in rows]
     monkeypatch.setattr("components.batching.sampler.split_rows", lambda *_: iter(damaged))
     monkeypatch.setattr(evaluate, "write_insight", lambda *_: None)
     evaluate.run(params)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +172,27 @@ def test_what_does_not_fit_is_found_without_the_weights(base_folder: Path, vce: 
 def test_level_that_the_encoder_lacks_is_refused(base: Base, vce: Any) -> None:
     with pytest.raises(UserError, match=r"vce.levels holds -20, but the vision encoder has hidden states 0 to 4"):
         build(base, vce.model_copy(update={"levels": [-2, -20]}), None)
+
+
+def test_stored_adapter_names_its_base_by_id_and_digest_and_no_place(
+    base: Base, vce: Any, params: Params, tmp_path: Path
+) -> None:
+    """Equal weights from two workspaces are equal files."""
+    (tmp_path / "parts").mkdir()
+    for place, revision, name in (
+        ("/home/someone/models/llava", None, f"llava@{base.reference['digest'][:16]}"),
+        ("tests", None, f"tests@{base.reference['digest'][:16]}"),
+        ("llava-hf/llava-1.5-7b-hf", "abc123", "llava-hf/llava-1.5-7b-hf"),
+    ):
+        model, wrapped = build(copy.deepcopy(base), vce, params.adapter)
+        weights = {name: p.detach() for group in trainable_groups(model).values() for name, p in group}
+        settings = {"base": {**base.reference, "id": place, "revision": revision}}
+        save_parts(tmp_path / "parts", settings, weights, wrapped)
+        config = json.loads((tmp_path / "parts/adapter/adapter_config.json").read_text())
+        assert (config["base_model_name_or_path"], config["revision"]) == (name, revision)
+        card = (tmp_path / "parts/adapter/README.md").read_text()
+        assert f"base_model: {name}\n" in card
+        assert f"base_model:adapter:{name}\n" in card
+        assert "/home/someone" not in card
+        assert base.model.name_or_path not in card
+        assert "import components.adapters" in card

@@ -90,12 +90,14 @@ def test_feed_forward_is_four_times_as_wide() -> None:
     assert small().types["q"].decoder.layers[0].linear1.out_features == 32  # pyright: ignore
 
 
-def test_fresh_weights_start_like_loras() -> None:
+def test_fresh_weights_start_as_in_vloras_public_code() -> None:
+    """Positions with a spread of 1, the head that makes A with 0.02: 0.45 at the published width of 512."""
     torch.manual_seed(0)
-    generator = PerceptualWeightsGenerator(16, 9, {"q": (96, 96)}, 4, width=32, rank=16, blocks=2, heads=4)
+    generator = PerceptualWeightsGenerator(16, 99, {"q": (96, 96)}, 4, width=32, rank=16, blocks=2, heads=4)
     with torch.no_grad():
-        a = generator(torch.randn(2, 9, 16))["q"]
-    assert a.std().item() == pytest.approx((3 * 96) ** -0.5, rel=0.15)
+        a = generator(torch.randn(2, 99, 16))["q"]
+    assert generator.position.std().item() == pytest.approx(1, rel=0.05)
+    assert a.std().item() == pytest.approx(0.02 * math.sqrt(32), rel=0.05)
     assert all(not up.weight.any() for up in generator.types["q"].up)  # pyright: ignore
     first, second = (layer.linear1.weight for layer in generator.types["q"].decoder.layers)  # pyright: ignore
     assert not torch.equal(first, second)

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from components.errors import UserError
-from components.model.visual_cue import VisualCueEnhancement, patch_centres, sample
+from components.model.bilinear import by_gathers, by_grid_sample
+from components.model.deformable import patch_centres
+from components.model.visual_cue import VisualCueEnhancement
 
 
 def _levels(batch: int, patches: int, width: int, num_levels: int, dtype: torch.dtype = torch.float64):
@@ -79,7 +81,11 @@ def test_forward_equals_the_formula_point_by_point(grid, anchor):
         torch.testing.assert_close(vce(levels, grid), _naive(vce, levels, grid), rtol=1e-9, atol=1e-9)
 
 
-def test_sampling_of_one_level_equals_transformers_deformable_attention():
+WAYS = [by_grid_sample, by_gathers]
+
+
+@pytest.mark.parametrize("read", WAYS)
+def test_sampling_of_one_level_equals_transformers_deformable_attention(read):
     from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
     grid, heads, channels, points = (4, 7), 3, 5, 6
@@ -95,7 +101,43 @@ def test_sampling_of_one_level_equals_transformers_deformable_attention():
         attention.unsqueeze(3),
         64,
     )
-    torch.testing.assert_close(sample(value, grid, locations, attention), theirs)
+    torch.testing.assert_close(read(value, grid, locations, attention), theirs)
+
+
+def test_both_ways_of_sampling_agree_in_outputs_and_gradients():
+    generator = torch.Generator().manual_seed(1)
+    value = torch.randn(2, 28, 15, generator=generator)
+    locations = torch.rand(2, 9, 3, 6, 2, generator=generator) * 1.6 - 0.3  # some lie outside the image
+    attention, weights = torch.rand(2, 9, 3, 6, generator=generator), torch.randn(2, 9, 15, generator=generator)
+    found = []
+    for read in WAYS:
+        inputs = [tensor.clone().requires_grad_() for tensor in (value, locations, attention)]
+        output = read(inputs[0], (4, 7), inputs[1], inputs[2])
+        found.append([output, *torch.autograd.grad(output, inputs, weights)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6 * other.abs().max().item())
+
+
+def test_sampling_by_gathers_has_exact_gradients():
+    generator = torch.Generator().manual_seed(2)
+    value = torch.randn(1, 6, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    locations = torch.rand(1, 3, 2, 2, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    attention = torch.rand(1, 3, 2, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v, p, a: by_gathers(v, (2, 3), p, a), (value, locations, attention))
+
+
+@pytest.mark.gpu
+def test_gradients_on_a_gpu_are_the_same_to_the_bit_each_time():
+    torch.use_deterministic_algorithms(True, warn_only=False)
+    try:
+        vce = VisualCueEnhancement(256, 4, num_heads=16).cuda()
+        levels = [level.cuda() for level in _levels(8, 576, 256, 4, torch.float32)]
+        first, second = (
+            torch.autograd.grad(vce(levels, (24, 24)).square().sum(), list(vce.parameters())) for _ in "12"
+        )
+        assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_identity_start_returns_the_anchor_and_still_learns():

@@ -41,7 +41,7 @@ def edit(workspace: Path, old: str, new: str) -> None:
 
 
 def test_typo_in_params(workspace: Path) -> None:
-    edit(workspace, "  rank: 8", "  rnak: 8")
+    edit(workspace, "\n  rank: 8\n", "\n  rnak: 8\n")
     code, lines = run(workspace, "-m", "pipelines.splits")
     assert (code, len(lines)) == (2, 1)
     assert lines[0].startswith("error: params.yaml: adapter.r")
@@ -93,12 +93,12 @@ def test_unknown_profile(workspace: Path) -> None:
     [
         ("kind: dual_lora", "kind: dora", "adapter.kind must be 'lora', 'dual_lora', 'lora_moe' or 'rode', got 'dora'"),
         ("kind: dual_lora", "kind: rode\n  rank: 6", "adapter: rank 6 must divide by 8, the sum of rode.rank_shares"),
-        ("levels: [-2, -3, -4, -5]", "levels: [-2, -20]", "vce.levels holds -20, but the vision encoder has hidden"),
+        ("  - -5\n", "  - -20\n", "vce.levels holds -20, but the vision encoder has hidden"),
     ],
 )
 def test_check_of_settings_tells_what_does_not_go_together(workspace: Path, old: str, new: str, line: str) -> None:
     if "rank" in new:
-        edit(workspace, "  rank: 8\n", "")
+        edit(workspace, "\n  rank: 8\n", "\n")
     edit(workspace, old, new)
     code, lines = run(workspace, "-m", "pipelines.cli", "profile", "--check")
     assert (code, len(lines)) == (2, 1), lines

@@ -1,5 +1,6 @@
 """What params.yaml names is known before anything is trained."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from components.errors import UserError
 from components.params import load_params, profiles, validate_params
 from components.params.trees import changed
-from pipelines.names import check_names
+from pipelines.names import check_names, check_tasks
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -36,3 +37,41 @@ def test_what_is_not_known_is_told_with_near_names(setting: str, value: Any, tol
     tree = changed(load_params(PARAMS).model_dump(), {setting: value})
     with pytest.raises(UserError, match=told):
         check_names(validate_params(tree))
+
+
+def in_splits(folder: Path, **tasks: int) -> None:
+    (folder / "data" / "splits").mkdir(parents=True)
+    summary = {"unifood": {"train": {"rows": 9, "choice": 9}, "test": {"rows": 3, **tasks}}}
+    (folder / "data" / "splits" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "settings", "told"),
+    [
+        ({"ingredients": 3}, {}, None),
+        ({"choice": 3}, {}, r"gate names ingredients\.iou, but the test split .* holds only choice: it would never"),
+        ({"choice": 3}, {"registry.gate": {"at_least": {}, "at_most": {}, "not_worse": {}}}, None),
+        ({"caption": 3}, {"evaluate.benchmarks": ["scienceqa"]}, r"\(scienceqa\) ask choice, but .* only caption"),
+        ({}, {}, "holds only nothing"),
+    ],
+)
+def test_what_the_splits_cannot_measure_is_said_before_training(
+    tasks: dict[str, int], settings: dict[str, Any], told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_splits(tmp_path, **tasks)
+    monkeypatch.chdir(tmp_path)
+    params = validate_params(changed(load_params(PARAMS).model_dump(), settings))
+    if told is None:
+        check_tasks(params)
+        return
+    with pytest.raises(UserError, match=told):
+        check_tasks(params)
+
+
+def test_levels_are_checked_against_an_encoder_that_is_here(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 384, "num_hidden_layers": 3}), encoding="utf-8")
+    tree = changed(load_params(PARAMS).model_dump(), {"base.kind": "compose", "base.compose.vision": str(tmp_path)})
+    with pytest.raises(UserError, match=r"vce\.levels holds -5, but the vision encoder has hidden states 0 to 3"):
+        check_names(validate_params(tree))
+    (tmp_path / "config.json").write_text('{"vision_config": {"hidden_size": 384, "num_hidden_layers": 12}}', "utf-8")
+    check_names(validate_params(tree))

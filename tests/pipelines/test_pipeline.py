@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -53,6 +54,17 @@ def test_each_stage_leaves_what_the_next_reads(done: Params) -> None:
         "report/report.md",
     ):
         assert Path(path).stat().st_size > 0, path
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_training_stages_measure_held_out_samples(done: Params, stage: str) -> None:
+    with Path("models", stage, "validation.csv").open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    with Path("models", stage, "log.csv").open(encoding="utf-8", newline="") as stream:
+        last = list(csv.DictReader(stream))[-1]["step"]
+    assert lines
+    assert lines[-1]["step"] == last
+    assert all(float(line["validation_loss"]) > 0 for line in lines)
 
 
 def test_only_trainable_tensors_are_stored(done: Params) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_what_was_counted_is_told(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    text = text.replace("targets: [q_proj, v_proj]", r"targets: 'layers\.\d+\..*(q|v)_proj'")
+    text = re.sub(r"targets:.*\n  - q_proj\n  - v_proj", r"targets: 'layers\\.\\d+\\..*(q|v)_proj'", text)
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     plan("--text-tokens", "5000")

@@ -91,6 +91,48 @@ def test_finished_chunks_are_found_again(tmp_path, monkeypatch, own_home):
     assert not list((own_home / "runs").glob("prepare-*"))
 
 
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path) -> tuple[Source, Path, list[int]]:
+    """A preparation that was stopped in its fourth chunk, the folder of its run, and the chunks made after this."""
+    spec = raw_llava_json(tmp_path / "raw", 100)
+    made = counted(monkeypatch)
+
+    def stopping(kept: int, rejected: int) -> None:
+        if len(made) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepared("mine", spec, SETTINGS, tmp_path / "out", stopping)
+    made.clear()
+    (folder,) = (own_home / "runs").glob("prepare-*")
+    return spec, folder, made
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("shard", "flipped"), ("shard", "cut"), ("shard", "gone"), ("index", "cut"), ("rejects", "flipped")],
+)
+def test_chunk_that_was_damaged_meanwhile_is_made_again(tmp_path, monkeypatch, own_home, name: str, damage: str):
+    spec, folder, made = stopped(tmp_path, monkeypatch, own_home)
+    path = folder / f"{name}-00001.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.unlink() if damage == "gone" else path.write_bytes(data[:-1] if damage == "cut" else data)
+    prepared("mine", spec, SETTINGS, tmp_path / "out")
+    assert made[0] == 1
+    prepared("mine", spec, SETTINGS, tmp_path / "whole")
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 5000, "edited"])
+def test_counts_that_were_edited_are_made_again(tmp_path, monkeypatch, own_home, text: str):
+    spec, folder, made = stopped(tmp_path, monkeypatch, own_home)
+    path = folder / "counts-00002.json"
+    path.write_text(path.read_text().replace('"kept": ', '"kept": 9') if text == "edited" else text)
+    manifest = prepared("mine", spec, SETTINGS, tmp_path / "out")
+    assert made[0] == 2
+    assert manifest["records"]["kept"] == 100
+
+
 def test_only_chunks_whose_images_changed_are_made_again(tmp_path, monkeypatch):
     spec = raw_llava_json(tmp_path / "raw", 100).model_copy(update={"images": "images"})
     (tmp_path / "raw/images").mkdir()

@@ -84,7 +84,7 @@ def test_every_kind_of_bad_image_is_named(tmp_path):
         "1.png": (b"version https://git-lfs.github.com/spec/v1\n", "image_lfs_pointer"),
         "2.png": (picture(2)[:40], "image_corrupt"),
         "3.png": (picture(3, (200, 100)), "image_too_large"),
-        "4.png": (b"<html>", "image_corrupt"),
+        "4.png": (b"<html>", "image_other_kind"),
     }
     spec = raw_llava_json(tmp_path / "raw", 8).model_copy(update={"images": "images"})
     write_folder(tmp_path / "raw/images", {name: data for name, (data, _) in bad.items()} | {"5.jpg": picture(5)})

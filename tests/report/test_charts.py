@@ -9,8 +9,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from components.errors import UserError
-from components.report.charts import difference_chart, loss_chart
-from components.report.entropy import entropy_chart, layer_entropies, layer_name, sentence, zero_share
+from components.report.charts import difference_chart, loss_chart, smooth, window
+from components.report.depth import by_depth, layer_name
+from components.report.entropy import entropy_chart, layer_entropies, sentence, zero_share
 from components.report.experts import expert_tables
 from components.report.experts import sentence as experts_sentence
 from components.report.results import differences
@@ -48,6 +49,26 @@ def test_loss_chart_survives_gaps_and_spikes() -> None:
 
 def test_loss_chart_needs_two_points() -> None:
     assert loss_chart([{"step": 1, "loss": 2.0}], "stage") is None
+
+
+def test_running_mean_keeps_half_its_window_at_the_ends() -> None:
+    points = [(float(step), 1.0) for step in range(100)]
+    points[-1] = (99.0, 5.0)
+    assert window(100) == 9
+    assert smooth(points)[-1] == (99.0, pytest.approx((4 + 5) / 5))
+    assert smooth(points)[0] == (0.0, 1.0)
+
+
+def test_loss_chart_draws_validation_and_names_its_axes() -> None:
+    log = [{"step": step, "loss": 2.0} for step in range(1, 50)]
+    checked = [{"step": 10, "validation_loss": 2.5}, {"step": 49, "validation_loss": 2.25}]
+    svg = loss_chart(log, "stage", checked)
+    assert svg is not None
+    words = [word.text for word in ET.fromstring(svg).iter("text")]
+    assert {"loss", "step of the optimiser", "running mean", "validation"} <= set(words)
+    assert len(list(ET.fromstring(svg).iter("circle"))) == 3, "one in the legend, two measured"
+    assert "validation loss from 2.50 to 2.25" in svg
+    assert "validation" not in (loss_chart(log, "stage") or "")
 
 
 def test_difference_chart_puts_zero_between_the_sides() -> None:
@@ -110,6 +131,37 @@ def test_layer_name_is_short() -> None:
     assert layer_name("odd") == "odd"
 
 
+def test_many_blocks_are_put_together_by_depth() -> None:
+    names = [f"model.layers.{block}.self_attn.{part}_proj" for block in range(30) for part in "qv"]
+    label = by_depth(names)
+    labels = list(dict.fromkeys(map(label, names)))
+    assert labels[0] == "blocks 0–3"
+    assert labels[-1] == "blocks 28–29"
+    assert len(labels) == 8
+    assert by_depth(names[:4])(names[3]) == "block 1"
+    assert by_depth([])("odd") == "odd"
+
+
+def test_depths_are_means_over_their_layers() -> None:
+    rows = [
+        {"layer": f"layers.{block}.{part}_proj", "task": "t", "before": str(block), "after": "1", "zero_share": "0.5"}
+        for block in range(16)
+        for part in "qv"
+    ]
+    label = by_depth(row["layer"] for row in rows)
+    assert [(one.layer, one.skill) for one in layer_entropies(rows, label)][:2] == [
+        ("blocks 0–1", 0.5),
+        ("blocks 2–3", 2.5),
+    ]
+    assert entropy_table(rows, label).rows[0] == ("blocks 0–1", ["0.50 → 1.00, 50\u00a0%"])
+    units = [
+        {"layer": f"layers.{block}.q_proj", "task": "t", "unit": str(unit), "before": before, "after": before}
+        for block, shares in ((0, "0.8 0.2"), (1, "0.4 0.6"))
+        for unit, before in enumerate(shares.split())
+    ]
+    assert distributions(units, lambda _: "all")["all"][0] == pytest.approx([0.7, 0.3])
+
+
 def test_distribution_is_sorted_and_a_mean_over_tasks() -> None:
     rows = list(csv.DictReader(io.StringIO(SKILL_SPACE)))
     before, after = distributions(rows)["0 q"]
@@ -131,7 +183,7 @@ def test_entropy_table_has_a_cell_for_every_layer_and_task() -> None:
     assert table.rows == [("0 q", ["2.00 → 1.00, 50\u00a0%", "–"]), ("1 q", ["–", "3.00 → silent, 100\u00a0%"])]
 
 
-def test_experts_are_told_by_task_and_layer() -> None:
+def test_experts_are_shown_by_task_and_layer() -> None:
     rows = list(csv.DictReader(io.StringIO(EXPERTS)))
     by_task, by_layer = expert_tables(rows)
     assert by_task.experts == ["expert 1, rank 8", "expert 2, rank 16"]

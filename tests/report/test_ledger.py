@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-import yaml
 
 from components.evaluation.benchmarks import BENCHMARKS, JUDGED, PUBLISHED, mmbench, mme
-from components.params import validate_params
-from components.params.profiles import FOLDER
+from components.params import load_params, profiles, validate_params
 from components.params.trees import changed, merged
+from components.report.forms import form_of
 from components.report.ledger import LedgerRow, PublishedTable, ThisRun, ledger, read_published
 from tests.report.conftest import TIMES
 
@@ -133,7 +133,7 @@ def test_times_of_the_benchmark_stand_beside_the_papers(this_run: ThisRun) -> No
 @pytest.fixture
 def general(this_run: ThisRun) -> ThisRun:
     """A run of the profile for Table 5 that was asked POPE and MMBench."""
-    overlay = yaml.safe_load((FOLDER / "llava-1.5-7b-general.yaml").read_text(encoding="utf-8"))
+    overlay = profiles.overlay("llava-1.5-7b-general")
     scores = {"pope": {"f1": 87.2}, "mmbench": {"circular": 65.6, "single": 70.0}}
     return replace(
         this_run,
@@ -181,5 +181,71 @@ def test_columns_name_metrics_that_the_benchmarks_give() -> None:
 def test_profiles_ask_what_their_table_prints() -> None:
     for name in ("general", "vlora"):
         printed = table(name)
-        overlay = yaml.safe_load((FOLDER / f"{printed.profile}.yaml").read_text(encoding="utf-8"))
+        assert printed.profile
+        overlay = profiles.overlay(printed.profile)
         assert set(printed.benchmarks) <= set(overlay["evaluate"]["benchmarks"]) == overlay["evaluate"]["files"].keys()
+
+
+def study(data: str, name: str = "Dual-LoRA + VCE", **settings: object) -> dict[str, object]:
+    """A table that was measured with two seeds, as tables/table1.json holds it."""
+    params = load_params(Path(__file__).parents[2] / "params.yaml").model_dump()
+    figures = {"ingredients.iou": {"mean": 0.5, "sd": 0.01, "values": [0.49, 0.51]}}
+    runs = [{"seed": 1, "run": "one"}, {"seed": 2, "run": "two"}]
+    row = {
+        "settings": {"vce.enabled": True} | settings,
+        "published": "Dual-LoRA + VCE",
+        "runs": runs,
+        "figures": figures,
+    }
+    first = {**row, "name": "LoRA", "published": "LoRA"}
+    return {
+        "published": ["unifood"],
+        "profile": "tiny",
+        "params": params,
+        "params_digest": "p" * 64,
+        "data_digest": data,
+        "rows": [first, {**row, "name": name}],
+        "differences": {f"ingredients.iou: {name} - LoRA": {"value": 0.02, "low": 0.01, "high": 0.03}},
+    }
+
+
+def test_figures_stand_in_six_columns_and_are_empty_where_not_measured(this_run: ThisRun) -> None:
+    found = rows("unifood", replace(this_run, profiles={"llava-1.5-7b": PROFILE}, metrics={}))["LoRA"]
+    iou = found.figures[0]
+    assert (iou.heading, iou.printed) == ("IoU", "23.2")
+    assert (iou.ours_printed, iou.ours_released, iou.seeds, found.reason) == ("", "", "", "")
+    assert found.released_form == "not in the release"
+    assert "dropout on the skill path only" in rows("unifood", this_run)["Dual-LoRA"].released_form
+    assert "level -20" in rows("anchor", this_run)["layer -2"].released_form
+    assert "5.517" in rows("size", this_run)["VCE"].released_form
+
+
+def test_our_figure_on_this_data_stands_in_parentheses_with_seeds_interval_and_reason(this_run: ThisRun) -> None:
+    here = replace(this_run, metrics={}, tables={"table1": study("d")}, data_digest="d")
+    found = rows("unifood", here)["Dual-LoRA + VCE"]
+    assert found.figures[0].ours_printed == "(50.0 ± 1.0)"
+    assert found.figures[0].seeds == "2 seeds; +2.0 (+1.0 to +3.0) against LoRA"
+    assert found.figures[1].ours_printed == ""
+    assert found.reason == "another base and other data (profile tiny, 2 seeds)"
+
+
+def test_our_tables_of_other_data_stand_nowhere(this_run: ThisRun) -> None:
+    here = replace(this_run, metrics={}, tables={"table1": study("d")}, data_digest="of another run")
+    found = rows("unifood", here)["Dual-LoRA + VCE"]
+    assert found.orientation is None
+    assert found.figures[0].ours_printed == ""
+
+
+def test_released_form_has_a_column_of_its_own(this_run: ThisRun) -> None:
+    table_ = study("d")
+    table_["params"]["vce"]["form"] = "released"  # pyright: ignore[reportIndexIssue]
+    here = replace(this_run, metrics={}, tables={"table1": table_}, data_digest="d")
+    found = rows("unifood", here)["Dual-LoRA + VCE"]
+    assert (found.figures[0].ours_printed, found.figures[0].ours_released) == ("", "(50.0 ± 1.0)")
+
+
+def test_form_counts_only_in_parts_that_are_in_use() -> None:
+    assert form_of({"vce": {"enabled": False, "form": "released"}}) == "paper"
+    assert form_of({"vce": {"enabled": True, "form": "released"}}) == "released"
+    assert form_of({"adapter": {"kind": "dual_lora", "form": "released"}}) == "released"
+    assert form_of({"adapter": {"kind": "lora", "form": "released"}}) == "paper"

@@ -13,6 +13,7 @@ from components.report.inputs import read_inputs
 from components.report.ledger import ThisRun
 from components.report.page import markdown_cell, write_report
 from components.report.pictures import picture, write_enlarged
+from tests.report.conftest import MANIFEST, METRICS, REGISTRATION, SAMPLES, write
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -34,7 +35,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         named = dict(attrs)
         self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "data") and value]
-        self.ids += [named["id"]] if named.get("id") else []
+        self.ids += [id] if (id := named.get("id")) else []
         if tag == "img":
             self.images.append(named)
         if tag not in VOID:
@@ -70,6 +71,61 @@ def test_page_holds_the_values(run: Path, this_run: ThisRun) -> None:
     assert "mean 1.25 against 1.75 nats, lower in 1 of 2 layers" in text
 
 
+def test_page_begins_with_what_a_stranger_needs(run: Path, this_run: ThisRun) -> None:
+    for text in (Page(written(run, this_run)[0]).text, (run / "report/report.md").read_text("utf-8")):
+        places = [text.index(said) for said in ("one training run of a model", "trained on the tiny", "uses its image")]
+        assert places == sorted(places)
+        assert text.index("78.1") > places[-1]
+        assert "which ingredients the pictured dish has" in text
+
+
+def test_scores_beside_the_main_ones_are_folded(run: Path, this_run: ThisRun) -> None:
+    source, _ = written(run, this_run)
+    folded = "".join(re.findall(r"<details.*?</details>", source, flags=re.S))
+    assert "84.3" in folded
+    assert "84.3" not in re.sub(r"<details.*?</details>", "", source, flags=re.S)
+    assert "<details open" not in source
+
+
+def test_every_table_scrolls_in_a_box_of_its_own(run: Path, this_run: ThisRun) -> None:
+    source, _ = written(run, this_run)
+    tables = source.count("<table")
+    assert tables == len(
+        re.findall(r'<div class="scroll" tabindex="0" role="region" aria-label="[^"]+">\s*<table', source)
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "said"), [("nutrition", "shown the image of another dish"), ("chat", "another image")]
+)
+def test_wrong_images_are_dishes_only_where_all_are(run: Path, this_run: ThisRun, task: str, said: str) -> None:
+    blind = {"ingredients": {"iou": 0.1}, task: {"x": 1.0}}
+    metrics = METRICS | {
+        "base": {},
+        "mean": {},
+        "finetune": {"ingredients": {"iou": 0.7}, task: {"x": 2.0}},
+        "blind": blind,
+    }
+    write(run / "evaluation/metrics.json", metrics)
+    source, _ = written(run, this_run)
+    assert said in Page(source).text
+    assert ("another dish" in source) == (task == "nutrition")
+
+
+def test_occlusion_stands_beside_the_raw_cue_with_its_caption(run: Path, this_run: ThisRun) -> None:
+    write(
+        run / "evaluation/insight/samples.json", [{**SAMPLES[0], "occlusion": {"image": "o.png", "largest_drop": 2.34}}]
+    )
+    Image.new("RGB", (20, 20)).save(run / "evaluation/insight/o.png")
+    source, markdown = written(run, this_run)
+    assert [image["alt"] for image in Page(source).images][-1] == (
+        "what the answer rests on (largest drop 2.3 nats) of test image 1"
+    )
+    for text in (source, markdown):
+        assert "before the layer norm" in text
+        assert "6 by 6 grid" in text
+
+
 def test_page_needs_nothing_from_outside(run: Path, this_run: ThisRun) -> None:
     source, _ = written(run, this_run)
     page = Page(source)
@@ -87,7 +143,7 @@ def test_page_images_have_words_and_stay_sharp(run: Path, this_run: ThisRun) -> 
     images = Page(written(run, this_run)[0]).images
     assert [image["alt"] for image in images] == [
         "image of test image 1",
-        "visual cue of test image 1",
+        "size of the raw cue of test image 1",
         "image of test image 2",
     ]
     assert {image["class"] for image in images} == {"pixelated"}
@@ -97,7 +153,17 @@ def test_page_escapes_what_a_model_says(run: Path, this_run: ThisRun) -> None:
     source, markdown = written(run, this_run)
     assert "<script>" not in source
     assert "a <script>alert(1)</script> | plate" in Page(source).text
-    assert r"a \<script\>alert(1)\</script\> \| plate" in markdown
+    assert r"a &lt;script&gt;alert(1)&lt;/script&gt; \| plate" in markdown
+
+
+def test_markdown_holds_no_raw_html(run: Path, this_run: ThisRun) -> None:
+    """Whatever a name, reason, setting or answer holds, no tag reaches the page of whoever renders the file."""
+    evil = "<img src=x onerror=alert(1)>"
+    write(run / "registration.json", REGISTRATION | {"gate": {"passed": True, "reasons": [evil]}, "name": evil})
+    write(run / "data/prepared/dishes/manifest.json", MANIFEST | {"kind": evil})
+    write(run / "evaluation/metrics.json", METRICS | {"blind": {evil: {evil: 1.0}, **METRICS["blind"]}})
+    for markdown in (written(run, this_run)[1], (run / "report/hub/README.md").read_text("utf-8")):
+        assert "<" not in markdown
 
 
 def test_markdown_prints_the_page_s_numbers(run: Path, this_run: ThisRun) -> None:
@@ -145,7 +211,7 @@ def test_missing_picture_leaves_the_answers(run: Path, this_run: ThisRun) -> Non
 def test_heat_map_beside_its_image_needs_no_second_image(run: Path, this_run: ThisRun) -> None:
     Image.new("RGB", (300, 150)).save(run / "evaluation/insight/heat_0.png")
     images = Page(written(run, this_run)[0]).images
-    said = "image as the model sees it, and its visual cue of test image 1"
+    said = "image as the model sees it, and the size of the raw cue of test image 1"
     assert [image["alt"] for image in images] == [said, "image of test image 2"]
 
 
@@ -171,11 +237,11 @@ def test_missing_metrics_names_the_command(tmp_path: Path) -> None:
         read_inputs(tmp_path)
 
 
-def test_damaged_json_is_told_in_one_line(run: Path) -> None:
+def test_damaged_json_is_reported_in_one_line(run: Path) -> None:
     (run / "registration.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match=r"registration\.json is not valid JSON") as told:
+    with pytest.raises(UserError, match=r"registration\.json is not valid JSON") as raised:
         read_inputs(run)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_markdown_cell_stays_in_its_cell() -> None:

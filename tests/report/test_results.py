@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import copy
 
-import pytest
-
 from components.report.figures import Figure, figure
-from components.report.results import differences, headline, metrics_table
+from components.report.results import differences, metrics_table
 
 METRICS = {
     "base": {"ingredients": {"iou": 0.1}, "nutrition": {"pmae": 60.0, "unparsed": 3}},
@@ -17,12 +15,6 @@ METRICS = {
         "nutrition.pmae finetune - mean": {"value": -3.0, "low": -5.0, "high": 1.0, "confidence": 0.95},
     },
 }
-
-
-def changed(low: float, high: float) -> dict:
-    metrics = copy.deepcopy(METRICS)
-    metrics["differences"]["ingredients.iou finetune - blind"] |= {"low": low, "high": high, "value": (low + high) / 2}
-    return metrics
 
 
 def test_table_marks_the_lowest_error_and_the_highest_score() -> None:
@@ -66,24 +58,35 @@ def test_lower_error_counts_as_better() -> None:
     assert differences(metrics)[2].verdict == "better"
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "claim"),
-    [
-        (0.5, 0.7, "The model learnt to use the image"),
-        (-0.1, 0.1, "It is not shown that the model uses the image"),
-        (-0.3, -0.1, "The model does worse"),
-    ],
-)
-def test_headline_claims_what_the_interval_allows(low: float, high: float, claim: str) -> None:
-    assert headline(changed(low, high)).claim.startswith(claim)
+def test_an_interval_of_few_questions_is_not_shown() -> None:
+    asked = {"finetune": {"ingredients": 9}, "blind": {"ingredients": 9}}
+    first = differences(METRICS, asked)[0]
+    assert (first.low, first.interval, first.good) == (None, "–", None)
+    assert first.verdict == "too few questions (9)"
+    ten = {"finetune": {"ingredients": 10}, "blind": {"ingredients": 10}}
+    assert differences(METRICS, ten)[0].verdict == "better"
 
 
-def test_headline_says_score_gap_and_interval_in_one_sentence() -> None:
-    assert headline(METRICS).text.replace("\u00a0", " ") == (
-        "The model learnt to use the image: ingredients IoU 80.0 on held-out images, 60.0 points above the same model "
-        "shown the wrong image (95 % interval of the difference +50.0 to +70.0)."
-    )
+def test_a_difference_may_come_without_an_interval() -> None:
+    metrics = {"differences": {"chat.rouge_l finetune - blind": {"value": 3.0, "low": None, "high": None}}}
+    assert differences(metrics)[0].verdict == "no interval measured"
 
 
-def test_headline_claims_nothing_without_a_comparison() -> None:
-    assert "nothing is claimed" in headline({"finetune": {"ingredients": {"iou": 0.9}}}).text
+def test_number_of_questions_is_the_entry_s_own_where_it_has_one() -> None:
+    metrics = copy.deepcopy(METRICS)
+    metrics["differences"]["ingredients.iou finetune - blind"]["questions"] = 12
+    asked = {"finetune": {"ingredients": 99}, "blind": {"ingredients": 99}}
+    assert [one.questions for one in differences(metrics, asked)] == [12, 99, None]
+
+
+def test_main_metric_of_each_task_is_marked_and_explained() -> None:
+    metrics = {"finetune": {"ingredients": {"f1": 0.5, "iou": 0.4}, "counting": {"exact": 0.1, "near": 0.2}}}
+    columns = metrics_table(metrics).columns
+    assert [(column.name, column.main) for column in columns] == [
+        ("F1", False),
+        ("IoU", True),
+        ("exact", True),
+        ("near", False),
+    ]
+    assert columns[1].meaning.startswith("which ingredients the pictured dish has; ")
+    assert columns[0].meaning.startswith("balance of")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ def test_stage_replaces_the_report_and_names_it(
     (run / "report").mkdir()
     (run / "report/old.txt").write_text("old")
     report.run(params)
-    assert sorted(path.name for path in (run / "report").iterdir()) == ["images", "report.html", "report.md"]
+    assert sorted(path.name for path in (run / "report").iterdir()) == ["hub", "images", "report.html", "report.md"]
     assert capsys.readouterr().out == "report: report/report.html, report/report.md\n"
 
 
@@ -35,3 +37,14 @@ def test_stage_that_fails_leaves_the_old_report(run: Path, params: Params, monke
     with pytest.raises(UserError, match="entropy"):
         report.run(params)
     assert (run / "report/report.html").is_file()
+
+
+def test_commit_says_whether_files_differ_from_it(tmp_path: Path) -> None:
+    assert report.commit(tmp_path) == ""
+    for command in ("init -q", "-c user.name=a -c user.email=a@b commit -q --allow-empty -m one"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    clean = report.commit(tmp_path)
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    (tmp_path / "file").write_text("a")
+    subprocess.run(["git", "add", "file"], cwd=tmp_path, check=True)
+    assert report.commit(tmp_path) == f"{clean} with changes that are not committed"

@@ -12,7 +12,7 @@ from components.data.schema import Sample
 from components.data.tasks import TASKS
 from components.errors import UserError
 from components.params import Source
-from components.prepare.checks import REASONS
+from components.prepare.checks import REASONS, sample_problem
 from components.sources import SOURCES, reader
 from components.sources.entry import Entry, Reject
 from tests.raw import RAW, llava_record, raw_nutrition5k, raw_scienceqa, unifood_record, write_tar
@@ -111,13 +111,93 @@ def test_llava_captions_are_told_from_instructions(tmp_path):
     assert [entry.samples[0].task for entry in entries] == ["caption", "chat", "chat"]
 
 
-def test_empty_system_turn_falls_out_and_another_is_rejected(tmp_path):
-    def record(system: str) -> dict[str, Any]:
-        return llava_record(1, conversations=[{"from": "system", "value": system}, *llava_record(1)["conversations"]])
+TALK: list[dict[str, str]] = llava_record(1)["conversations"]
 
-    entries, rejects = read_json(tmp_path, "llava_json", [record(""), record("Be brief.")])
-    assert [turn.role for turn in entries[0].samples[0].turns] == ["human", "assistant"]
-    assert [reject.reason for reject in rejects] == ["record_malformed"]
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"conversations": [{"from": "system", "value": "Be brief."}, *TALK]},
+        {"system": "Be brief."},
+        {"system": " Be brief.\n", "conversations": [{"from": "system", "value": "Be brief."}, *TALK]},
+        {
+            "messages": [
+                {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+                {"role": "user", "content": TALK[0]["value"]},
+                {"role": "assistant", "content": TALK[1]["value"]},
+            ]
+        },
+    ],
+)
+def test_system_text_stands_before_the_first_question_in_every_spelling(tmp_path, changes: dict[str, Any]):
+    entries, rejects = read_json(tmp_path, "llava_json", [llava_record(1, **changes)])
+    assert not rejects
+    assert [turn.text for turn in entries[0].samples[0].turns] == ["Be brief.\n\nWhat is this?\n<image>", "plate 1"]
+
+
+@pytest.mark.parametrize("changes", [{"system": ""}, {"system": None}, {"conversations": [{"from": "system"}, *TALK]}])
+def test_empty_system_text_falls_out(tmp_path, changes: dict[str, Any]):
+    entries, _ = read_json(tmp_path, "llava_json", [llava_record(1, **changes)])
+    assert [turn.text for turn in entries[0].samples[0].turns] == ["What is this?\n<image>", "plate 1"]
+
+
+def test_conversation_is_read_from_the_first_question_to_the_last_answer(tmp_path):
+    hello, more = {"from": "gpt", "value": "Hello."}, {"from": "human", "value": "And?"}
+    listed = [[hello, *TALK], [*TALK, more], [hello, *TALK, more], [hello], [more], [hello, hello, *TALK]]
+    entries, _ = read_json(tmp_path, "llava_json", [llava_record(1, conversations=turns) for turns in listed])
+    found = [[turn.role for turn in entry.samples[0].turns] for entry in entries]
+    assert found == [["human", "assistant"]] * 3 + [["assistant"], ["human"], ["assistant", "human", "assistant"]]
+    assert [sample_problem(entry.samples[0], True) is None for entry in entries] == [True] * 3 + [False] * 3
+
+
+IMAGE: dict[str, Any] = {"type": "image"}
+QUESTION = {"type": "text", "text": "What?"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "beside"),
+    [
+        ([IMAGE, QUESTION], {"images": ["dog.jpg"]}),
+        ([IMAGE, QUESTION], {"image": "dog.jpg"}),
+        ([IMAGE, QUESTION], {"images": [{"path": "dog.jpg", "bytes": None}]}),
+        ([{**QUESTION, "index": None}, {**IMAGE, "index": 0, "text": None}], {"images": ["dog.jpg"]}),
+        ([{**IMAGE, "path": "dog.jpg"}, QUESTION], {}),
+        ([{**IMAGE, "url": "dog.jpg"}, QUESTION], {}),
+        ([{**IMAGE, "image": "dog.jpg"}, QUESTION], {"images": ["dog.jpg"]}),
+        ([{**IMAGE, "image": {"path": "dog.jpg"}}, QUESTION], {"images": None}),
+    ],
+)
+def test_image_parts_take_their_names_from_themselves_or_from_the_list(tmp_path, parts: Any, beside: dict[str, Any]):
+    turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": [{"type": "text", "text": "a dog"}]}]
+    entries, rejects = read_json(tmp_path, "llava_json", [{"messages": turns, **beside}])
+    assert not rejects
+    assert (entries[0].image, entries[0].samples[0].turns[0].text) == ("dog.jpg", "<image>\nWhat?")
+
+
+@pytest.mark.parametrize(
+    ("parts", "beside", "reason"),
+    [
+        ([IMAGE, IMAGE, QUESTION], {"images": ["1.jpg", "2.jpg"]}, "image_many"),
+        ([IMAGE, QUESTION], {"images": ["1.jpg", "2.jpg"]}, "image_many"),
+        ([IMAGE, IMAGE, QUESTION], {"images": ["1.jpg"]}, "record_malformed"),
+        ([{**IMAGE, "index": 3}, QUESTION], {"images": ["1.jpg"]}, "record_malformed"),
+        ([IMAGE, QUESTION], {"images": [{"path": "1.jpg", "bytes": "iVBOR"}]}, "image_in_record"),
+    ],
+)
+def test_image_parts_that_cannot_be_used_are_named(tmp_path, parts: Any, beside: dict[str, Any], reason: str):
+    turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": "a dog"}]
+    entries, rejects = read_json(tmp_path, "llava_json", [{"messages": turns, **beside}])
+    assert not entries
+    assert [reject.reason for reject in rejects] == [reason]
+
+
+def test_companions_of_the_operating_system_are_no_annotations_and_no_members(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps([llava_record(1)]))
+    (tmp_path / "._a.json").write_bytes(b"\0\5\x16\7")
+    assert len(read(Source(kind="llava_json", path=str(tmp_path), annotations="*.json", images="."))[0]) == 1
+    write_tar(tmp_path / "p.tar", {"._1.jpg": b"\0\5", "1.jpg": b"x", "._1.txt": b"\0\5", "1.txt": b"one"})
+    entries, rejects = read(Source(kind="webdataset", path=str(tmp_path), annotations="*.tar", images=None))
+    assert ([entry.image for entry in entries], rejects) == (["p.tar/1.jpg"], [])
 
 
 def test_messages_with_parts_are_read(tmp_path):
@@ -145,7 +225,9 @@ def test_messages_with_parts_are_read(tmp_path):
         {"conversations": "x"},
         {"conversations": [1]},
         {"conversations": [{"from": "human"}]},
-        {"conversations": [{"from": "system", "value": "x"}]},
+        {"conversations": [{"from": "system", "value": 3}]},
+        {"conversations": [*llava_record(1)["conversations"], {"from": "system", "value": "x"}]},
+        llava_record(1, system=["x", 3, {"text": 3}]),
         {"conversations": [{"from": 1, "value": "x"}]},
         llava_record(1, image=3),
         llava_record(1, image=[["x"]]),

@@ -12,7 +12,7 @@ from components.tables.order import agreements, sentence
 from components.tables.record import markdown, record
 from components.tables.variants import STUDIES
 
-DISHES = [["rice", "egg"], ["rice", "corn"], ["egg", "corn"], ["rice", "lemon"]]
+DISHES = 3 * [["rice", "egg"], ["rice", "corn"], ["egg", "corn"], ["rice", "lemon"]]
 
 
 def question(number: int, task: str, reference: str, gold: object) -> Question:
@@ -20,10 +20,10 @@ def question(number: int, task: str, reference: str, gold: object) -> Question:
 
 
 def trial(seed: int, right: int) -> Trial:
-    """Answers of which the first `right` are true and the rest name nothing."""
+    """Answers of which the first `right` of every four are true and the rest name nothing."""
     asked = [question(n, "ingredients", f"The ingredients include {' and '.join(d)}.", d) for n, d in enumerate(DISHES)]
     results = Results()
-    results.add("finetune", asked, [q.references[0] if n < right else "" for n, q in enumerate(asked)])
+    results.add("finetune", asked, [q.references[0] if n % 4 < right else "" for n, q in enumerate(asked)])
     return Trial(seed, f"finetune-{seed}", results.metrics["finetune"], results.answers["finetune"], 2048)
 
 
@@ -45,6 +45,14 @@ def test_difference_of_means_over_seeds_with_its_interval() -> None:
     assert better["value"] == pytest.approx(0.75)
     assert 0 <= better["low"] < better["value"] < better["high"] <= 1
     assert (same["low"], same["value"], same["high"]) == (0, 0, 0)
+    assert better["questions"] == 12
+
+
+def test_few_questions_give_no_difference() -> None:
+    rows = [row("base", 1), row("better", 4)]
+    for one in rows:
+        one.trials = [Trial(t.seed, t.run, t.metrics, t.answers[:9], t.adapter_bytes) for t in one.trials]
+    assert differences(rows, resamples=100, seed=1) == {}
 
 
 def test_order_counts_pairs_of_rows_in_every_column() -> None:
@@ -65,7 +73,7 @@ def test_order_counts_pairs_of_rows_in_every_column() -> None:
 def test_sentence_claims_no_more_than_was_counted(alike: int, seeds: int, said: str) -> None:
     text = sentence(alike, 1, 10, seeds, ["Dual-LoRA"], ["RoDE"], "IoU")
     assert said in text
-    assert "1 are level" in text
+    assert "1 pair scores exactly the same here" in text
     assert ("nothing is known of the spread" in text) == (seeds == 1)
     assert "Dual-LoRA above and RoDE below the first row" in text
     assert "no row above or below the first row" in sentence(alike, 0, 10, seeds, [], [], "IoU")
@@ -96,9 +104,9 @@ def test_the_order_s_sentence_speaks_of_a_metric_that_was_measured(params: Param
     rows = [row("LoRA", 1, published="LoRA"), row("Dual-LoRA", 4, published="Dual-LoRA")]
     for one in rows:
         for trial_ in one.trials:
-            asked = [Question(f"{n}", "scienceqa", "choice", "?", ("A",), gold='"A"') for n in range(4)]
+            asked = [Question(f"{n}", "scienceqa", "choice", "?", ("A",), gold='"A"') for n in range(12)]
             results = Results()
-            results.add("finetune", asked, ["A" if one.name == "Dual-LoRA" else "B"] * 4)
+            results.add("finetune", asked, ["A" if one.name == "Dual-LoRA" else "B"] * 12)
             one.trials = [Trial(trial_.seed, trial_.run, results.metrics["finetune"], results.answers["finetune"], 1)]
     said = record(STUDIES["table1"], rows, params=params, data={"s": "d"}, shown=[])["order"]
-    assert "in accuracy, beyond chance of the questions: Dual-LoRA above the first row" in said
+    assert "in accuracy, Dual-LoRA above the first row by more than" in said

@@ -10,7 +10,7 @@ from components.tables.variants import STUDIES, study
 
 
 def test_there_is_a_study_for_each_comparison_of_the_paper() -> None:
-    assert list(STUDIES) == ["table1", "table3", "table4", "anchors", "ranks"]
+    assert list(STUDIES) == ["table1", "table3", "table4", "anchors", "forms", "ranks"]
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -42,6 +42,15 @@ def test_table1_has_the_paper_s_rows_and_every_method_with_and_without_vce(param
     plain = [variant.name for variant in variants if not variant.params(params, 1).vce.enabled]
     assert [*plain, *(f"{name} + VCE" for name in plain)] == [variant.name for variant in variants]
     assert len(plain) == 6
+
+
+def test_forms_stand_in_pairs_that_differ_in_the_form_alone(params: Params) -> None:
+    variants = STUDIES["forms"].variants(params)
+    for printed, released in zip(variants[::2], variants[1::2], strict=True):
+        alike = {"adapter.form": "paper", "vce.form": "paper"}
+        assert {**released.settings, **alike} == printed.settings
+        assert "(released)" in released.name
+    assert {variant.settings["vce.anchor"] for variant in variants} == {params.vce.levels[0], params.vce.levels[-1]}
 
 
 def test_ranks_are_half_once_and_twice_the_profile_s(params: Params) -> None:

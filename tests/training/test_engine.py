@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
+from transformers import get_cosine_schedule_with_warmup
 
 from components.params import load_params
 from components.params.trees import merged
@@ -49,7 +51,7 @@ def _work(rank: int, port: int, out: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=WORKERS)
-    from components.model.assemble import build, precision_of
+    from components.model.assemble import build, to_precision
     from components.model.base import Base, compose
     from components.training.engine import capture, restore, start_engine
     from components.training.loss import SupervisedLoss
@@ -68,7 +70,7 @@ def _work(rank: int, port: int, out: str) -> None:
             model = compose(vision, language, tokenizer, processor, seed=0)
             torch.manual_seed(5)
             model, _ = build(Base(model, tokenizer, processor, {}), vce, params.adapter)
-            model.to(precision_of(precision))  # pyright: ignore
+            to_precision(model, precision)
             model.train()
             return start_engine(SupervisedLoss(model), params.finetune, training, 10, MICRO_BATCHES, WORKERS)
 
@@ -92,6 +94,7 @@ def _work(rank: int, port: int, out: str) -> None:
             "resumed": whole == resumed,
             "state": equal,
             "rates": engine.get_lr() == fresh.get_lr(),
+            "buffers": sorted({str(b.dtype) for n, b in engine.module.named_buffers() if "inv_freq" in n}),
             "moved": moved / len(end.weights),
             "parts": sorted(
                 {"vce" if ".vce." in n else "projector" if "projector" in n else "adapter" for n in end.weights}
@@ -127,15 +130,28 @@ def test_every_part_trains(results: Any, stage: int, precision: str) -> None:
     assert case["moved"] > (0.9 if precision == "fp32" else 0.6)
 
 
+@pytest.mark.parametrize(("stage", "precision"), CASES)
+def test_rotary_frequencies_keep_their_precision(results: Any, stage: int, precision: str) -> None:
+    assert results[f"{stage} {precision}"]["buffers"] == ["torch.float32"]
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_zero_stages_train_alike(results: Any, stage: int) -> None:
     assert results[f"{stage} fp32"]["losses"] == pytest.approx(results["0 fp32"]["losses"], rel=1e-4)
 
 
+@pytest.mark.parametrize(("steps", "warmup"), [(100, 0.1), (235, 0.03), (7, 0.03), (10, 0.0), (1, 0.5)])
+def test_cosine_is_that_of_the_recipes_scripts(steps: int, warmup: float) -> None:
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = get_cosine_schedule_with_warmup(optimiser, math.ceil(steps * warmup), steps).lr_lambdas[0]
+    share = cosine(steps, warmup)
+    assert [share(step) for step in range(steps + 1)] == pytest.approx([theirs(step) for step in range(steps + 1)])
+
+
 def test_cosine_rises_then_falls_to_zero() -> None:
     share = cosine(100, 0.1)
     rates = [share(step) for step in range(101)]
-    assert rates[0] > 0
+    assert rates[0] == 0
     assert max(rates) == rates[10] == 1
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)

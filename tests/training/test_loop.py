@@ -193,13 +193,42 @@ def test_skipped_step_changes_no_weight_and_the_run_can_be_resumed(
             assert torch.equal(stormy[kind][name], tensor), f"{kind} {name}"
 
 
-def test_activation_checkpointing_learns_the_same(workspace: tuple[Path, Params], tmp_path: Path) -> None:
+def test_every_zero_stage_tells_the_norm_of_the_gradient(workspace: tuple[Path, Params], tmp_path: Path) -> None:
     _, params = workspace
+    norms = []
+    for zero_stage in (0, 2):
+        training = params.training.model_copy(update={"zero_stage": zero_stage})
+        changed = params.model_copy(update={"training": training})
+        one = stage.make_job("finetune", changed, params.finetune, params.adapter, None)
+        one = Job(**{**vars(one), "folder": tmp_path / str(zero_stage)})
+        train(one)
+        norms.append([line["grad_norm"] for line in read_journal(one.folder / METRICS_FILE)])
+    assert norms[0][0] > 0
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+
+
+MOE = {"num_experts": 2}
+ADAPTERS = {
+    "lora": {},
+    "dual_lora": {},
+    "rode": {},
+    "lora_moe": MOE,
+    "lora_moe, balanced": {**MOE, "balance_loss": 0.5},
+    "lora_moe, top-k, balanced": {**MOE, "routing": "top_k", "top_k": 2, "balance_loss": 0.5},
+}
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_activation_checkpointing_learns_the_same(workspace: tuple[Path, Params], tmp_path: Path, kind: str) -> None:
+    _, params = workspace
+    moe = params.adapter.lora_moe.model_copy(update=ADAPTERS[kind])
+    rode = params.adapter.rode.model_copy(update={"rank_shares": [1, 1]})
+    adapter = params.adapter.model_copy(update={"kind": kind.partition(",")[0], "lora_moe": moe, "rode": rode})
     ends = []
     for again in (False, True):
         training = params.training.model_copy(update={"activation_checkpointing": again})
         changed = params.model_copy(update={"training": training})
-        one = stage.make_job("finetune", changed, params.finetune, params.adapter, None)
+        one = stage.make_job("finetune", changed, params.finetune, adapter, None)
         one = Job(**{**vars(one), "folder": tmp_path / str(again)})
         train(one)
         ends.append(read(one)["weights"])

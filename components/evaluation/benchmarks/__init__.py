@@ -1,7 +1,8 @@
-"""The benchmarks by name: a module each, one line here.
+"""The benchmarks: a module each, one line in MODULES; everything else about one stands in its module.
 
-BENCHMARKS ask the test split's own samples; `evaluate.benchmarks` in params.yaml names them. PUBLISHED have files of
-their own, for answers made elsewhere (`lea score`), and score by a rule; JUDGED are graded by a judge model.
+A module with `from_rows` asks the test split's own samples (`evaluate.benchmarks` in params.yaml); one with `read` and
+`score` has files of its own, for answers made elsewhere (`lea score`), and scores by a rule; one with `to_grade` is
+graded by a judge model.
 """
 
 from __future__ import annotations
@@ -24,15 +25,32 @@ from components.evaluation.benchmarks import (
     seed_bench,
     unifood,
 )
-from components.evaluation.judge.grades import Ask, Grade
+from components.evaluation.judge.grades import Grade, Request
+from components.evaluation.main_metric import MainMetric
 from components.evaluation.offline.answers import Given
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.questions import Files
 from components.evaluation.question import Question, Scores
 
+MODULES: tuple[Any, ...] = (
+    unifood,
+    scienceqa,
+    flickr30k,
+    chat,
+    pope,
+    mme,
+    mmbench,
+    seed_bench,
+    mm_vet,
+    llava_bench,
+)
+
 
 class Benchmark(Protocol):
-    """What a benchmark's module holds; its docstring names the rule it scores by."""
+    """What a benchmark's module holds; its docstring names the rule it scores by.
+
+    MAIN: each task's main metric, for comparisons of two models on the same questions.
+    """
 
     @property
     def NAME(self) -> str: ...
@@ -40,9 +58,12 @@ class Benchmark(Protocol):
     @property
     def TASKS(self) -> tuple[str, ...]: ...
 
-    def questions(self, rows: Iterable[Row]) -> list[Question]: ...
+    @property
+    def MAIN(self) -> Mapping[str, MainMetric]: ...
 
-    def score(self, asked: Sequence[Question], answers: Sequence[str | None]) -> Scores: ...
+    def from_rows(self, rows: Iterable[Row]) -> list[Question]: ...
+
+    def score(self, questions: Sequence[Question], answers: Sequence[str | None]) -> Scores: ...
 
 
 class Published(Protocol):
@@ -50,10 +71,18 @@ class Published(Protocol):
 
     RULES: by name, the first is the default. MISSING_IS_WRONG: what that rule does with a question without an
     answer; WHOLE_GROUPS: leaving one out leaves out its group. SHARES: metrics that are 0..1, not percent.
+    HAS_SPLITS: its files may declare splits. `unread`: the rule finds nothing in an answer; UNREAD_COUNT_AS: what such
+    answers count as.
     """
 
     @property
     def NAME(self) -> str: ...
+
+    @property
+    def TASKS(self) -> tuple[str, ...]: ...
+
+    @property
+    def MAIN(self) -> Mapping[str, MainMetric]: ...
 
     @property
     def RULES(self) -> Mapping[str, Any]: ...
@@ -65,17 +94,25 @@ class Published(Protocol):
     def WHOLE_GROUPS(self) -> bool: ...
 
     @property
+    def HAS_SPLITS(self) -> bool: ...
+
+    @property
     def SHARES(self) -> tuple[str, ...]: ...
+
+    @property
+    def UNREAD_COUNT_AS(self) -> str: ...
 
     def read(self, files: Files, findings: Findings) -> list[Question]: ...
 
     @property
-    def key_asked(self) -> Callable[[Question], Hashable]: ...
+    def question_key(self) -> Callable[[Question], Hashable]: ...
 
     @property
-    def key_given(self) -> Callable[[Given], Hashable]: ...
+    def answer_key(self) -> Callable[[Given], Hashable]: ...
 
-    def score(self, asked: Sequence[Question], answers: Sequence[str | None], rule: str = ...) -> Scores: ...
+    def score(self, questions: Sequence[Question], answers: Sequence[str | None], rule: str = ...) -> Scores: ...
+
+    def unread(self, question: Question, answer: str, rule: str) -> bool: ...
 
 
 class Judged(Protocol):
@@ -83,6 +120,9 @@ class Judged(Protocol):
 
     @property
     def NAME(self) -> str: ...
+
+    @property
+    def TASKS(self) -> tuple[str, ...]: ...
 
     @property
     def RULES(self) -> Mapping[str, Any]: ...
@@ -96,7 +136,7 @@ class Judged(Protocol):
     @property
     def MAX_TOKENS(self) -> int: ...
 
-    def asked(self, files: Files, findings: Findings) -> list[Question]: ...
+    def read(self, files: Files, findings: Findings) -> list[Question]: ...
 
     def check_gradable(self, files: Files) -> Path: ...
 
@@ -106,33 +146,15 @@ class Judged(Protocol):
         self, grades: Sequence[Grade], questions: Sequence[Question], rule: str, path: Path, findings: Findings
     ) -> dict[str, dict[str, float]]: ...
 
-    def to_grade(self, path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Ask]: ...
+    def to_grade(self, path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Request]: ...
 
     def parse(self, reply: str) -> dict[str, Any] | None: ...
 
 
-BENCHMARKS: dict[str, Benchmark] = {
-    "unifood": unifood,
-    "scienceqa": scienceqa,
-    "flickr30k": flickr30k,
-    "chat": chat,
-}
-
+BENCHMARKS: dict[str, Benchmark] = {module.NAME: module for module in MODULES if hasattr(module, "from_rows")}
+JUDGED: dict[str, Judged] = {module.NAME: module for module in MODULES if hasattr(module, "to_grade")}
 PUBLISHED: dict[str, Published] = {
-    "unifood": unifood,
-    "scienceqa": scienceqa,
-    "flickr30k": flickr30k,
-    "pope": pope,
-    "mme": mme,
-    "mmbench": mmbench,
-    "seed_bench": seed_bench,
-}
-
-WITH_SPLITS = ("unifood", "scienceqa", "flickr30k")  # those whose files may declare splits
-
-JUDGED: dict[str, Judged] = {
-    "mm_vet": mm_vet,
-    "llava_bench": llava_bench,
+    module.NAME: module for module in MODULES if hasattr(module, "read") and module.NAME not in JUDGED
 }
 
 
@@ -147,3 +169,9 @@ def benchmark(name: str) -> Benchmark:
             f"params.yaml: evaluate.benchmarks names {name!r}; known: {', '.join(BENCHMARKS | PUBLISHED | JUDGED)}"
         )
     return BENCHMARKS[name]
+
+
+def check_split(name: str, files: Files) -> None:
+    """UserError for a split of a benchmark whose files declare none."""
+    if name in JUDGED or not PUBLISHED[name].HAS_SPLITS:
+        files.without_splits(name)

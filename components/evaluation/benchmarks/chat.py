@@ -11,21 +11,23 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from components.data.schema import Row
+from components.evaluation.main_metric import MainMetric
 from components.evaluation.metrics import text
 from components.evaluation.question import Question, Scores, each_sample
 
 NAME = "chat"
 TASKS = ("chat",)
+MAIN = {"chat": MainMetric("rouge_l")}
 
 
-def questions(rows: Iterable[Row]) -> list[Question]:
+def from_rows(rows: Iterable[Row]) -> list[Question]:
     return list(each_sample(rows, NAME, TASKS))
 
 
-def score(asked: Sequence[Question], answers: Sequence[str | None]) -> Scores:
-    if not asked:
+def score(questions: Sequence[Question], answers: Sequence[str | None]) -> Scores:
+    if not questions:
         return Scores({}, [])
-    pairs = [(answer or "", question.references) for question, answer in zip(asked, answers, strict=True)]
+    pairs = [(answer or "", question.references) for question, answer in zip(questions, answers, strict=True)]
     rouges = [text.rouge_l(answer, references) for answer, references in pairs]
     exact = [_plain(answer) in map(_plain, references) for answer, references in pairs]
     return Scores({"chat": {"rouge_l": float(np.mean(rouges)), "exact": float(np.mean(exact))}}, rouges)

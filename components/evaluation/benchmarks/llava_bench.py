@@ -2,7 +2,7 @@
 
 Rule: LLaVA's (`llava`): 100 * mean(model) / mean(reference) of the judge's two grades, for each review file, averaged
 over files; the same for conversation, detail and complex reasoning. Replies without two grades count neither way and
-are told; `summarize` counts them as -1 and -1, as LLaVA's own summary does.
+are reported; `summarize` counts them as -1 and -1, as LLaVA's own summary does.
 Grades of different judges must not be compared. The question alone is the prompt.
 """
 
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
-from components.evaluation.judge.grades import Ask, Grade, numbers, repeated
+from components.evaluation.judge.grades import Grade, Request, numbers, repeated
 from components.evaluation.offline.answers import read_answers
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.joining import answer_id, join, question_id
 from components.evaluation.offline.questions import Files, read_questions
 from components.evaluation.question import Question
 
@@ -38,7 +39,7 @@ INSTRUCTIONS = (
 )
 
 
-def asked(files: Files, findings: Findings) -> list[Question]:
+def read(files: Files, findings: Findings) -> list[Question]:
     """`questions`: questions.jsonl, also found in the folder of `annotations`; without either, none."""
     path = files.questions or _in_folder(files.annotations, "questions.jsonl")
     if path is None:
@@ -72,11 +73,11 @@ def summary(
     known = {question.id for question in questions} or {grade.id for grade in grades}
     failed = [grade.id for grade in grades if grade.failed and grade.id in known]
     why = "counted as -1 and -1" if rule == "summarize" else "counted neither way"
-    findings.leave("replies without two grades", failed, f"{path}: {why}")
-    findings.leave("reviews without a question", [g.id for g in grades if g.id not in known], f"{path}: left out")
-    findings.leave("repeated ids", repeated(grades), f"{path} reviews them more than once; every review counts")
+    findings.count("replies without two grades", failed, f"{path}: {why}")
+    findings.count("reviews without a question", [g.id for g in grades if g.id not in known], f"{path}: left out")
+    findings.count("repeated ids", repeated(grades), f"{path} reviews them more than once; every review counts")
     reviewed = {grade.id for grade in grades}
-    findings.leave("questions without a review", [i for i in known if i not in reviewed], f"{path}: left out")
+    findings.count("questions without a review", [i for i in known if i not in reviewed], f"{path}: left out")
     pairs: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     for grade in grades:
         counted = grade.scores or ((_FAILED,) if rule == "summarize" else ())
@@ -110,35 +111,32 @@ def check_gradable(files: Files) -> Path:
     return folder
 
 
-def to_grade(path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Ask]:
+def to_grade(path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Request]:
     """One request for each answer that belongs to a question; `annotations` is the benchmark's folder."""
     folder = check_gradable(files)
-    questions = asked(files, findings)
-    context, reference = folder / "context.jsonl", folder / "answers_gpt4.jsonl"
+    questions = read(files, findings)
+    contexts, reference = folder / "context.jsonl", folder / "answers_gpt4.jsonl"
     if not questions:
         raise UserError(f"{folder}/questions.jsonl is missing; put it there or give --questions")
     captions = {
-        plain(v.get("image")): v.get("caption", "") for v in json_values(context, findings) if isinstance(v, dict)
+        plain(v.get("image")): v.get("caption", "") for v in json_values(contexts, findings) if isinstance(v, dict)
     }
     references = {answer.id: answer.text for answer in read_answers(reference, findings)}
-    given = {answer.id: answer.text for answer in read_answers(path, findings)}
-    known = {question.id for question in questions}
-    findings.leave("answers without a question", [id for id in given if id not in known], f"{path}: not graded")
-    findings.leave(
-        "questions without a reference", [i for i in known if i not in references], f"{reference}: not graded"
-    )
-    for question in questions:
-        if question.id in given and question.id in references:
+    answers = join(questions, read_answers(path, findings), question_id, answer_id, path, findings)
+    absent = [question.id for question in questions if question.id not in references]
+    findings.count("questions without a reference", absent, f"{reference}: not graded")
+    for question, answer in zip(questions, answers, strict=True):
+        if answer is not None and question.id in references:
             caption = captions.get(question.image_name or "", "")
-            told = "\n".join(caption) if isinstance(caption, list) else caption
+            context = "\n".join(caption) if isinstance(caption, list) else caption
             parts = [
-                f"[Context]\n{told}",
+                f"[Context]\n{context}",
                 f"[Question]\n{question.text}",
                 f"[Assistant 1]\n{references[question.id]}\n[End of Assistant 1]",
-                f"[Assistant 2]\n{given[question.id]}\n[End of Assistant 2]",
+                f"[Assistant 2]\n{answer}\n[End of Assistant 2]",
                 f"[Task]\n{instructions or INSTRUCTIONS}",
             ]
-            yield Ask(question.id, f"{_PREFIX}{question.gold}", "\n\n".join(parts))
+            yield Request(question.id, f"{_PREFIX}{question.gold}", "\n\n".join(parts))
 
 
 def parse(reply: str) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """MM-Vet: open questions that need several skills at once, graded 0 to 1 by a judge model (Yu et al. 2023).
 
 Rule: its own (`mm_vet`): the mean of the questions' grades times 100, averaged over the runs of the judge; the same for
-each capability. A reply that is no grade counts neither way and is told (its evaluator writes 0 after five tries).
+each capability. A reply that begins with no grade counts neither way and is reported (its evaluator
+writes 0 after five tries).
 Grades of different judges must not be compared. The question alone is the prompt.
 """
 
@@ -17,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from components.errors import UserError
-from components.evaluation.judge.grades import Ask, Grade, numbers, repeated
+from components.evaluation.judge.grades import Grade, Request, numbers, repeated
 from components.evaluation.offline.answers import read_answers
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.joining import join, question_id
 from components.evaluation.offline.questions import Files
 from components.evaluation.question import Question
 
@@ -37,7 +39,7 @@ INSTRUCTIONS = (
 )
 
 
-def asked(files: Files, findings: Findings) -> list[Question]:
+def read(files: Files, findings: Findings) -> list[Question]:
     """`annotations`: mm-vet.json {"v1_0": {imagename, question, answer, capability}}; without it, none."""
     if files.annotations is None:
         return []
@@ -99,18 +101,20 @@ def summary(
     graded = {grade.id: grade for grade in grades if grade.scores and (not known or grade.id in known)}
     if not graded:
         raise UserError(f"{path}: none of its {len(grades)} grades is a number for a question of MM-Vet")
-    findings.leave("repeated ids", repeated(grades), f"{path} grades them more than once; the last grade counts")
-    findings.leave("replies that are no grade", [g.id for g in grades if g.failed], f"{path}: counted neither way")
+    findings.count("repeated ids", repeated(grades), f"{path} grades them more than once; the last grade counts")
+    findings.count("replies that are no grade", [g.id for g in grades if g.failed], f"{path}: counted neither way")
     if known:
-        findings.leave("grades without a question", [g.id for g in grades if g.id not in known], f"{path}: left out")
+        findings.count("grades without a question", [g.id for g in grades if g.id not in known], f"{path}: left out")
         absent = [id for id in known if id not in graded]
-        findings.leave("questions without a grade", absent, f"{path}: left out")
+        findings.count("questions without a grade", absent, f"{path}: left out")
         if absent:
             zeroed = sum(np.mean(grade.scores) for grade in graded.values()) / len(known)
-            findings.say(f"{path}: with questions without a grade counted as 0 the score is {100 * zeroed:.1f}")
+            findings.note(f"{path}: with questions without a grade counted as 0 the score is {100 * zeroed:.1f}")
     runs = _by_run(graded.values())
     if len(runs) > 1:
-        findings.say(f"{path}: {len(runs)} runs of the judge: {', '.join(f'{100 * np.mean(run):.1f}' for run in runs)}")
+        findings.note(
+            f"{path}: {len(runs)} runs of the judge: {', '.join(f'{100 * np.mean(run):.1f}' for run in runs)}"
+        )
     means = [100 * float(np.mean(run)) for run in runs]
     metrics = {NAME: {"score": float(np.mean(means)), "std": float(np.std(means))}}
     for skill, members in sorted(_by_capability(graded, known).items()):
@@ -143,21 +147,22 @@ def check_gradable(files: Files) -> Path:
     return files.need("annotations", NAME, "mm-vet.json, whose answers the judge compares with")
 
 
-def to_grade(path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Ask]:
+def to_grade(path: Path, files: Files, instructions: str | None, findings: Findings) -> Iterator[Request]:
     """One request for each answer that belongs to a question."""
     check_gradable(files)
-    known = {question.id: question for question in asked(files, findings)}
-    given = {_id(answer.id): answer.text for answer in read_answers(path, findings)}
-    findings.leave("answers without a question", [id for id in given if id not in known], f"{path}: not graded")
-    for id, question in known.items():
-        if id in given:
+    questions = read(files, findings)
+    answers = join(questions, read_answers(path, findings), question_id, lambda one: _id(one.id), path, findings)
+    for question, answer in zip(questions, answers, strict=True):
+        if answer is not None:
             truth = question.references[0].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
-            parts = f"Question: {question.text}\nGround truth: {truth}\nPrediction: {given[id]}\nGrade:"
-            yield Ask(id, "", f"{instructions or INSTRUCTIONS}\n\n{parts}")
+            parts = f"Question: {question.text}\nGround truth: {truth}\nPrediction: {answer}\nGrade:"
+            yield Request(question.id, "", f"{instructions or INSTRUCTIONS}\n\n{parts}")
 
 
 def parse(reply: str) -> dict[str, Any] | None:
-    """{"score": number} where the reply begins with a number from 0 to 1 and nothing else stands on its first line."""
-    found = re.match(r"\s*(\d(?:\.\d+)?)\.?\s*(?:\n|$)", reply)
+    """{"score": number} where the first word is a number from 0 to 1, as its evaluator reads it ("0.5 because ..");
+    a full stop behind it is dropped.
+    """
+    found = re.match(r"\s*(\d(?:\.\d+)?|\.\d+)\.?(?:\s|$)", reply)
     score = numbers([float(found[1])], 0, 1) if found else None
     return {"score": score[0]} if score else None

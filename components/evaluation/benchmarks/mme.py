@@ -3,7 +3,7 @@
 Rule: its own calculation (`mme`), which LLaVA runs: yes or no within the first four characters in lower case, else
 wrong; a subtask scores accuracy + accuracy+ (both questions of an image right), in percent, 200 at most; perception
 and cognition are sums. `lmms_eval` takes blanks and full stops out first; `vlmevalkit` looks for the one of both words.
-The id "subtask/image" stands twice: the question's words tell the two apart.
+The id "subtask/image" stands twice: the question's words distinguish the two.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from components.data.tasks import SHORT_PROMPT
 from components.errors import UserError
+from components.evaluation.main_metric import MainMetric
 from components.evaluation.offline.answers import Given
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.questions import Files, bare, read_questions, stem
@@ -39,14 +42,15 @@ TASKS = tuple(f"mme_{subtask}" for subtask in (*PERCEPTION, *COGNITION))
 RULES = {"mme": yes_no.first_four, "lmms_eval": yes_no.lmms_eval_mme, "vlmevalkit": yes_no.vlmevalkit}
 MISSING_IS_WRONG = False  # its calculation reads the answers that are there
 WHOLE_GROUPS = True  # .. in pairs
+HAS_SPLITS = False
 SHARES = ()
+UNREAD_COUNT_AS = "as wrong"
 
 Key = tuple[str, str, str]  # subtask, image, question
-_REQUEST = "Please answer yes or no."
 
 
 def read(files: Files, findings: Findings) -> list[Question]:
-    """`annotations`: the folder of <subtask>.txt; `questions` (llava_mme.jsonl), if given, says which are asked."""
+    """`annotations`: the folder of <subtask>.txt; `questions` (llava_mme.jsonl), if given, says which count."""
     folder = files.need("annotations", NAME, "the folder of the ground truth, <subtask>.txt with image, question, gold")
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; --annotations of mme is the folder that holds <subtask>.txt")
@@ -57,14 +61,14 @@ def read(files: Files, findings: Findings) -> list[Question]:
         )
     absent = [name for name in (*PERCEPTION, *COGNITION) if name not in {key[0] for key in gold}]
     if absent:
-        findings.say(f"{folder} has no ground truth for {', '.join(absent)}; the sums go over the others")
+        findings.note(f"{folder} has no ground truth for {', '.join(absent)}; the sums go over the others")
     if files.questions is None:
         return [_question(key, f"{key[0]}/{image}", text, label) for key, (image, text, label) in gold.items()]
     listed = read_questions(files.need("questions", NAME, "llava_mme.jsonl"), findings)
     keys = [_key(one.id, one.text) for one in listed]
     unknown = [one.id for one, key in zip(listed, keys, strict=True) if key not in gold]
-    findings.leave("questions without ground truth", unknown, "left out")
-    findings.leave("ground truth without a question", ["/".join(k) for k in gold if k not in set(keys)], "left out")
+    findings.count("questions without ground truth", unknown, "left out")
+    findings.count("ground truth without a question", ["/".join(k) for k in gold if k not in set(keys)], "left out")
     return [
         _question(key, one.id, one.text, gold[key][2], one.image)
         for one, key in zip(listed, keys, strict=True)
@@ -73,22 +77,22 @@ def read(files: Files, findings: Findings) -> list[Question]:
 
 
 def _question(key: Key, id: str, text: str, label: str, image: str = "") -> Question:
-    prompt = f"{bare(text.replace(_REQUEST, ''))}\n{SHORT_PROMPT}"
+    prompt = f"{bare(text)}\n{SHORT_PROMPT}"
     return Question(
         id, NAME, f"mme_{key[0]}", prompt, (label,), json.dumps(label), group="/".join(key[:2]), image_name=image or id
     )
 
 
-def key_asked(question: Question) -> Key:
+def question_key(question: Question) -> Key:
     return _key(question.id, question.text)
 
 
-def key_given(answer: Given) -> Key:
+def answer_key(answer: Given) -> Key:
     return _key(answer.id, answer.prompt)
 
 
 def _key(id: str, text: str) -> Key:
-    return id.split("/")[0], stem(id), bare(text.replace(_REQUEST, "")).lower()
+    return id.split("/")[0], stem(id), bare(text).lower()
 
 
 def _ground_truth(folder: Path, findings: Findings) -> Iterator[tuple[Key, tuple[str, str, str]]]:
@@ -108,17 +112,22 @@ def _ground_truth(folder: Path, findings: Findings) -> Iterator[tuple[Key, tuple
             else:
                 odd += bool(line.strip())
         if odd:
-            findings.say(f"{file}: {odd} lines are not image, question and Yes or No; left out")
+            findings.note(f"{file}: {odd} lines are not image, question and Yes or No; left out")
 
 
-def score(asked: Sequence[Question], answers: Sequence[str | None], rule: str = "mme") -> Scores:
+def unread(question: Question, answer: str, rule: str) -> bool:
+    """Neither yes nor no is found."""
+    return RULES[rule](answer) == yes_no.OTHER
+
+
+def score(questions: Sequence[Question], answers: Sequence[str | None], rule: str = "mme") -> Scores:
     read_answer = RULES[rule]
     each = [
         float(answer is not None and read_answer(answer) == json.loads(question.gold or '""'))
-        for question, answer in zip(asked, answers, strict=True)
+        for question, answer in zip(questions, answers, strict=True)
     ]
     by_image: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for question, right in zip(asked, each, strict=True):
+    for question, right in zip(questions, each, strict=True):
         by_image[question.task][question.group].append(right)
     subtasks = {task: _subtask(list(by_image[task].values())) for task in TASKS if task in by_image}
     sums = {
@@ -134,3 +143,21 @@ def _subtask(images: Sequence[Sequence[float]]) -> dict[str, float]:
     accuracy = 100 * sum(rights) / len(rights)
     plus = 100 * sum(all(pair) for pair in pairs) / len(pairs) if pairs else 0.0
     return {"score": accuracy + plus, "accuracy": accuracy, "accuracy_plus": plus}
+
+
+def _image_sums(questions: Sequence[Question], answers: Sequence[str | None], scores: Sequence[float]) -> np.ndarray:
+    """(images, 4): answers that are right, questions, 1 if both are right, 1 if there are two."""
+    by_image: dict[str, list[float]] = defaultdict(list)
+    for question, right in zip(questions, scores, strict=True):
+        by_image[question.group].append(right)
+    return np.array([(sum(r), len(r), len(r) == 2 and all(r), len(r) == 2) for r in by_image.values()], float)
+
+
+def _score(means: np.ndarray) -> np.ndarray:
+    """accuracy + accuracy+, as `_subtask`."""
+    rights, number, both, pairs = (means[..., column] for column in range(4))
+    plus = np.divide(both, pairs, out=np.zeros_like(both), where=pairs > 0)
+    return 100 * (rights / number + plus)
+
+
+MAIN = dict.fromkeys(TASKS, MainMetric("score", _image_sums, _score))

@@ -14,37 +14,41 @@ from dataclasses import replace
 from components.data.schema import IMAGE_MARKER, Row
 from components.data.tasks import CHOICE_PROMPT, LETTERS, parse_choice
 from components.errors import UserError
+from components.evaluation.main_metric import MainMetric
 from components.evaluation.metrics import choice
 from components.evaluation.offline.files import json_values
 from components.evaluation.offline.findings import Findings
-from components.evaluation.offline.joining import id_asked as key_asked
-from components.evaluation.offline.joining import id_given as key_given
+from components.evaluation.offline.joining import answer_id as answer_key
+from components.evaluation.offline.joining import question_id as question_key
 from components.evaluation.offline.questions import Files
 from components.evaluation.offline.records import questions_of
 from components.evaluation.question import Question, Scores, each_sample
 from components.evaluation.rules import letters as rules
 
-__all__ = ["key_asked", "key_given"]
+__all__ = ["answer_key", "question_key"]
 
 NAME = "scienceqa"
 TASKS = ("choice",)
+MAIN = {"choice": MainMetric("accuracy")}
 RULES = {
     "llava": parse_choice,
     "lmms_eval": lambda text: rules.lmms_eval_scienceqa(text, dict.fromkeys(LETTERS, "")),
 }
 MISSING_IS_WRONG = True
 WHOLE_GROUPS = False
+HAS_SPLITS = True
 SHARES = ("accuracy", "accuracy_image")
+UNREAD_COUNT_AS = "as wrong"
 
 
-def questions(rows: Iterable[Row]) -> list[Question]:
+def from_rows(rows: Iterable[Row]) -> list[Question]:
     return list(each_sample(rows, NAME, TASKS))
 
 
 def read(files: Files, findings: Findings) -> list[Question]:
     """`annotations`: problems.json (pid_splits.json beside it), or LLaVA's test file, which `questions` may be too.
 
-    Given both, the test file says which are asked.
+    Given both, the test file says which questions count.
     """
     test = list(_test_file(files, findings))
     if test:
@@ -58,14 +62,16 @@ def read(files: Files, findings: Findings) -> list[Question]:
     if all(isinstance(value, dict) and "conversations" in value for value in values):
         files.without_splits("LLaVA's test file of ScienceQA")
         return list(_test_file(replace(files, questions=path), findings))
-    asked = questions_of(NAME, path, files.split, findings, questions)
+    questions = questions_of(NAME, path, files.split, findings, from_rows)
     if test:
         wanted = {question.id for question in test}
-        findings.leave("questions without a problem", wanted - {q.id for q in asked}, f"{path} has them not; left out")
-        asked = [question for question in asked if question.id in wanted]
-    if not asked:
-        raise UserError(f"{path} holds no problem of ScienceQA that is asked")
-    return asked
+        findings.count(
+            "questions without a problem", wanted - {q.id for q in questions}, f"{path} has them not; left out"
+        )
+        questions = [question for question in questions if question.id in wanted]
+    if not questions:
+        raise UserError(f"{path} holds no test problem of ScienceQA")
+    return questions
 
 
 def _test_file(files: Files, findings: Findings) -> Iterable[Question]:
@@ -96,12 +102,17 @@ def _test_file(files: Files, findings: Findings) -> Iterable[Question]:
             ) from None
 
 
-def score(asked: Sequence[Question], answers: Sequence[str | None], rule: str = "llava") -> Scores:
-    if not asked:
+def unread(question: Question, answer: str, rule: str) -> bool:
+    """No letter is found."""
+    return RULES[rule](answer) is None
+
+
+def score(questions: Sequence[Question], answers: Sequence[str | None], rule: str = "llava") -> Scores:
+    if not questions:
         return Scores({}, [])
-    predicted, true = letters(asked, answers, rule)
+    predicted, true = letters(questions, answers, rule)
     metrics = {"accuracy": choice.accuracy(predicted, true)}
-    pictured = [place for place, question in enumerate(asked) if question.image or question.image_name]
+    pictured = [place for place, question in enumerate(questions) if question.image or question.image_name]
     if pictured:
         metrics["accuracy_image"] = choice.accuracy([predicted[p] for p in pictured], [true[p] for p in pictured])
     each = [float(guess == letter) for guess, letter in zip(predicted, true, strict=True)]
@@ -109,8 +120,8 @@ def score(asked: Sequence[Question], answers: Sequence[str | None], rule: str = 
 
 
 def letters(
-    asked: Sequence[Question], answers: Sequence[str | None], rule: str = "llava"
+    questions: Sequence[Question], answers: Sequence[str | None], rule: str = "llava"
 ) -> tuple[list[str | None], list[str]]:
     """Predicted and true letters."""
-    true = [json.loads(question.gold or '""') for question in asked]
+    true = [json.loads(question.gold or '""') for question in questions]
     return [RULES[rule](answer or "") for answer in answers], true

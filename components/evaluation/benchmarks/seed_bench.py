@@ -14,27 +14,32 @@ from typing import Any
 
 from components.data.tasks import LETTERS, choice_question
 from components.errors import UserError
+from components.evaluation.main_metric import MainMetric, per_question, percent
+from components.evaluation.metrics.shares import percent_of
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
-from components.evaluation.offline.joining import id_asked as key_asked
-from components.evaluation.offline.joining import id_given as key_given
+from components.evaluation.offline.joining import answer_id as answer_key
+from components.evaluation.offline.joining import question_id as question_key
 from components.evaluation.offline.questions import Files, read_questions
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import letters
 
-__all__ = ["key_asked", "key_given"]
+__all__ = ["answer_key", "question_key"]
 
 NAME = "seed_bench"
 TASKS = ("seed_image", "seed_video")
+MAIN = dict.fromkeys(TASKS, MainMetric("accuracy", per_question, percent))
 RULES = {"llava": letters.exact, "lmms_eval": letters.first_character, "vlmevalkit": letters.vlmevalkit}
 MISSING_IS_WRONG = True
 WHOLE_GROUPS = False
+HAS_SPLITS = False
 SHARES = ()
+UNREAD_COUNT_AS = "as wrong"
 
 
 def read(files: Files, findings: Findings) -> list[Question]:
     """`annotations`: SEED-Bench.json, or records of question_id and gt_answer; `questions` (llava-seed-bench.jsonl), if
-    given, brings LLaVA's prompts and says which are asked.
+    given, brings LLaVA's prompts and says which questions count.
     """
     path = files.need("annotations", NAME, "SEED-Bench.json, or records of question_id and gt_answer")
     values = json_values(path, findings)
@@ -43,21 +48,21 @@ def read(files: Files, findings: Findings) -> list[Question]:
         named = values[0].get("question_type")
         types = {number: name for name, number in named.items()} if isinstance(named, dict) else {}
         values = values[0]["questions"]
-    asked = {q.id: q for value in values if isinstance(value, dict) and (q := _question(value, types))}
-    if not asked:
+    questions = {q.id: q for value in values if isinstance(value, dict) and (q := _question(value, types))}
+    if not questions:
         raise UserError(
             f"{path} holds no gold of SEED-Bench: records of question_id and answer (or gt_answer), a letter"
         )
-    if len(asked) < len(values):
-        findings.say(f"{path}: {len(values) - len(asked)} records repeat an id or have no id or letter; left out")
+    if len(questions) < len(values):
+        findings.note(f"{path}: {len(values) - len(questions)} records repeat an id or have no id or letter; left out")
     if files.questions is None:
-        return list(asked.values())
+        return list(questions.values())
     listed = {one.id: one for one in read_questions(files.need("questions", NAME, "llava-seed-bench.jsonl"), findings)}
-    findings.leave("questions without gold", [id for id in listed if id not in asked], "left out")
-    findings.leave("gold without a question", [id for id in asked if id not in listed], "left out")
+    findings.count("questions without gold", [id for id in listed if id not in questions], "left out")
+    findings.count("gold without a question", [id for id in questions if id not in listed], "left out")
     return [
         Question(id, NAME, q.task, listed[id].text, q.references, q.gold, image_name=listed[id].image)
-        for id, q in asked.items()
+        for id, q in questions.items()
         if id in listed
     ]
 
@@ -75,20 +80,25 @@ def _question(value: Mapping[str, Any], types: Mapping[int, str]) -> Question | 
     return Question(id, NAME, f"seed_{kind}", text, (gold,), json.dumps(detail), image_name=image or None)
 
 
-def score(asked: Sequence[Question], answers: Sequence[str | None], rule: str = "llava") -> Scores:
+def unread(question: Question, answer: str, rule: str) -> bool:
+    """No letter of an option is found."""
+    return _letter(question, answer, rule) is None
+
+
+def _letter(question: Question, answer: str, rule: str) -> str | None:
+    options = json.loads(question.gold or "{}")["options"] or dict.fromkeys("ABCD", "")
+    return RULES[rule](answer.strip(), options)
+
+
+def score(questions: Sequence[Question], answers: Sequence[str | None], rule: str = "llava") -> Scores:
     each = []
     by: dict[str, list[float]] = defaultdict(list)
-    for question, answer in zip(asked, answers, strict=True):
+    for question, answer in zip(questions, answers, strict=True):
         gold = json.loads(question.gold or "{}")
-        options = gold["options"] or dict.fromkeys("ABCD", "")
-        right = float(answer is not None and RULES[rule](answer.strip(), options) == gold["answer"])
+        right = float(answer is not None and _letter(question, answer, rule) == gold["answer"])
         each.append(right)
         by[question.task].append(right)
         if gold["dimension"]:
             by[f"seed_{gold['dimension']}"].append(right)
-    metrics = {name: {"accuracy": _percent(rights)} for name, rights in sorted(by.items())}
-    return Scores({NAME: {"accuracy": _percent(each)}, **metrics}, each)
-
-
-def _percent(rights: Sequence[float]) -> float:
-    return 100 * sum(rights) / len(rights) if rights else 0.0
+    metrics = {name: {"accuracy": percent_of(sum(rights), len(rights))} for name, rights in sorted(by.items())}
+    return Scores({NAME: {"accuracy": percent_of(sum(each), len(each))}, **metrics}, each)

@@ -44,7 +44,7 @@ def _questions_of(name: str, rows: Sequence[Row], files: BenchmarkFiles | None) 
         return published_questions(name, files, MAX_PIXELS)
     if files:
         raise UserError(f"params.yaml: evaluate.files names {name}, which has no published files; remove it there")
-    return benchmark(name).questions(rows)
+    return benchmark(name).from_rows(rows)
 
 
 def ask(batches: Batches, asked: Sequence[Question], journal: Journal, *, what: str) -> list[Answered]:

@@ -1,8 +1,8 @@
 """Answers kept as they come, so that a killed evaluation goes on without asking again.
 
 One JSON-lines file for one model: {"question": digest, "answer": text}. The digest covers what the model
-sees (text, image) and how long it may answer. A last line that a kill cut short is dropped. A question that
-failed leaves {"question": digest, "failed": reason} and is asked again by the next evaluation.
+sees (text, image) and how long it may answer. A line that is no such record, as a kill cuts it short, is dropped
+and its question asked again; so is one that failed, which leaves {"question": digest, "failed": reason}.
 """
 
 from __future__ import annotations
@@ -57,8 +57,19 @@ class Journal:
         if whole < len(content):
             with self.path.open("r+b") as stream:
                 stream.truncate(whole)
-        records = [json.loads(line) for line in content[:whole].splitlines()]
-        return {record["question"]: record["answer"] for record in records if "answer" in record}
+        return dict(pair for line in content[:whole].split(b"\n") if (pair := _known(line)))
+
+
+def _known(line: bytes) -> tuple[str, str] | None:
+    """(question's digest, answer), or None for a line that holds no answer."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    key, answer = record.get("question"), record.get("answer")
+    return (key, answer) if isinstance(key, str) and isinstance(answer, str) else None
 
 
 def _line(key: str, answer: Answered) -> dict[str, str]:

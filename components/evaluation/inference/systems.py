@@ -13,6 +13,7 @@ from components.evaluation.inference.asking import ask
 from components.evaluation.inference.journal import Answered, Journal
 from components.evaluation.question import Question
 from components.imports import code_digest, library_versions
+from components.locks import lock
 from components.params import Evaluate, Finetune, Template
 from components.workspace import home
 
@@ -103,7 +104,8 @@ class Systems:
                 return answers_by_workers(self._systems[row], left, limits, self._evaluate)
             return answers_by_batch(self.assistant(row), left, **vars(limits))
 
-        return ask(batches, asked, journal, what=f"evaluate {row}")
+        with lock(self.state(row).name):  # `lea clean` frees no answers that are being written
+            return ask(batches, asked, journal, what=f"evaluate {row}")
 
 
 def _run_state(common: list, folder: Path | None) -> Path:

@@ -40,11 +40,18 @@ def _spread(items: list[list[Question]], count: int) -> list[list[Question]]:
     return [items[place * len(items) // count] for place in range(count)]
 
 
-def entry(place: int, asked: Sequence[Question], results: Results, heat_map: str | None) -> dict[str, Any]:
+def entry(
+    place: int,
+    asked: Sequence[Question],
+    results: Results,
+    heat_map: str | None,
+    occlusion: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """One image of samples.json: file names under evaluation/insight, and an item for each question."""
     return {
         "image": image_name(place),
         "heat_map": heat_map,
+        "occlusion": occlusion,
         "items": [
             {
                 "id": question.id,
@@ -70,16 +77,28 @@ def image_name(place: int) -> str:
 
 
 def save_heat_map(folder: Path, place: int, picture: Image.Image, assistant: Assistant) -> str | None:
-    """Write the picture with the cue's heat map and return the file's name; None without VCE."""
+    """Write the picture with the heat map of the raw cue and return the file's name; None without VCE."""
     from components.evaluation.insight import heat_map
 
     strength = heat_map.cue_strength(assistant, picture)
     if strength is None:
         return None
-    mean_colour = tuple(int(channel * 255) for channel in assistant.image_processor.image_mean)
     name = f"heat_{place}.png"
-    heat_map.draw(picture, strength, assistant.image, mean_colour).save(folder / name)
+    heat_map.draw(picture, strength, assistant.image, heat_map.mean_colour(assistant)).save(folder / name)
     return name
+
+
+def save_occlusion(
+    folder: Path, place: int, picture: Image.Image, assistant: Assistant, asked: Sequence[Question], results: Results
+) -> dict[str, Any] | None:
+    """What the fine-tuned model's answer to the image's first question rests on; None beyond the first few images."""
+    from components.evaluation.insight import occlusion
+
+    answers = [(question, _answers(question, results).get("finetune", "")) for question in asked]
+    first = next(((question.text, answer) for question, answer in answers if answer.strip()), None)
+    if place >= occlusion.IMAGES or first is None:
+        return None
+    return occlusion.save_occlusion(folder, place, picture, assistant, *first)
 
 
 def save_image(folder: Path, place: int, question: Question, max_pixels: int) -> Image.Image:

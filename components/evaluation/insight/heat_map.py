@@ -1,4 +1,9 @@
-"""The visual cue over the image (paper Figure 5): the picture as the model sees it, and the same under its heat map."""
+"""The size of VCE's raw cue over the image (paper Figure 5): the picture as the model sees it, and under its heat map.
+
+The cue is drawn as the attention gives it, before the LayerNorm that it passes on its way to the image's features.
+After that norm all patches get nearly the same amount (a few percent apart), so that the map shows where the sampled
+features are large, not where the cue changes the answer. `occlusion` measures the latter.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +25,7 @@ OPACITY = 0.6
 
 
 def cue_strength(assistant: Assistant, picture: Image.Image) -> np.ndarray | None:
-    """(rows, columns) of cue norms over the patches; None where the model has no VCE."""
+    """(rows, columns) of the raw cue's norms over the patches; None where the model has no VCE."""
     connector: Any = assistant.model.model.multi_modal_projector
     if connector.vce is None:
         return None
@@ -36,11 +41,11 @@ def cue_strength(assistant: Assistant, picture: Image.Image) -> np.ndarray | Non
     return cue_heat_map(cue.cue, grid)[0].cpu().numpy()
 
 
-def draw(picture: Image.Image, strength: np.ndarray, mode: str, mean_colour: tuple[int, ...]) -> Image.Image:
-    """Picture and overlay side by side; weakest patch dark, strongest bright; patches and pixels stay squares."""
+def draw(picture: Image.Image, strength: np.ndarray, mode: str, padding: tuple[int, ...]) -> Image.Image:
+    """Picture and overlay side by side; smallest cue dark, largest bright; patches and pixels stay squares."""
     from matplotlib import colormaps
 
-    square = as_seen(picture, mode, mean_colour).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    square = as_seen(picture, mode, padding).resize((SIDE, SIDE), Image.Resampling.NEAREST)
     spread = float(strength.max() - strength.min())
     shade = (strength - strength.min()) / spread if spread else np.zeros_like(strength)
     colours = Image.fromarray((colormaps["inferno"](shade)[..., :3] * 255).astype(np.uint8))
@@ -51,6 +56,11 @@ def draw(picture: Image.Image, strength: np.ndarray, mode: str, mean_colour: tup
     return both
 
 
-def as_seen(picture: Image.Image, mode: str, mean_colour: tuple[int, ...]) -> Image.Image:
+def mean_colour(assistant: Assistant) -> tuple[int, ...]:
+    """The image processor's mean as a colour, with which pictures are padded."""
+    return tuple(int(channel * 255) for channel in assistant.image_processor.image_mean)
+
+
+def as_seen(picture: Image.Image, mode: str, padding: tuple[int, ...]) -> Image.Image:
     """The square that the image processor takes: padded, or cut out of the middle."""
-    return pad_to_square(picture, mean_colour) if mode == "pad" else centre_square(picture)
+    return pad_to_square(picture, padding) if mode == "pad" else centre_square(picture)

@@ -35,25 +35,25 @@ def judged_questions(evaluate: Evaluate) -> dict[str, list[Question]]:
     from components.batching.collator import MAX_PIXELS
 
     names = [name for name in evaluate.benchmarks if name in JUDGED]
-    asked = {name: published_questions(name, evaluate.files.get(name), MAX_PIXELS) for name in names}
+    questions = {name: published_questions(name, evaluate.files.get(name), MAX_PIXELS) for name in names}
     if evaluate.judge is not None:
         for name in names:
             Judge.from_environment(evaluate.judge, "evaluate.judge")
             JUDGED[name].check_gradable(files_of(evaluate.files[name]))
-    return asked
+    return questions
 
 
 def graded(
-    name: str, asked: Sequence[Question], answers: Sequence[Answered], evaluate: Evaluate, state: Path, out: Path
+    name: str, questions: Sequence[Question], answers: Sequence[Answered], evaluate: Evaluate, state: Path, out: Path
 ) -> Metrics:
     """Write `name`.jsonl into `out`, with a judge its grades too, and return what they come to.
 
     `state` is the run state of the model that answered. A question that failed is answered by silence.
     """
-    kept = state / f"{name}-{digest([[question.id, question.text] for question in asked])[:8]}.jsonl"
+    kept = state / f"{name}-{digest([[question.id, question.text] for question in questions])[:8]}.jsonl"
     given, findings = evaluate.files[name], Findings()
     with lock(f"{state.name}-{name}"):  # queued experiments may share a model
-        write_text(kept, layout(asked, answers))
+        write_text(kept, layout(questions, answers))
         shutil.copyfile(kept, out / f"{name}.jsonl")
         if evaluate.judge is None:
             print(f"evaluate: {name} is answered, not graded; set evaluate.judge, or: {_command(name, kept, given)}")
@@ -63,13 +63,13 @@ def graded(
         grade(list(bench.to_grade(kept, files_of(given), None, findings)), judge, grades, **how_of(bench))
         shutil.copyfile(grades, out / f"{name}.grades.jsonl")
         found = bench.read_grades(grades, findings)
-        ungraded = len(asked) - sum(bool(one.scores) for one in found)
-        if ungraded > MOST_UNGRADED * len(asked):
+        ungraded = len(questions) - sum(bool(one.scores) for one in found)
+        if ungraded > MOST_UNGRADED * len(questions):
             raise UserError(
-                f"evaluate: {judge.model} gave no grade for {ungraded} of {len(asked)} answers of {name} (its replies: "
-                f"{grades}); run the stage again to ask it for these again"
+                f"evaluate: {judge.model} gave no grade for {ungraded} of {len(questions)} answers of {name} "
+                f"(its replies: {grades}); run the stage again to have these graded"
             )
-        metrics = bench.summary(found, asked, next(iter(bench.RULES)), grades, findings)
+        metrics = bench.summary(found, questions, next(iter(bench.RULES)), grades, findings)
     metrics[name]["ungraded"] = float(ungraded)
     metrics[name]["failed"] = float(sum(not isinstance(answer, str) for answer in answers))
     for line in findings.lines:
@@ -77,12 +77,12 @@ def graded(
     return metrics
 
 
-def layout(asked: Sequence[Question], answers: Sequence[Answered]) -> str:
+def layout(questions: Sequence[Question], answers: Sequence[Answered]) -> str:
     """JSON lines {question_id, prompt, text}."""
     texts = [answer if isinstance(answer, str) else "" for answer in answers]
     return "".join(
         json.dumps({"question_id": question.id, "prompt": question.text, "text": text}) + "\n"
-        for question, text in zip(asked, texts, strict=True)
+        for question, text in zip(questions, texts, strict=True)
     )
 
 

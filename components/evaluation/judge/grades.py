@@ -19,8 +19,8 @@ class Grade:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a judge is asked about one answer."""
+class Request:
+    """One answer for a judge to grade: the message that holds it."""
 
     id: str
     category: str
@@ -33,6 +33,6 @@ def repeated(grades: Sequence[Grade]) -> list[str]:
 
 
 def numbers(values: Sequence[object], low: float, high: float) -> tuple[float, ...] | None:
-    """The values as floats, or None where one is no number between both ends."""
+    """The values as floats, or None where one is not a number between both ends."""
     found = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high]
     return tuple(found) if len(found) == len(values) else None

@@ -2,9 +2,9 @@
 
     {question_id, category, judge, model, date, digest, content, score or tuple}       one line for each reply
 
-`judge` is who was asked, `model` who says to have replied, `content` the raw reply; a reply that is no grade keeps its
-line, with null for a grade, and is asked for again next time. Lines are written as replies come: a grading that was
-stopped goes on without asking again. What belongs to other answers lies in `.earlier.jsonl`, and is found there.
+`judge` is the model that was called, `model` the name in its reply, `content` the raw reply; a reply that is no grade
+keeps its line, with null for a grade, and is requested again next time. Lines are written as replies come, so a grading
+that was stopped goes on where it was. Grades of other answers are moved to `.earlier.jsonl`, and found there.
 The digest covers judge, instructions, question and answer, so that a changed answer is graded anew.
 """
 
@@ -22,7 +22,7 @@ from components.digests import digest
 from components.errors import UserError
 from components.evaluation.benchmarks import Judged
 from components.evaluation.judge.endpoint import Judge, JudgeAway
-from components.evaluation.judge.grades import Ask
+from components.evaluation.judge.grades import Request, numbers
 from components.files import write_text
 from components.progress import Bar
 
@@ -33,7 +33,7 @@ def grades_file(answers: Path, judge: str) -> Path:
 
 
 def how_of(bench: Judged) -> dict[str, Any]:
-    """How a benchmark has its judge asked and its replies read."""
+    """How a benchmark's judge is called and its replies are read."""
     return {
         "parse": bench.parse,
         "system": bench.SYSTEM,
@@ -43,33 +43,26 @@ def how_of(bench: Judged) -> dict[str, Any]:
 
 
 def grade(
-    asks: Iterable[Ask], judge: Judge, path: Path, parse: Callable[[str], dict[str, Any] | None], **how: Any
+    requests: Iterable[Request], judge: Judge, path: Path, parse: Callable[[str], dict[str, Any] | None], **how: Any
 ) -> None:
-    """Ask about what `path` does not hold yet. `how`: system, temperature, max_tokens."""
-    wanted = {digest([judge.model, ask.id, ask.message]): ask for ask in asks}
+    """Grade what `path` does not hold yet. `how`: system, temperature, max_tokens."""
+    wanted = {digest([judge.model, request.id, request.message]): request for request in requests}
     if not wanted:
         raise UserError("no answer belongs to a question; there is nothing to grade")
-    here, earlier = _lines_of(path), _earlier(path)
-    if not here and path.exists() and path.read_bytes().strip():
-        raise UserError(f"{path} holds something other than grades that were kept here; name another file for --grades")
-    known = {key: line for key, line in (_lines_of(earlier) | here).items() if _has_grade(line)}
-    kept = {key: known[key] for key in wanted if key in known}
-    with earlier.open("a", encoding="utf-8") as stream:
-        stream.write(_lines(line for key, line in here.items() if key not in kept))
-    write_text(path, _lines(kept.values()))
-    left = {key: ask for key, ask in wanted.items() if key not in kept}
+    kept = _keep(wanted, path)
+    left = {key: request for key, request in wanted.items() if key not in kept}
     with Bar(f"grading by {judge.model}", total=len(left)) as bar, path.open("a", encoding="utf-8") as stream:
-        for key, ask in left.items():
+        for key, request in left.items():
             try:
-                reply, model = judge.ask(ask.message, **how)
+                reply, model = judge.ask(request.message, **how)
             except JudgeAway as away:
-                done = len(wanted) - len(left) + bar.done
+                done = len(kept) + bar.done
                 raise UserError(
                     f"{away}; {done} of {len(wanted)} grades are in {path}; run the same command again to go on"
                 ) from None
             line = {
-                "question_id": ask.id,
-                "category": ask.category,
+                "question_id": request.id,
+                "category": request.category,
                 "judge": judge.model,
                 "model": model,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -82,20 +75,34 @@ def grade(
             bar.at(bar.done + 1)
 
 
+def _keep(wanted: Iterable[str], path: Path) -> set[str]:
+    """Leave the wanted grades in `path` and move its other lines to `.earlier.jsonl`; the digests that are there."""
+    present, earlier = _lines_of(path), _earlier(path)
+    if not present and path.exists() and path.read_bytes().strip():
+        raise UserError(f"{path} holds something other than grades that were kept here; name another file for --grades")
+    known = {key: line for key, line in (_lines_of(earlier) | present).items() if _has_grade(line)}
+    kept = {key: known[key] for key in wanted if key in known}
+    with earlier.open("a", encoding="utf-8") as stream:
+        stream.write(_lines(line for key, line in present.items() if key not in kept))
+    write_text(path, _lines(kept.values()))
+    return set(kept)
+
+
 def _earlier(path: Path) -> Path:
     return path.with_suffix(".earlier.jsonl")
 
 
 def _has_grade(line: dict[str, Any]) -> bool:
-    return "tuple" in line or line.get("score") is not None
+    values = line["tuple"] if isinstance(line.get("tuple"), list) else [line.get("score")]
+    return isinstance(line.get("question_id"), str) and numbers(values, 0, 10) is not None
 
 
 def _lines_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Digest -> line; a last line that was cut short is asked again."""
+    """Digest -> line; what is no such line, as a kill cuts the last one short, is requested again."""
     lines = {}
     if path.exists():
         for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 line = json.loads(text)
                 if isinstance(line, dict) and isinstance(line.get("digest"), str):
                     lines[line["digest"]] = line

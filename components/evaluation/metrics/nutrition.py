@@ -1,7 +1,9 @@
-"""Nutrition estimates: percentage mean absolute error (assumed: the paper names pMAE, not its formula).
+"""Nutrition estimates: percentage mean absolute error, as Nutrition5k's own compute_eval_statistics.py has it.
 
     pMAE(field) = 100 * mean |predicted - true| / mean true        pMAE = mean over the fields
 
+The script is scripts/compute_eval_statistics.py of google-research-datasets/Nutrition5k, its figure <field>_MAE_%. The
+paper names pMAE and no formula; the mean over the fields is assumed.
 An answer without five readable numbers up to 10,000 counts as predicting 0 for each field: silence is neither
 dropped nor free (it scores 100), and no single slip of the pen is the whole mean. The number of such answers is
 reported as `unparsed`.

@@ -6,6 +6,7 @@ one object  {"v1_0": text, ..}                    MM-Vet
 one object  {"outputs": {id: text}, ..}           LLaVA's ScienceQA result
 one object  {"correct": [{question_id, pred}, ..], "incorrect": [..]}      its ScienceQA output
 a table     index, .., prediction                 MMBench
+a list      {img, qa: [{question, answer, prediction}, ..]}     UniFood's authors (id: img/qa0, img/qa1, ..)
 a folder    <subtask>.txt of image, question, gold, answer by tabs         MME's own
 JSON lines  {question, answer}, nothing else: the first is to question 1   POPE's own
 """
@@ -24,6 +25,7 @@ from components.evaluation.offline.findings import Findings
 ID_KEYS = ("question_id", "index", "id", "image_id", "image")
 # No "answer": that is what is right in MMBench's and SEED-Bench's files, which would then score 100.
 TEXT_KEYS = ("text", "prediction", "pred", "output", "response", "caption")
+_LONGEST_PATH = 1024  # characters
 _OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer"}
 
 
@@ -31,13 +33,16 @@ _OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer"}
 class Given:
     """One answer as it stands in a file. `prompt` is empty where the file does not repeat it.
 
-    `counted`: the file has no ids, and this one is the answer's place in it.
+    `counted`: the file has no ids, and this one is the answer's place in it. `image`: its name, `category`: one or
+    several by commas; both empty where the file has neither.
     """
 
     id: str
     text: str
     prompt: str = ""
     counted: bool = False
+    image: str = ""
+    category: str = ""
 
 
 def read_answers(path: Path, findings: Findings) -> list[Given]:
@@ -45,7 +50,7 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
         return _of_folder(path, findings)
     records = table(path, findings) if is_table(path, findings) else list(_records(json_values(path, findings)))
     if records and all(set(record) == {"question", "answer"} for record in records):
-        findings.say(f"{path}: answers without ids; the first was taken for that to question 1, and so on")
+        findings.note(f"{path}: answers without ids; the first was taken for that to question 1, and so on")
         return [
             Given(str(number), plain(one["answer"]), plain(one["question"]), counted=True)
             for number, one in enumerate(records, start=1)
@@ -58,13 +63,13 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
             f"({', '.join(TEXT_KEYS[:3])}), found {keys}"
         )
     if len(given) < len(records):
-        findings.say(f"{path}: {len(records) - len(given)} records have no id or no text and answer nothing")
+        findings.note(f"{path}: {len(records) - len(given)} records have no id or no text and answer nothing")
     empty = sum(not answer.text.strip() for answer in given)
     if empty:
-        findings.say(f"{path}: {empty} answers are empty; the rule is applied to them as to any text")
+        findings.note(f"{path}: {empty} answers are empty; the rule is applied to them as to any text")
     rounds = sum(1 for record in records if record.get("round_id"))
     if rounds:
-        findings.say(f"{path}: {rounds} answers of later rounds (round_id above 0) were left out")
+        findings.note(f"{path}: {rounds} answers of later rounds (round_id above 0) were left out")
     return given
 
 
@@ -82,7 +87,7 @@ def _of_folder(folder: Path, findings: Findings) -> list[Given]:
             f"{folder} holds no answers: a folder of answers has <subtask>.txt of image, question, gold, answer"
         )
     if short:
-        findings.say(f"{folder}: {short} lines have no answer behind the gold; left out")
+        findings.note(f"{folder}: {short} lines have no answer behind the gold; left out")
     return given
 
 
@@ -94,11 +99,21 @@ def _records(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
         inner = value.get("outputs", value)
         if isinstance(inner, dict) and inner and not inner.keys() & _OF_A_RECORD and _all(inner, str):
             yield from ({"question_id": id, "text": text} for id, text in inner.items())
+        elif isinstance(value.get("qa"), list):
+            yield from answered_pairs(value)
         elif value and _all(value, list):
             for listed in value.values():
                 yield from (record for record in listed if isinstance(record, dict))
         else:
             yield value
+
+
+def answered_pairs(value: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    """Records of question_id, image, question, answer (the true one) and prediction."""
+    image = plain(value.get("img"))
+    for number, pair in enumerate(value["qa"]):
+        if isinstance(pair, dict):
+            yield {"question_id": f"{image}/qa{number}", "image": image, **pair}
 
 
 def _all(value: Mapping[str, Any], kind: type) -> bool:
@@ -110,5 +125,21 @@ def _answer(record: Mapping[str, Any]) -> Given | None:
     text = next((record[key] for key in TEXT_KEYS if record.get(key) is not None), None)
     if id is None or text is None or isinstance(text, dict | list) or record.get("round_id"):
         return None
-    prompt = record.get("prompt", record.get("question", ""))
-    return Given(id, plain(text), prompt if isinstance(prompt, str) else "")
+    return Given(
+        id,
+        plain(text),
+        _short(record, "prompt") or _short(record, "question"),
+        image=_name(record),
+        category=_short(record, "category"),
+    )
+
+
+def _short(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    """The image's name; what is longer than a path is the image itself."""
+    names = (_short(record, key) for key in ("image_path", "image"))
+    return next((name for name in names if 0 < len(name) <= _LONGEST_PATH), "")

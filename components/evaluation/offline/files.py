@@ -1,8 +1,8 @@
 """Reading published files, which are often not what their ending says.
 
-JSON, JSON lines and spreadsheets are told apart by what stands in them: a .jsonl may be one pretty-printed
+JSON, JSON lines and spreadsheets are distinguished by what stands in them: a .jsonl may be one pretty-printed
 object, a .json may be JSON lines (with commas behind them), an .xlsx may be CSV. What can be read is read; what
-cannot is told in a line of the findings.
+cannot is a note of the findings.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def json_values(path: Path, findings: Findings) -> list[Any]:
         values, lost = _before_damage(text), []
         if not values:
             raise UserError(f"{path} holds no JSON that can be read; it begins with {text[:40]!r}")
-        findings.say(f"{path} is cut off or damaged: only the {len(values)} entries before that could be read")
+        findings.note(f"{path} is cut off or damaged: only the {len(values)} entries before that could be read")
     for number in lost[:1]:
-        findings.say(f"{path}: {len(lost)} lines are no JSON (the first is line {number}; cut off?) and were left out")
+        findings.note(f"{path}: {len(lost)} lines are no JSON (the first is line {number}; cut off?) and were left out")
     return values
 
 
@@ -88,7 +88,7 @@ def _text(path: Path, findings: Findings) -> str:
     except UnicodeDecodeError as error:
         if b"\0" in data[:1000]:
             raise UserError(f"{path} is neither text nor an .xlsx spreadsheet") from None
-        findings.say(f"{path} is not whole {encoding} text (byte {error.start}); what is not stands as \ufffd")
+        findings.note(f"{path} is not whole {encoding} text (byte {error.start}); what is not stands as \ufffd")
         return data.decode(encoding, errors="replace")
 
 
@@ -154,5 +154,5 @@ def _delimited(text: str, path: Path, findings: Findings) -> list[dict[str, str]
     rows = [line for line in lines if line]
     whole = [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)]
     if len(whole) < len(rows):
-        findings.say(f"{path}: {len(rows) - len(whole)} rows have not the header's {len(names)} columns; left out")
+        findings.note(f"{path}: {len(rows) - len(whole)} rows have not the header's {len(names)} columns; left out")
     return whole

@@ -1,4 +1,4 @@
-"""What was noticed while files were read and joined: lines for the reader, and what had no counterpart."""
+"""Notes of what was noticed while files were read and joined, and lists of what could not be matched."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Findings:
     lines: list[str] = field(default_factory=list)
     unmatched: dict[str, list[str]] = field(default_factory=dict)
 
-    def say(self, line: str) -> None:
+    def note(self, line: str) -> None:
         if line not in self.lines:
             self.lines.append(line)
 
-    def leave(self, kind: str, which: Iterable[str], why: str) -> None:
-        """Count and list what could not be used; says nothing where there is nothing."""
+    def count(self, kind: str, which: Iterable[str], why: str) -> None:
+        """Count and list what could not be used or is doubtful; no line where there is nothing."""
         names = list(which)
         if names:
             self.unmatched.setdefault(kind, []).extend(names)
-            self.say(f"{len(names)} {kind}: {why} ({examples(names)})")
+            self.note(f"{len(names)} {kind}: {why} ({examples(names)})")
 
 
 def examples(names: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.evaluation.offline.scoring import Metrics, Report
@@ -12,7 +12,7 @@ def as_json(report: Report) -> dict[str, Any]:
     return {
         "benchmark": report.benchmark,
         "rule": report.rule,
-        "metrics": report.metrics,
+        "metrics": {task: _with_main(report, task, figures) for task, figures in report.metrics.items()},
         "questions": report.questions,
         "files": [
             {"answers": file, "answered": answered, "metrics": metrics}
@@ -28,13 +28,19 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
+def _with_main(report: Report, task: str, figures: Mapping[str, float]) -> dict[str, float | None]:
+    """The figures; a task's main metric that these answers do not give is null."""
+    main = report.main.get(task)
+    return {**({main: None} if main else {}), **figures}
+
+
 def lines(report: Report) -> Iterator[str]:
     """Every figure, then what was not counted."""
     yield f"{report.benchmark}, rule {report.rule}: {', '.join(_counts(report))}"
     width = max(len(task) for task in report.metrics)
     for task, figures in report.metrics.items():
-        told = "  ".join(f"{name} {value:.2f}" for name, value in figures.items())
-        yield f"  {task.ljust(width)}  {told}"
+        values = "  ".join(f"{name} {value:.2f}" for name, value in figures.items())
+        yield f"  {task.ljust(width)}  {values}"
     if len(report.files) > 1:
         for file, metrics in zip(report.files, report.each, strict=True):
             yield f"  {file}: {_main(metrics)}"

@@ -10,7 +10,7 @@ from components.errors import UserError
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
 
-PROMPTS = (SHORT_PROMPT, CHOICE_PROMPT)
+PROMPTS = (SHORT_PROMPT, CHOICE_PROMPT, "Please answer yes or no.")  # LLaVA's two, MME's
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def read_questions(path: Path, findings: Findings) -> list[Listed]:
     if not listed:
         raise UserError(f"{path} holds no questions: JSON lines of question_id, image, text and category are expected")
     if len(listed) < len(values):
-        findings.say(f"{path}: {len(values) - len(listed)} records have no question_id or no text; left out")
+        findings.note(f"{path}: {len(values) - len(listed)} records have no question_id or no text; left out")
     return listed
 
 
 def bare(text: str) -> str:
-    """A question without LLaVA's prompts, blanks made one."""
+    """A question without the requests for a short answer, blanks made one."""
     for prompt in PROMPTS:
         text = text.replace(prompt, "")
     return " ".join(text.split())

@@ -17,9 +17,9 @@ from components.sources.entry import Reject
 
 
 def questions_of(
-    kind: str, path: Path, split: str | None, findings: Findings, questions: Callable[[Iterable[Row]], list[Question]]
+    kind: str, path: Path, split: str | None, findings: Findings, from_rows: Callable[[Iterable[Row]], list[Question]]
 ) -> list[Question]:
-    """What `questions` asks of a file's records; where the file declares splits, of `split` (None: test) alone.
+    """The questions that `from_rows` makes of a file's records; of `split` (None: test) where the file declares splits.
 
     They carry their images' names, not the images.
     """
@@ -29,13 +29,13 @@ def questions_of(
     entries, rejects = [], []
     for item in reader(kind)(spec):
         (rejects if isinstance(item, Reject) else entries).append(item)
-    findings.leave(
+    findings.count(
         "unreadable annotations", [f"{reject.id} ({reject.reason})" for reject in rejects], f"{path}: left out"
     )
     declared = {entry.split for entry in entries} - {None}
     wanted = split or "test"
     if wanted in declared:
-        findings.say(f"{path}: its {wanted} split is asked")
+        findings.note(f"{path}: only its {wanted} split counts")
         entries = [entry for entry in entries if entry.split == wanted]
     elif declared or split:
         known = ", ".join(sorted(map(str, declared))) or "none at all"
@@ -45,5 +45,5 @@ def questions_of(
     return [
         replace(question, image_name=entry.image)
         for entry in entries
-        for question in questions([Row(entry.group, entry.samples)])
+        for question in from_rows([Row(entry.group, entry.samples)])
     ]

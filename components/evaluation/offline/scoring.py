@@ -1,4 +1,4 @@
-"""Scoring answers made elsewhere: read, join, apply the rule, and say what was left out."""
+"""Scoring answers made elsewhere: read, join, apply the rule, and report what was left out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.errors import UserError
-from components.evaluation.benchmarks import JUDGED, PUBLISHED, WITH_SPLITS, Published
+from components.evaluation.benchmarks import JUDGED, PUBLISHED, Published, check_split
 from components.evaluation.offline.answers import read_answers
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.joining import join
@@ -15,11 +15,15 @@ from components.evaluation.offline.questions import Files
 from components.evaluation.question import Question
 
 Metrics = dict[str, dict[str, float]]  # task -> metric -> value, percent where it is a share
+Texts = list[str | None]  # one for each question, None where a file has no answer
 
 
 @dataclass
 class Report:
-    """`other`: the same figures with missing answers treated the other way, where there are any."""
+    """`other`: the same figures with missing answers treated the other way, where there are any.
+
+    `main`: task -> its main metric, which may be one that these answers do not give.
+    """
 
     benchmark: str
     rule: str
@@ -31,47 +35,85 @@ class Report:
     verb: str = "answered"
     each: list[Metrics] = field(default_factory=list)
     other: Metrics = field(default_factory=dict)
+    main: Mapping[str, str] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
 
 
 def score_files(name: str, files: Files, rule: str | None) -> Report:
     """Score every file of `files.answers` by `rule` (the benchmark's first by default) and average them."""
     findings = Findings()
-    if name not in WITH_SPLITS:
-        files.without_splits(name)
+    check_split(name, files)
     if name in JUDGED:
         return _judged(name, files, chosen(JUDGED[name].RULES, name, rule), findings)
     bench = PUBLISHED[name]
     rule = chosen(bench.RULES, name, rule)
-    asked = bench.read(files, findings)
+    questions = bench.read(files, findings)
+    if not questions:
+        raise UserError(f"{files.annotations or files.questions or files.answers[0]} holds no question of {name}")
     texts = []
     for path in files.answers:
         given = read_answers(path, findings)
-        texts.append(join(asked, given, bench.key_asked, bench.key_given, path, findings))
-    each = [_figures(bench, asked, text, rule, bench.MISSING_IS_WRONG) for text in texts]
+        texts.append(join(questions, given, bench.question_key, bench.answer_key, path, findings))
+    names, texts = _parts_as_one([str(path) for path in files.answers], texts, findings)
+    each = [_figures(bench, questions, of_file, rule, bench.MISSING_IS_WRONG) for of_file in texts]
     if not all(each):
         raise UserError(f"{bench.NAME}: no question is answered whole; nothing can be scored")
     report = Report(
         name,
         rule,
-        [str(path) for path in files.answers],
-        len(asked),
+        names,
+        len(questions),
         [sum(text is not None for text in of_file) for of_file in texts],
         average(each),
         "counted as wrong" if bench.MISSING_IS_WRONG else "left out",
         each=each,
+        main={task: metric.name for task, metric in bench.MAIN.items()},
         findings=findings,
     )
-    missing = [question.id for of_file in texts for question, text in zip(asked, of_file, strict=True) if text is None]
-    silent = {q.task for q in asked} - {
-        q.task for of_file in texts for q, t in zip(asked, of_file, strict=True) if t is not None
-    }
-    if silent and not bench.MISSING_IS_WRONG:
-        findings.say(f"no answer at all for {', '.join(sorted(silent))}: means and sums go over the others")
-    if missing:
-        findings.leave("questions without an answer", missing, f"{report.missing_are}, as {rule}'s rule has it")
-        report.other = average([_figures(bench, asked, text, rule, not bench.MISSING_IS_WRONG) for text in texts])
+    _report_unread(bench, questions, texts, rule, report)
+    _report_missing(bench, questions, texts, rule, report)
     return report
+
+
+def _parts_as_one(names: list[str], texts: list[Texts], findings: Findings) -> tuple[list[str], list[Texts]]:
+    """Files of which no two answer one question are parts of one, as several processes write them."""
+    together = [[text for text in of_question if text is not None] for of_question in zip(*texts, strict=True)]
+    if len(texts) < 2 or any(len(found) > 1 for found in together):
+        return names, texts
+    findings.note(f"the {len(texts)} files answer no question in common; they were read as parts of one")
+    return [" + ".join(names)], [[found[0] if found else None for found in together]]
+
+
+def _report_unread(
+    bench: Published, questions: Sequence[Question], texts: Sequence[Texts], rule: str, report: Report
+) -> None:
+    """Answers that are there and in which the rule finds nothing; and how many of them another rule would read."""
+    answers = [(q, text) for of_file in texts for q, text in zip(questions, of_file, strict=True) if text is not None]
+    unread = [(question, text) for question, text in answers if bench.unread(question, text, rule)]
+    others = {
+        name: sum(not bench.unread(question, text, name) for question, text in unread)
+        for name in bench.RULES
+        if name != rule
+    }
+    read = ", ".join(f"{name} reads {number} of them" for name, number in others.items() if number)
+    why = f"the rule {rule} finds nothing in them; they count {bench.UNREAD_COUNT_AS}"
+    report.findings.count(
+        "answers that could not be read", [question.id for question, _ in unread], f"{why}{read and '; --rule '}{read}"
+    )
+
+
+def _report_missing(
+    bench: Published, questions: Sequence[Question], texts: Sequence[Texts], rule: str, report: Report
+) -> None:
+    pairs = [(q, text) for of_file in texts for q, text in zip(questions, of_file, strict=True)]
+    silent = {q.task for q in questions} - {q.task for q, text in pairs if text is not None}
+    if silent and not bench.MISSING_IS_WRONG:
+        report.findings.note(f"no answer at all for {', '.join(sorted(silent))}: means and sums go over the others")
+    missing = [question.id for question, text in pairs if text is None]
+    if missing:
+        why = f"{report.missing_are}, as {rule}'s rule has it"
+        report.findings.count("questions without an answer", missing, why)
+        report.other = average([_figures(bench, questions, t, rule, not bench.MISSING_IS_WRONG) for t in texts])
 
 
 def chosen(rules: Mapping[str, Any], name: str, rule: str | None) -> str:
@@ -83,19 +125,19 @@ def chosen(rules: Mapping[str, Any], name: str, rule: str | None) -> str:
 
 
 def _figures(
-    bench: Published, asked: Sequence[Question], texts: Sequence[str | None], rule: str, wrong: bool
+    bench: Published, questions: Sequence[Question], texts: Sequence[str | None], rule: str, wrong: bool
 ) -> Metrics:
     """Missing answers counted as wrong, or their questions left out: with all of their group where only whole groups
     mean something (the rotations of one question, the two questions about an image). Empty where none is left.
     """
     if not wrong:
-        pairs = list(zip(asked, texts, strict=True))
+        pairs = list(zip(questions, texts, strict=True))
         gone = {question.group for question, text in pairs if text is None} if bench.WHOLE_GROUPS else set()
         kept = [(q, text) for q, text in pairs if text is not None and q.group not in gone]
         if not kept:
             return {}
-        asked, texts = [question for question, _ in kept], [text for _, text in kept]
-    metrics = bench.score(asked, texts, rule).metrics
+        questions, texts = [question for question, _ in kept], [text for _, text in kept]
+    metrics = bench.score(questions, texts, rule).metrics
     return {
         task: {name: 100 * value if name in bench.SHARES else value for name, value in figures.items()}
         for task, figures in metrics.items()
@@ -118,16 +160,17 @@ def average(each: Sequence[Metrics]) -> Metrics:
 def _judged(name: str, files: Files, rule: str, findings: Findings) -> Report:
     bench = JUDGED[name]
     graded = [bench.read_grades(path, findings) for path in files.answers]
-    asked = bench.asked(files, findings)
+    questions = bench.read(files, findings)
     each = [
-        bench.summary(grades, asked, rule, path, findings) for grades, path in zip(graded, files.answers, strict=True)
+        bench.summary(grades, questions, rule, path, findings)
+        for grades, path in zip(graded, files.answers, strict=True)
     ]
-    if not asked:
-        findings.say("which questions were asked is not known without the benchmark's own; only grades are counted")
+    if not questions:
+        findings.note("the benchmark's own questions were not given, so which are missing is not known")
     judges = sorted({grade.judge for grades in graded for grade in grades if grade.judge})
     if len(judges) > 1:
-        findings.say(f"graded by different judges ({', '.join(judges)}): their grades must not be compared")
-    ids = {question.id for question in asked} or {grade.id for grades in graded for grade in grades}
+        findings.note(f"graded by different judges ({', '.join(judges)}): their grades must not be compared")
+    ids = {question.id for question in questions} or {grade.id for grades in graded for grade in grades}
     return Report(
         name,
         rule,

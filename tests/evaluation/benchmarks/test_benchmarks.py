@@ -1,23 +1,29 @@
 """What every benchmark in the table must do, and each one's own rule."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from components.data import tasks
 from components.data.schema import IMAGE_MARKER, Row, Sample, Turn
 from components.errors import UserError
+from components.evaluation import benchmarks
 from components.evaluation.benchmarks import (
     BENCHMARKS,
     JUDGED,
+    MODULES,
     PUBLISHED,
+    Benchmark,
+    Judged,
+    Published,
     benchmark,
     chat,
     flickr30k,
     scienceqa,
     unifood,
 )
-from pipelines.verbs.score import NAMES
 
 NUTRITION = [320.0, 450.0, 12.0, 20.0, 55.0]
 
@@ -76,11 +82,24 @@ def test_table_names_are_those_tested_here() -> None:
     assert set(BENCHMARKS) == set(ROWS)
 
 
-def test_score_knows_all_that_have_published_files() -> None:
-    assert [*PUBLISHED, *JUDGED] == list(NAMES)
+def test_one_table_names_every_benchmark_s_module() -> None:
+    folder = Path(benchmarks.__file__).parent
+    assert {module.NAME for module in MODULES} == {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert {*BENCHMARKS, *PUBLISHED, *JUDGED} == {module.NAME for module in MODULES}
+    assert not JUDGED.keys() & {*BENCHMARKS, *PUBLISHED}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("table", "protocol"), [(BENCHMARKS, Benchmark), (PUBLISHED, Published), (JUDGED, Judged)], ids=str
+)
+def test_modules_hold_what_their_protocol_names(table: dict[str, Any], protocol: Any) -> None:
+    for name, module in table.items():
+        lacking = [member for member in vars(protocol) if not member.startswith("_") and not hasattr(module, member)]
+        assert not lacking, name
+        assert set(getattr(module, "MAIN", module.TASKS)) == set(module.TASKS), name
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, *JUDGED])
 def test_published_benchmark_names_its_rules(name: str) -> None:
     module = {**PUBLISHED, **JUDGED}[name]
     assert name == module.NAME
@@ -101,7 +120,7 @@ def test_docstring_names_the_rule(name: str) -> None:
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_questions_hold_what_was_asked_and_not_the_answer(name: str) -> None:
-    for question in BENCHMARKS[name].questions(ROWS[name]()):
+    for question in BENCHMARKS[name].from_rows(ROWS[name]()):
         assert question.benchmark == name
         assert question.task in BENCHMARKS[name].TASKS
         assert IMAGE_MARKER not in question.text
@@ -112,7 +131,7 @@ def test_questions_hold_what_was_asked_and_not_the_answer(name: str) -> None:
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_true_answers_are_perfect_and_silence_is_not(name: str) -> None:
-    asked = BENCHMARKS[name].questions(ROWS[name]())
+    asked = BENCHMARKS[name].from_rows(ROWS[name]())
     best = BENCHMARKS[name].score(asked, [question.references[0] for question in asked])
     worst = BENCHMARKS[name].score(asked, [""] * len(asked))
     for task, metrics in best.metrics.items():
@@ -128,12 +147,12 @@ def test_true_answers_are_perfect_and_silence_is_not(name: str) -> None:
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_rows_of_other_tasks_ask_nothing(name: str) -> None:
     others = [row for other in ROWS if other != name for row in ROWS[other]()]
-    assert BENCHMARKS[name].questions(others) == []
+    assert BENCHMARKS[name].from_rows(others) == []
     assert BENCHMARKS[name].score([], []).metrics == {}
 
 
 def test_score_of_each_question_averages_to_the_main_metric() -> None:
-    asked = unifood.questions(dishes())
+    asked = unifood.from_rows(dishes())
     answers = [
         "The ingredients include rice and salt.",
         "Boil rice.",
@@ -154,7 +173,7 @@ def test_score_of_each_question_averages_to_the_main_metric() -> None:
 
 
 def test_recipe_is_scored_without_its_opening_words() -> None:
-    asked = [question for question in unifood.questions(dishes()) if question.task == "recipe"][:1]
+    asked = [question for question in unifood.from_rows(dishes()) if question.task == "recipe"][:1]
     assert unifood.score(asked, ["The instructions are as follows: wash a carrot"]).metrics["recipe"]["rouge_l"] == 0
 
 
@@ -171,13 +190,13 @@ def test_recipe_is_scored_without_its_opening_words() -> None:
     ],
 )
 def test_scienceqa_follows_llavas_rule(answer: str, right: bool) -> None:
-    asked = scienceqa.questions(choices())
+    asked = scienceqa.from_rows(choices())
     metrics = scienceqa.score(asked, [answer, "A"]).metrics["choice"]
     assert metrics == {"accuracy": (1 + right) / 2, "accuracy_image": float(right)}
 
 
 def test_flickr30k_asks_once_for_an_image() -> None:
-    (question,) = flickr30k.questions(captions())
+    (question,) = flickr30k.from_rows(captions())
     assert question.text == tasks.CAPTION_QUESTION
     assert question.references == ("a man cooks rice", "someone fries an egg")
     scores = flickr30k.score([question], ["someone fries an egg"])
@@ -185,7 +204,7 @@ def test_flickr30k_asks_once_for_an_image() -> None:
 
 
 def test_chat_compares_short_answers_but_for_case_spaces_and_the_last_stop() -> None:
-    asked = chat.questions(conversations())
+    asked = chat.from_rows(conversations())
     scores = chat.score(asked, ["a bowl of  soup", "Yes."])
     assert scores.metrics["chat"] == {"rouge_l": 100.0, "exact": 1.0}
     scores = chat.score(asked, ["a bowl of rice", "No"])

@@ -33,6 +33,21 @@ def test_line_cut_short_by_a_kill_is_dropped_and_written_again(tmp_path: Path) -
     assert len(Journal(path, 20)) == 2
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"{", b"\xff\xfe", b"[" * 100_000, b"3", b"null", b"", b'{"answer": "x"}'),
+        *(b'{"question": 1, "answer": "x"}', b'{"question": "q", "answer": 5}', b'{"question": ["q"], "answer": "x"}'),
+    ],
+)
+def test_a_malformed_line_is_asked_again(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    Journal(path, 20).add([(HERE, "one")])
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    journal = Journal(path, 20)
+    assert (len(journal), journal.get(HERE)) == (1, "one")
+
+
 class Killed(BaseException):
     pass
 

@@ -220,9 +220,18 @@ def test_llava_bench_shows_the_judge_context_reference_and_answer(server: Server
 
 @pytest.mark.parametrize(
     ("reply", "score"),
-    [("0.5", 0.5), ("1", 1.0), (" 0.0\n", 0.0), ("0.7.\nbecause", 0.7), ("0.5 or 1", None), ("-1", None), ("", None)],
+    [
+        ("0.5", 0.5),
+        ("1", 1.0),
+        (" 0.0\n", 0.0),
+        ("0.7.\nbecause", 0.7),
+        ("0.5 because", 0.5),
+        (".5 or 1", 0.5),
+        ("0.5\nfine", 0.5),
+    ]
+    + [(reply, None) for reply in ("I would say 0.5", "0.5: fine", "-1", "1.5", "nan", "5", "")],
 )
-def test_mm_vet_reply_is_a_number_alone(reply: str, score: float | None) -> None:
+def test_mm_vet_reply_begins_with_its_grade(reply: str, score: float | None) -> None:
     assert mm_vet.parse(reply) == (None if score is None else {"score": score})
 
 
@@ -301,3 +310,49 @@ def test_ids_that_are_no_text_are_printed(tmp_path: Path, capsys: Any) -> None:
     code, out, _ = lea("seed_bench", "--annotations", gold, "--answers", answers, capsys=capsys)
     assert code == 0
     assert "\\ud83d" in out
+
+
+@pytest.mark.parametrize("name", ["none/g.jsonl", "."])
+def test_grades_need_a_folder(name: str, server: Server, mmvet: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    gold, answers = mmvet
+    words = ("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j", "--grades", tmp_path / name)
+    code, _, err = lea(*words, capsys=capsys)
+    assert code == 2
+    assert "must name a file in a folder that exists" in err
+    assert server.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("Grade \u00e9".encode("latin-1"), "not UTF-8 text (byte 6)"), (b" \n", "is empty")]
+)
+def test_a_judge_prompt_is_utf8_text(
+    content: bytes, says: str, server: Server, mmvet: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    gold, answers = mmvet
+    (tmp_path / "prompt.txt").write_bytes(content)
+    words = ("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j")
+    code, _, err = lea(*words, "--judge-prompt", tmp_path / "prompt.txt", capsys=capsys)
+    assert code == 2
+    assert says in err
+    assert server.bodies == []
+
+
+@pytest.mark.parametrize("change", [{"question_id": None}, {"score": "good"}, {"score": [0.5]}, {"score": {}}])
+def test_a_malformed_grade_is_asked_for_again(
+    change: dict[str, Any], server: Server, mmvet: tuple[Path, Path], capsys: Any
+) -> None:
+    gold, answers = mmvet
+    words = ("mm_vet", "--annotations", gold, "--answers", answers, "--judge", "j")
+    lea(*words, capsys=capsys)
+    kept = grades_file(answers, "j")
+    lines = [json.loads(line) for line in kept.read_text().splitlines()]
+    kept.write_text("".join(json.dumps(line) + "\n" for line in [lines[0] | change, *lines[1:]]) + "[" * 100_000)
+    code, out, _ = lea(*words, capsys=capsys)
+    assert (code, len(server.bodies)) == (0, 4)
+    assert "3 of 3 graded" in out
+
+
+def test_an_unknown_benchmark_lists_the_known(capsys: Any) -> None:
+    code, _, err = lea("popee", "--answers", "x", capsys=capsys)
+    assert code == 2
+    assert "'popee'; it knows unifood, scienceqa, flickr30k, pope, mme" in err

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from pydantic import ValidationError
 
 from components.errors import UserError
 from components.evaluation.inference.asking import questions
@@ -32,6 +33,12 @@ def test_questions_have_images_and_names_of_their_own(mme: BenchmarkFiles, capsy
     results = Results()
     results.add("finetune", asked, ["Yes", "No"])
     assert results.metrics["finetune"]["mme"]["perception"] == 200
+
+
+@pytest.mark.parametrize("name", ["questions", "annotations", "images"])
+def test_an_empty_path_is_a_mistake(name: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        BenchmarkFiles.model_validate({"annotations": "a", name: ""})
 
 
 def test_what_cannot_be_asked_is_told(mme: BenchmarkFiles, tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 
 from components.errors import UserError
+from components.evaluation.benchmarks import mmbench
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.printing import as_json
 from components.evaluation.offline.questions import Files
 from tests.evaluation.offline.layouts import jsonl, score
 
@@ -80,3 +83,48 @@ def test_mmbench_rotations_show_the_image_of_the_row_that_they_name(tmp_path: Pa
     mmbench_rows().assign(image=[image, "1", image, "9"]).to_csv(table, sep="\t", index=False)
     asked = mmbench.read(Files(annotations=table), Findings())
     assert [question.image for question in asked] == [bytes(range(90))] * 3 + [None]
+
+
+def one_pass(path: Path, form: str = "{}") -> Path:
+    rows = [
+        {"index": 1, "question": "How many?", "A": "One", "B": "None", "C": "Two", "D": "Three", "answer": "D"},
+        {"index": 2, "question": "Which?", "A": "EU", "B": "NA", "C": "nan", "D": "AS", "answer": "D"},
+        {"index": 3, "question": "How many?", "A": "Two", "B": "none", "C": None, "D": None, "answer": "B"},
+    ]
+    frame = pd.DataFrame([row | {"prediction": form.format(row["answer"])} for row in rows])
+    frame.to_excel(path, index=False) if path.suffix == ".xlsx" else frame.to_csv(path, sep="\t", index=False)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["xlsx", "tsv"])
+@pytest.mark.parametrize("rule", ["llava", "exact", "vlmevalkit"])
+def test_none_and_na_are_options(ending: str, rule: str, tmp_path: Path) -> None:
+    report = score("mmbench", one_pass(tmp_path / f"a.{ending}"), rule)
+    assert report.metrics["mmbench"] == {"single": 100}
+    (question, *_) = mmbench.read(Files(answers=(tmp_path / f"a.{ending}",)), Findings())
+    assert "B. None\nC. Two\nD. Three" in question.text
+
+
+def test_one_pass_is_not_called_circular(tmp_path: Path) -> None:
+    report = score("mmbench", one_pass(tmp_path / "a.tsv"))
+    assert as_json(report)["metrics"]["mmbench"] == {"circular": None, "single": 100}
+    assert any("asks each question once" in line for line in report.findings.lines)
+
+
+@pytest.mark.parametrize("form", ["**{}**", "Answer: {}", "\u9009\u9879{}"])
+def test_answers_without_a_letter_are_counted(form: str, tmp_path: Path) -> None:
+    report = score("mmbench", one_pass(tmp_path / "a.tsv", form))
+    assert report.metrics["mmbench"]["single"] == 0
+    assert report.findings.unmatched["answers that could not be read"] == ["1", "2", "3"]
+    line = next(line for line in report.findings.lines if "could not be read" in line)
+    assert "they count as wrong" in line
+    assert ("vlmevalkit reads 3 of them" in line) == form.isascii()
+
+
+def test_an_answer_that_is_no_option_is_left_out(tmp_path: Path) -> None:
+    frame = pd.read_csv(one_pass(tmp_path / "a.tsv"), sep="\t", keep_default_na=False)
+    frame.loc[2, "answer"] = "C"
+    frame.to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+    report = score("mmbench", tmp_path / "a.tsv")
+    assert report.questions == 2
+    assert report.findings.unmatched["rows whose answer is none of their options"] == ["3"]

@@ -1,10 +1,11 @@
 """UniFood's and Flickr30k's answers, scored as if they were published files."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from components.data.tasks import INGREDIENTS_QUESTION
+from components.data.tasks import INGREDIENTS_QUESTION, RECIPE_QUESTION
 from tests.evaluation.offline.layouts import jsonl, score
 
 
@@ -27,3 +28,43 @@ def test_flickr30k_knows_an_image_by_its_name(id: str, tmp_path: Path) -> None:
     answers = jsonl(tmp_path / "a.jsonl", [{"question_id": id, "text": "someone fries an egg"}])
     report = score("flickr30k", answers, annotations=tmp_path / "results.token")
     assert report.metrics["caption"]["rouge_l"] == 100
+
+
+def authors_answers(path: Path, images: range, said: str = "The ingredients include rice.") -> Path:
+    """[{img, qa: [{question, answer, prediction}, ..]}, ..]: an ingredients question, a recipe, one of no task."""
+    truth = {INGREDIENTS_QUESTION: "The ingredients include rice and egg.", RECIPE_QUESTION: "Boil the rice."}
+    qa = [{"question": question, "answer": answer, "prediction": said} for question, answer in truth.items()]
+    qa.append({"question": "Is it fresh?", "answer": "Yes.", "prediction": "No."})
+    path.write_text(json.dumps([{"img": f"{n}.jpg", "qa": qa} for n in images]))
+    return path
+
+
+def test_the_authors_answer_file_is_scored_by_itself(tmp_path: Path) -> None:
+    report = score("unifood", authors_answers(tmp_path / "ans0.json", range(3)))
+    assert report.metrics["ingredients"] == pytest.approx({"iou": 50, "f1": 200 / 3})
+    assert report.questions == report.answered[0] == 6
+    assert report.findings.unmatched["pairs of no task of UniFood"] == ["0.jpg/qa2", "1.jpg/qa2", "2.jpg/qa2"]
+
+
+def test_files_of_several_processes_are_one(tmp_path: Path) -> None:
+    parts = [authors_answers(tmp_path / "ans0.json", range(3)), authors_answers(tmp_path / "ans1.json", range(3, 5))]
+    report = score("unifood", parts)
+    assert report.answered == [10]
+    assert report.metrics["ingredients"]["iou"] == pytest.approx(50)
+    again = score("unifood", [parts[0], authors_answers(tmp_path / "b.json", range(3), "The ingredients include egg.")])
+    assert again.answered == [6, 6]
+
+
+def test_the_authors_answers_are_joined_with_either_annotations(tmp_path: Path) -> None:
+    answers = authors_answers(tmp_path / "ans0.json", range(1))
+    turns = [{"form": "question", "value": f"<image>\n{INGREDIENTS_QUESTION}"}]
+    turns.append({"form": "answer", "value": "The ingredients include rice."})
+    (tmp_path / "test.json").write_text(json.dumps([{"image": "0.jpg", "conversations": turns}]))
+    record = {"id": "d1", "image": "photos/0.jpg", "ingredients": ["rice"], "instructions": "Boil the rice."}
+    for annotations in (tmp_path / "test.json", jsonl(tmp_path / "unifood.jsonl", [record])):
+        assert score("unifood", answers, annotations=annotations).metrics["ingredients"]["iou"] == 100
+
+
+def test_empty_answers_of_each_task_are_counted_as_unread(tmp_path: Path) -> None:
+    report = score("unifood", authors_answers(tmp_path / "ans0.json", range(1), "."))
+    assert report.findings.unmatched["answers that could not be read"] == ["0.jpg/qa0"]

@@ -129,6 +129,27 @@ def test_pope_rules_differ_on_other_answers(rule: str, f1: float, tmp_path: Path
     assert score("pope", answers, rule, **files).metrics["pope"]["f1"] == pytest.approx(f1)
 
 
+@pytest.mark.parametrize(("rule", "f1"), [("llava", (100 + 200 / 3) / 2), ("lmms_eval", 80.0), ("vlmevalkit", 80.0)])
+def test_other_toolkits_pool_all_questions(rule: str, f1: float, tmp_path: Path) -> None:
+    """Random: one yes, right. Popular: a right yes and a wrong one. Together TP 2, FP 1."""
+    asked = [("random", "1.jpg", "Is it a dog?"), ("popular", "1.jpg", "Is it a dog?"), ("popular", "2.jpg", "Is it?")]
+    labels = {"random": [("1.jpg", "Is it a dog?", "yes")]}
+    labels["popular"] = [("1.jpg", "Is it a dog?", "yes"), ("2.jpg", "Is it?", "no")]
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": 100 + n, "text": "yes"} for n in range(3)])
+    metrics = score("pope", answers, rule, **pope(tmp_path / "pope", asked, labels)).metrics
+    assert metrics["pope"]["f1"] == pytest.approx(f1)
+    assert metrics["pope_popular"]["f1"] == pytest.approx(200 / 3)
+
+
+def test_answers_that_say_neither_yes_nor_no_are_counted(tmp_path: Path) -> None:
+    files = pope(tmp_path / "pope", [("random", image, text) for image, text, _ in LABELS], {"random": LABELS})
+    said = ["Yes, a dog", "There is not", "A car"]
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": 100 + n, "text": text} for n, text in enumerate(said)])
+    assert score("pope", answers, **files).findings.unmatched["answers that could not be read"] == ["102"]
+    unread = score("pope", answers, "lmms_eval", **files).findings.unmatched["answers that could not be read"]
+    assert unread == ["100", "101", "102"]
+
+
 @pytest.mark.realdata
 def test_pope_official_labels_agree_with_plain_counting(realdata: Path, tmp_path: Path) -> None:
     folder = realdata / "pope"

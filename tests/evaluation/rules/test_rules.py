@@ -23,6 +23,15 @@ OPTIONS = {"A": "a dog", "B": "a cat", "C": "two cats"}
         ("y", "yes", "other", "yes", "other", "other"),
         ("I see it", "yes", "other", "other", "other", "other"),
         ("", "yes", "other", "other", "other", "other"),  # silence is yes to LLaVA
+        # VLMEvalKit's list of marks knows no colon and no apostrophe; a mark beside a blank is dropped, else a blank.
+        ("yes: it is", "yes", "yes", "yes", "other", "other"),
+        ("'yes'", "yes", "yes", "yes", "other", "other"),
+        ("no-one", "yes", "no", "no", "other", "no"),
+        ("no-one - none", "yes", "no", "no", "other", "other"),
+        ("(yes)", "yes", "yes", "yes", "other", "yes"),
+        ("1,000 yes/2", "yes", "other", "other", "other", "other"),
+        ("yes.it", "yes", "yes", "yes", "other", "other"),
+        ("yes.", "yes", "yes", "yes", "other", "yes"),
     ],
 )
 def test_yes_and_no(text: str, llava: str, mme: str, lmms_mme: str, lmms_pope: str, vlmevalkit: str) -> None:

@@ -1,0 +1,73 @@
+"""Annotation files as text: UTF-8, UTF-16 or UTF-32, plain or compressed, as their first bytes say."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from components.errors import UserError
+from components.images.kinds import HEAD, kind_of
+
+READ = "JSON, JSON lines and Parquet (text as UTF-8 or UTF-16, also in gzip, bzip2 or xz)"
+_OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
+    "gzip": partial(gzip.open, mode="rb"),  # type: ignore[dict-item]
+    "bzip2": partial(bz2.open, mode="rb"),  # type: ignore[dict-item]
+    "xz": partial(lzma.open, mode="rb"),  # type: ignore[dict-item]
+}
+# Kinds whose beginning no text has. Those that begin with plain letters (BM, P6) are not among them.
+_NO_TEXT = (
+    "tar", "zip", "RAR", "7z", "zstd", "lz4", "Arrow", "HDF5", "SQLite", "NumPy", "program", "PDF", "HTML", "XML",
+    "SVG", "PNG", "JPEG", "TIFF", "AVIF", "HEIC", "JPEG 2000", "Photoshop", "Parquet", "Git LFS pointer", *_OPENERS,
+)  # fmt: skip
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, UnicodeError)
+
+
+@contextmanager
+def open_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """The file's text. UserError where it is of another kind, or damaged, also while it is read inside `with`.
+
+    Bytes that are no UTF-8 come as surrogates, so that the one record that holds them can be named.
+    """
+    with path.open("rb") as plain:
+        packing = kind_of(plain.read(HEAD)) or ""
+    opener = _OPENERS.get(packing, lambda path: path.open("rb"))
+    try:
+        with opener(path) as binary:
+            head = binary.read(HEAD)
+            binary.seek(0)
+            kind = kind_of(head)
+            if kind in _NO_TEXT:
+                inside = f" inside {packing}" if packing in _OPENERS else ""
+                raise UserError(f"{path} is {kind}{inside}; {READ} are read")
+            encoding = _encoding(head, kind)
+            errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
+            with io.TextIOWrapper(binary, encoding=encoding, errors=errors, newline=newline) as stream:
+                yield stream
+    except _DAMAGE as error:
+        raise UserError(f"{path} is cut off or damaged ({error}); get the file again") from None
+    except OSError as error:
+        if error.errno is None:  # bz2's way to say it
+            raise UserError(f"{path} is cut off or damaged ({error}); get the file again") from None
+        raise
+
+
+def is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return kind_of(file.read(HEAD)) == "Parquet"
+
+
+def _encoding(head: bytes, kind: str | None) -> str:
+    if kind in ("UTF-16", "UTF-32"):
+        return codecs.lookup(kind).name
+    if head[1:2] == b"\0" and head[:1] in (b"[", b"{"):  # without a mark: JSON begins with a bracket
+        return "utf-16-le"
+    return "utf-16-be" if head[:1] == b"\0" and head[1:2] in (b"[", b"{") else "utf-8-sig"

@@ -1,0 +1,197 @@
+"""Names as Windows, macOS and old archivers write them: found all the same, or what differs is named."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from components.errors import UserError
+from components.images.decoding import ImageError
+from components.images.store import ImageStore
+from tests.raw import write_folder, write_tar, write_zip
+
+KINDS = pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+COMPOSED = unicodedata.normalize("NFC", "crème brûlée/ö.jpg")
+DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
+
+
+def make(kind: str, root: Path, files: dict[str, bytes]) -> ImageStore:
+    name = {"folder": "images", "zip": "images.zip", "tar": "images.tar"}[kind]
+    {"folder": write_folder, "zip": write_zip, "tar": write_tar}[kind](root / name, files)
+    return ImageStore.open(root, name, 1000)
+
+
+def missing(store: ImageStore, name: str) -> str:
+    with pytest.raises(ImageError) as caught:
+        store.read(name)
+    assert caught.value.reason == "image_missing"
+    return caught.value.detail
+
+
+@KINDS
+@pytest.mark.parametrize("stored", [COMPOSED, DECOMPOSED])
+@pytest.mark.parametrize("asked", [COMPOSED, DECOMPOSED])
+def test_forms_of_unicode_do_not_matter(tmp_path, kind: str, stored: str, asked: str):
+    assert make(kind, tmp_path, {stored: b"one"}).read(asked)[0] == b"one"
+
+
+@KINDS
+def test_endings_in_capitals_do_not_matter(tmp_path, kind: str):
+    store = make(kind, tmp_path, {"a/1.JPG": b"one", "2.jpeg": b"two"})
+    assert store.read("a/1.jpg") == (b"one", True)
+    assert store.read("2.JPG") == (b"two", True)
+
+
+@KINDS
+def test_name_that_differs_in_capitals_is_named(tmp_path, kind: str):
+    store = make(kind, tmp_path, {"a/Dish.jpg": b"one", "b.jpg": b"two"})
+    assert missing(store, "a/dish.jpg") == "a/dish.jpg; a/Dish.jpg differs in capitals"
+    assert missing(store, "c.jpg") == "c.jpg"
+
+
+@KINDS
+def test_backslashes_are_separators(tmp_path, kind: str):
+    """A zip made on Windows, and a folder into which one was unpacked elsewhere."""
+    root, image = tmp_path / "images", "sub\\1.png"
+    if kind == "folder":
+        root.mkdir()
+        (root / image).write_bytes(b"one")
+    elif kind == "tar":
+        write_tar(tmp_path / "images", {image: b"one"})
+    else:
+        with zipfile.ZipFile(root, "w") as archive:
+            for name, data in (("sub\\", b""), (image, b"one")):
+                member = zipfile.ZipInfo("x")
+                member.filename = name
+                archive.writestr(member, data)
+    store = ImageStore.open(tmp_path, "images", 1000)
+    assert store.read("sub/1.png")[0] == store.read("sub\\1.png")[0] == b"one"
+    assert len(list(store.names())) == 1
+
+
+COMPANIONS = ["__MACOSX/._top", "__MACOSX/top/._1.jpg", ".DS_Store", "top/Thumbs.db", "top/._1.jpg", "top/desktop.ini"]
+
+
+@KINDS
+def test_files_of_the_operating_system_are_no_images(tmp_path, kind: str):
+    store = make(kind, tmp_path, {"top/1.jpg": b"one", **dict.fromkeys(COMPANIONS, b"junk")})
+    assert list(store.names()) == ["top/1.jpg"]
+    if kind != "folder":  # the one top folder may be left out
+        assert store.read("1.jpg")[0] == b"one"
+
+
+OLD_NAMES = [
+    ("crème.jpg", "cp437"),
+    ("crème.jpg", "cp1252"),
+    ("борщ.jpg", "cp866"),
+    ("борщ.jpg", "cp1251"),
+    ("麻婆豆腐.jpg", "gbk"),
+    ("寿司/一.jpg", "cp932"),
+    ("ŝ.jpg", "utf-8"),  # what macOS writes without the flag
+]
+
+
+def zip_without_flag(path: Path, name: str, encoding: str, extra: bytes = b"") -> None:
+    """A zip whose one member's name stands in an encoding that the archive does not state."""
+    raw = name.encode(encoding)
+    with zipfile.ZipFile(path, "w") as archive:
+        member = zipfile.ZipInfo("y" * len(raw))
+        member.extra = extra
+        archive.writestr(member, b"one")
+    path.write_bytes(path.read_bytes().replace(b"y" * len(raw), raw))
+
+
+@pytest.mark.parametrize(("name", "encoding"), OLD_NAMES)
+def test_old_encodings_of_names_are_read(tmp_path, name: str, encoding: str):
+    zip_without_flag(tmp_path / "a.zip", name, encoding)
+    with tarfile.open(tmp_path / "a.tar", "w", encoding=encoding, format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    write_folder(tmp_path / "a", {os.fsdecode(name.encode(encoding)): b"one"})
+    for place, data in (("a.zip", b"one"), ("a.tar", b""), ("a", b"one")):
+        store = ImageStore.open(tmp_path, place, 1000)
+        assert store.read(name)[0] == data
+        assert [store.read(listed)[0] for listed in store.names()] == [data]
+
+
+def test_name_in_utf_8_beside_an_old_one_is_read(tmp_path):
+    raw = "ŝ.jpg".encode("iso8859-3")
+    field = struct.pack("<BI", 1, zlib.crc32(raw)) + "ŝ.jpg".encode()
+    zip_without_flag(tmp_path / "a.zip", "ŝ.jpg", "iso8859-3", struct.pack("<HH", 0x7075, len(field)) + field)
+    assert ImageStore.open(tmp_path, "a.zip", 1000).read("ŝ.jpg")[0] == b"one"
+
+
+@pytest.mark.parametrize("name", ["https://example.org/1.jpg", "s3://bucket/1.jpg", "file:///data/1.jpg"])
+def test_url_is_named(tmp_path, name: str):
+    with pytest.raises(ImageError) as caught:
+        make("folder", tmp_path, {"1.jpg": b"one"}).read(name)
+    assert (caught.value.reason, caught.value.detail) == ("image_is_url", name)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"), [(b"Rar!\x1a\7\1\0", "RAR"), (b"7z\xbc\xaf\x27\x1c", "7z"), (b"PAR1", "Parquet")]
+)
+def test_archive_of_another_kind_is_named(tmp_path, start: bytes, kind: str):
+    (tmp_path / "a").write_bytes(start + bytes(2000))
+    with pytest.raises(UserError, match=rf"a is {kind}; images are read from a folder, a zip or a plain tar"):
+        ImageStore.open(tmp_path, "a", 1000)
+
+
+@pytest.mark.parametrize("first", ["BZ_images/1.jpg", "Rar!\x1a\7\1/1.jpg", "PK\3\4.jpg"])
+def test_tar_is_not_mistaken_by_its_first_name(tmp_path, first: str):
+    write_tar(tmp_path / "a.tar", {first: b"one"})
+    assert ImageStore.open(tmp_path, "a.tar", 1000).read(first)[0] == b"one"
+
+
+def linked(root: Path, cache: Path, name: str, data: bytes) -> None:
+    """What `dvc checkout` leaves where cache.type is symlink."""
+    content = cache / "files/md5/ab/cdef"
+    content.parent.mkdir(parents=True, exist_ok=True)
+    content.write_bytes(data)
+    (root / name).symlink_to(content)
+
+
+@pytest.mark.parametrize("place", [".dvc/cache", "shared/cache", "elsewhere"])
+def test_links_into_the_cache_of_dvc_are_followed(tmp_path, monkeypatch, place: str):
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "user"))
+    workspace = tmp_path / "workspace"
+    write_folder(workspace / "data/images", {"2.png": b"two"})
+    write_folder(workspace / ".dvc", {"config": b"[core]\n    analytics = false\n"})
+    if place == "shared/cache":
+        write_folder(
+            workspace / ".dvc",
+            {"config.local": b"['remote \"x\"']\n    url = /y\n[cache]\n    dir = ../../shared/cache\n"},
+        )
+    # a folder's own .dvc may not open another way
+    write_folder(workspace / "data/images/.dvc", {"config": f"[cache]\n    dir = {tmp_path / 'elsewhere'}\n".encode()})
+    cache = workspace / place if place == ".dvc/cache" else tmp_path / place
+    linked(workspace / "data/images", cache, "1.png", b"one")
+    (workspace / "data/images/3.png").symlink_to(cache / "none")
+    monkeypatch.chdir(workspace / "data")
+    store = ImageStore.open(Path(), "images", 1000)
+    if place == "elsewhere":
+        with pytest.raises(ImageError, match="image_outside_root"):
+            store.read("1.png")
+        return
+    assert store.read("1.png")[0] == b"one"
+    with pytest.raises(ImageError, match=r"image_unreadable: 3\.png in DVC's cache: No such file"):
+        store.read("3.png")
+
+
+@pytest.mark.slow
+def test_links_that_dvc_makes_are_followed(tmp_path, monkeypatch):
+    write_folder(tmp_path / "images", {"1.png": b"one"})
+    dvc = [sys.executable, "-m", "dvc"]
+    for words in (["init", "--no-scm", "-q"], ["config", "cache.type", "symlink"], ["add", "-q", "images"]):
+        subprocess.run([*dvc, *words], cwd=tmp_path, check=True)
+    assert (tmp_path / "images/1.png").is_symlink()
+    monkeypatch.chdir(tmp_path)
+    assert ImageStore.open(tmp_path, "images", 1000).read("1.png")[0] == b"one"

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from components.errors import UserError
+from components.tracking.runs import WAITING_FILE
+from pipelines.verbs import clean
+
+HOLD = (
+    "import sys; from components.locks import lock\nwith lock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+)
+
+
+def state(home: Path, name: str, *files: str) -> Path:
+    folder = home / "runs" / name
+    for file in ("checkpoint.bin", *files):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("x" * 10, encoding="utf-8")
+    return folder
+
+
+def free(capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, str | None]]:
+    """The error line, and what was kept by run."""
+    error = ""
+    try:
+        clean.run(Namespace(free=True, json=True))
+    except UserError as mistake:
+        error = str(mistake)
+    return error, {entry["run"]: entry["kept"] for entry in json.loads(capsys.readouterr().out)}
+
+
+def test_free_removes_run_state_and_nothing_else(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = state(own_home, "pretrain-1")
+    stranger = own_home / "runs" / "notes.txt"
+    stranger.write_text("mine", encoding="utf-8")
+    assert free(capsys) == ("", {"pretrain-1": None})
+    assert not run.exists()
+    assert stranger.exists()
+
+
+def test_metrics_that_wait_to_be_sent_are_kept(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = state(own_home, "finetune-1", WAITING_FILE)
+    error, kept = free(capsys)
+    assert "1 of 1 runs were kept (finetune-1: its metrics wait to be sent" in error
+    assert kept["finetune-1"]
+    assert (run / "checkpoint.bin").exists()
+
+
+@pytest.mark.parametrize("held", ["finetune-1", "search-1"])
+def test_the_state_of_a_running_stage_or_search_is_kept(
+    held: str, own_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = state(own_home, "finetune-1"), state(own_home, "pretrain-1")
+    (run / "search.txt").write_text("search-1", encoding="utf-8")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, held],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    try:
+        error, kept = free(capsys)
+    finally:
+        holder.communicate()
+    assert "finetune-1: a process is at work on it" in error
+    assert kept["pretrain-1"] is None
+    assert (run / "checkpoint.bin").exists()
+    assert not other.exists()
+    assert free(capsys) == ("", {"finetune-1": None})
