@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors forms ranks
 
-.PHONY: $(TABLES) tables git repro test coverage test-slow test-peer test-service chaos lint format lock clean
+.PHONY: $(TABLES) tables git repro test coverage test-slow test-peer test-kernels test-service gpu chaos lint format lock clean
 
 repro: git $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
@@ -33,8 +33,16 @@ test-peer: $(READY)  ## the adapters inside other trainers
 	pip install -q -c constraints.txt trl datasets
 	pytest -q -m peer
 
+test-kernels: $(READY)  ## the Triton kernels, by Triton's interpreter where there is no GPU
+	pip install -q triton
+	pytest -q tests/adapters/test_fast.py
+
 test-service: $(READY)  ## against servers of their own: S3
 	pytest -q -m service
+
+gpu: $(READY)  ## on a CUDA device: the tests that need one, then its figures, into benchmarks/results/gpu.json
+	pytest -q -m gpu
+	python -m benchmarks.gpu
 
 chaos: $(READY)  ## both training stages under 20 random kills: do they end as if nothing had happened?
 	python -m benchmarks.chaos

@@ -27,6 +27,7 @@ from components.costs.peak_memory import PeakMemory
 from components.costs.skeleton import base_config, parameters_by_part, skeleton
 from components.model.assemble import build, precision_of, recompute_blocks
 from components.model.base import Base
+from components.model.vision_tower import stop_after_last_level
 from components.params import Params, load_params, validate_params
 from components.training.loss import SupervisedLoss
 
@@ -94,6 +95,7 @@ def measured(case: Case, params: Params) -> tuple[int, int]:
     torch.manual_seed(0)
     base = Base(LlavaForConditionalGeneration(base_config(params)), None, None, {})
     model, _ = build(base, params.vce if params.vce.enabled else None, params.adapter)
+    stop_after_last_level(model)
     model.to(precision_of(case.precision))  # pyright: ignore[reportArgumentType]
     if case.recompute:
         recompute_blocks(model)

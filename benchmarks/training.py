@@ -54,22 +54,22 @@ def words(chance: random.Random, count: int) -> list[int]:
     return [chance.randrange(10, VOCABULARY) for _ in range(count)]
 
 
-def sample(chance: random.Random, question: list[int], answer: int) -> Encoded:
+def sample(chance: random.Random, question: list[int], answer: int, patches: int = PATCHES) -> Encoded:
     template = list(range(10, 10 + TEMPLATE))  # the same for all
-    asked = [*template, *[IMAGE] * PATCHES, *question]
+    asked = [*template, *[IMAGE] * patches, *question]
     said = words(chance, answer)
     return Encoded([*asked, *said], [IGNORED] * len(asked) + said)
 
 
-def unifood(chance: random.Random) -> list[Unit]:
+def unifood(chance: random.Random, images: int = 2, patches: int = PATCHES) -> list[Unit]:
     """Three tasks, each with its own question."""
-    return [[sample(chance, words(chance, 10), length) for length in (50, 140, 50)] for _ in range(2)]
+    return [[sample(chance, words(chance, 10), length, patches) for length in (50, 140, 50)] for _ in range(images)]
 
 
-def flickr30k(chance: random.Random) -> list[Unit]:
+def flickr30k(chance: random.Random, images: int = 2, patches: int = PATCHES) -> list[Unit]:
     """Five captions; "Provide a one-sentence caption for the provided image." is the question of all."""
     question = words(chance, 10)
-    return [[sample(chance, question, 15) for _ in range(5)] for _ in range(2)]
+    return [[sample(chance, question, 15, patches) for _ in range(5)] for _ in range(images)]
 
 
 def mixed(chance: random.Random) -> list[Unit]:

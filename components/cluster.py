@@ -95,7 +95,16 @@ def is_on_loopback() -> bool:
 def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
     """Environment variables that a worker process needs before it imports torch or DeepSpeed."""
     shared = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(PACKAGE_ROOT)}
-    return shared if use_gpu else {**shared, "DS_ACCELERATOR": "cpu"}
+    return {**shared, **gpu_environment()} if use_gpu else {**shared, "DS_ACCELERATOR": "cpu"}
+
+
+def gpu_environment() -> dict[str, str]:
+    """torch's allocator with segments that grow; what the user has set stays.
+
+    Blocks of fixed segments fit one batch's lengths and lie idle for another's: half as much again as what is in use.
+    """
+    name = "PYTORCH_CUDA_ALLOC_CONF"
+    return {name: os.environ.get(name, "expandable_segments:True")}
 
 
 def _speaks_grpc(host: str, port: str, timeout_s: float) -> bool:

@@ -7,7 +7,21 @@ import sys
 from typing import NoReturn
 
 from pipelines import stage
-from pipelines.verbs import check, clean, history, import_, plan, predict, profile, promote, rollback, score, tune
+from pipelines.verbs import (
+    check,
+    clean,
+    export,
+    history,
+    import_,
+    plan,
+    predict,
+    profile,
+    promote,
+    rollback,
+    score,
+    serve,
+    tune,
+)
 
 VERBS = {
     "profile": profile,
@@ -17,6 +31,8 @@ VERBS = {
     "promote": promote,
     "history": history,
     "rollback": rollback,
+    "serve": serve,
+    "export": export,
     "score": score,
     "tune": tune,
     "import": import_,

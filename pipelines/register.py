@@ -99,7 +99,9 @@ def _aliases(name: str, version: int) -> list[str]:
 
 
 def _read(path: Path, made_by: str, *keys: str) -> Any:
-    return read_json(path, f"run: dvc repro {made_by}", keys)
+    if not path.is_file():
+        raise UserError(f"{path} is missing; run: dvc repro {made_by}")
+    return read_json(path, f"run: dvc repro -sf {made_by}", keys)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from torch import nn
 from torch.nn import functional
 
 from .config import AdapterConfig, TypeName
+from .fast import norm_gate
 from .fused import JointLinear, join_rows, rename, split_rows
 from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, modules_by_adapter
 
@@ -105,10 +106,17 @@ class Spaces(JointLinear):
             self.norm_weight = nn.Parameter(torch.ones(rank, **factory))
             self.norm_bias = nn.Parameter(torch.zeros(rank, **factory))
 
-    def forward(self, x: torch.Tensor, dropped: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """x and what dropout leaves of it (..., in) -> skill features, activated task features, both (..., r)."""
+    def forward(self, x: torch.Tensor, dropped: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """x and what dropout leaves of it (..., in) -> skill features, activated task features, both (..., r).
+
+        Or their product and None, where that is one kernel.
+        """
         skill, task = super().forward(dropped if self.rectify_dropped else x, dropped)
         if self.use_norm:
+            if self.activate is torch.relu:
+                product = norm_gate(self, skill, task, self.norm_weight, self.norm_bias)
+                if product is not None:
+                    return product, None
             skill = functional.layer_norm(skill, self.norm_shape, self.norm_weight, self.norm_bias)
         return skill, self.activate(task)
 
@@ -131,7 +139,7 @@ class DualLoraLayer(AdapterLayer):
     def extend(self, name: str, x: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
         spaces = self.dual_lora_spaces[name]
         skill, gate = spaces(*self.adapter_input(name, x, spaces.weight.dtype))
-        return self.dual_lora_up[name](skill * gate, onto, self.scaling[name])
+        return self.dual_lora_up[name](skill if gate is None else skill * gate, onto, self.scaling[name])
 
     def why_not_mergeable(self, name: str) -> str | None:
         spaces = self.dual_lora_spaces[name]

@@ -23,6 +23,7 @@ from peft.config import PeftConfig
 from torch import Tensor, nn
 
 from .config import AdapterConfig
+from .fast import route
 from .fused import JointLinear, join_rows, split_rows
 from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, modules_by_adapter
 
@@ -71,7 +72,10 @@ class ExpertsLayer(AdapterLayer):
     def extend(self, name: str, x: Tensor, onto: Tensor) -> Tensor:
         down = self.expert_in[name]
         features, logits = down(*self.adapter_input(name, x, down.weight.dtype))
-        weighed = weigh(features, self.expert_routers[name](logits), self.ranks[name])
+        router, ranks = self.expert_routers[name], self.ranks[name]
+        weighed = route(router, features, logits, ranks)
+        if weighed is None:
+            weighed = weigh(features, router(logits), ranks)
         return self.expert_up[name](weighed, onto, self.scaling[name])
 
     def why_not_mergeable(self, name: str) -> str | None:

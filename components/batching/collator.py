@@ -38,14 +38,25 @@ class Batch:
 
 
 class Collator:
-    """Reads, encodes, packs and pads samples; leaves out those that cannot be trained on. One thread at a time."""
+    """Reads, encodes, packs and pads samples; leaves out those that cannot be trained on. One thread at a time.
+
+    Args:
+        multiple: batches are padded to a multiple of so many tokens.
+    """
 
     def __init__(
-        self, samples: Samples, encoder: Encoder, image_processor: Any, mode: ImageMode, max_length: int
+        self,
+        samples: Samples,
+        encoder: Encoder,
+        image_processor: Any,
+        mode: ImageMode,
+        max_length: int,
+        multiple: int = 1,
     ) -> None:
         self.samples, self.encoder = samples, encoder
         self.image_processor, self.max_length = image_processor, max_length
         self.mode: ImageMode = mode
+        self.multiple = multiple
 
     def __call__(self, units: Sequence[np.ndarray]) -> Batch:
         packed, images, has_image, num_samples = [], [], [], 0
@@ -61,7 +72,7 @@ class Collator:
         if not packed:  # an empty share still takes part in the step, without weight
             packed, has_image = [Packed([filler], [IGNORED], [0], [1], [0])], [False]
         pixels = pixel_values(images, self.image_processor, self.mode) if images else None
-        tokens = {**pad(packed, filler), "has_image": torch.tensor(has_image)}
+        tokens = {**pad(packed, filler, self.multiple), "has_image": torch.tensor(has_image)}
         return Batch(tokens, pixels, num_samples, sum(map(len, units)) - num_samples)
 
     def _encoded(self, unit: np.ndarray) -> tuple[list[Encoded], bytes | None]:

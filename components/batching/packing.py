@@ -22,6 +22,7 @@ from torch import Tensor
 from components.batching.conversation import IGNORED, Encoded
 
 PADDING = -1  # segment of a place that holds no token
+LENGTHS_ON_GPUS = 64  # tokens; batches are filled up to a multiple: each new length costs a GPU plans and memory
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,13 @@ def _shared_length(samples: Sequence[Encoded]) -> int:
     return shortest
 
 
-def pad(sequences: Sequence[Packed], filler: int) -> dict[str, Tensor]:
-    """A tensor (sequences, tokens) for each list of Packed, filled up at the right."""
+def pad(sequences: Sequence[Packed], filler: int, multiple: int = 1) -> dict[str, Tensor]:
+    """A tensor (sequences, tokens) for each list of Packed, filled up at the right to a multiple of `multiple`.
+
+    Padding sees itself alone and has no label: losses and gradients do not depend on how much of it there is.
+    """
     fillers = {"ids": filler, "labels": IGNORED, "positions": 0, "segments": PADDING, "previous": 0}
-    longest = max(len(sequence.ids) for sequence in sequences)
+    longest = -(-max(len(sequence.ids) for sequence in sequences) // multiple) * multiple
     padded = {}
     for name, value in fillers.items():
         padded[name] = torch.full((len(sequences), longest), value)

@@ -39,8 +39,11 @@ class Cost:
     backward_flops: int  # recomputation included where activations are checkpointed
 
 
-def dry_run(model: Any, shape: Shape) -> Cost:
-    """Count what a micro-batch costs. `model`: a LLaVA on the meta device, with its adapter, in its precision."""
+def dry_run(model: Any, shape: Shape, *, on_gpu: bool = False) -> Cost:
+    """Count what a micro-batch costs. `model`: a LLaVA on the meta device, with its adapter, in its precision.
+
+    on_gpu: kernels that only GPUs have count as theirs (kernels.py).
+    """
     tokens, pixels = inputs(model, shape, torch.device("meta"))
     module = SupervisedLoss(model).train()
     gradients = []
@@ -54,7 +57,7 @@ def dry_run(model: Any, shape: Shape) -> Cost:
         *model.buffers(),
         *gradients,
     ]
-    with PeakMemory(*existing) as memory, _Shapes(shape.supervised) as run, whole_kernels():
+    with PeakMemory(*existing) as memory, _Shapes(shape.supervised) as run, whole_kernels(on_gpu):
         before = memory.alive
         loss = module(tokens, pixels)
         forward = run.flops

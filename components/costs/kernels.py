@@ -18,14 +18,17 @@ _attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 @contextmanager
-def whole_kernels() -> Iterator[None]:
+def whole_kernels(on_gpu: bool = False) -> Iterator[None]:
     """While it is open, torch's attention and SiLU are single kernels on the meta device too, forward and backward.
+
+    on_gpu: so is dropout, which keeps a byte for each number there; a CPU keeps a mask in the numbers' own precision.
 
     The functions are exchanged, rather than caught by a mode, because modes are off where activations are recomputed.
     """
     functional: Any = nn.functional
-    replaced = {name: getattr(functional, name) for name in _WHOLE}
-    for name, function in _WHOLE.items():
+    whole = _WHOLE | (_WHOLE_ON_GPUS if on_gpu else {})
+    replaced = {name: getattr(functional, name) for name in whole}
+    for name, function in whole.items():
         setattr(functional, name, function)
     try:
         yield
@@ -71,6 +74,27 @@ def silu(x: Tensor, inplace: bool = False) -> Tensor:
     return result
 
 
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(torch.empty_like(x, dtype=torch.bool))
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        ctx.saved_tensors  # noqa: B018 (as above)
+        return torch.empty_like(gradients[0])
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    if not training or not p:
+        return input
+    result = _Dropout.apply(input)
+    assert isinstance(result, Tensor)
+    return result
+
+
+_WHOLE_ON_GPUS = {"dropout": dropout}
 _WHOLE = {"scaled_dot_product_attention": attention, "silu": silu}
 
 

@@ -11,6 +11,9 @@ With F frozen and P trained parameters of e bytes (2 in bf16, 4 in fp32) and N G
 Stage 3 also holds the whole weights that it has gathered, at most `stage3_max_live_parameters` of them. Stages 1 to 3
 have a buffer of `reduce_bucket_size` numbers, by default as many as there are gradients. At the optimiser's step the
 activations are gone and 8 P / N bytes are needed (gradients in fp32, Adam's denominator): the larger of the two counts.
+
+Where all trained parameters are one tensor (components/training/flat.py), the gradients of stages 1 and 2 are e P on
+every GPU, and their sum over micro-batches takes 4 P more.
 """
 
 from __future__ import annotations
@@ -41,13 +44,23 @@ class GpuMemory:
 
 
 def gpu_memory(
-    frozen: int, trained: int, activations: int, training: Training, stage: int, workers: int | None = None
+    frozen: int,
+    trained: int,
+    activations: int,
+    training: Training,
+    stage: int,
+    workers: int | None = None,
+    *,
+    one_tensor: bool = False,
 ) -> GpuMemory:
     """Of one of `workers` GPUs (training.workers). frozen, trained: parameters; activations: bytes."""
     size = 2 if training.precision == "bf16" else 4
     share = workers or training.workers
     zero: Mapping[str, Any] = training.deepspeed.get("zero_optimization", {})
     weights, gradients = size * (frozen + trained), size * trained
+    if one_tensor and stage < 3:
+        moments = 12 * trained // (share if stage else 1)
+        return GpuMemory(weights, gradients, moments, 4 * trained, max(activations, 4 * trained))
     if stage == 0:
         return GpuMemory(weights, gradients, (12 if size == 2 else 8) * trained, 0, max(activations, 4 * trained))
     buffers = int(zero.get("reduce_bucket_size", min(REDUCE_BUCKET, trained))) * size

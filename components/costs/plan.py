@@ -59,15 +59,20 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
     done(2)
     tokens = recipe.max_length
     one, two = at_full_depth(
-        params, learnt, lambda m: [dry_run(m, _shape(m, n, tokens, tokens)).activations for n in (1, 2)]
+        params,
+        learnt,
+        lambda m: [dry_run(m, _shape(m, n, tokens, tokens), on_gpu=training.use_gpu).activations for n in (1, 2)],
     )
     done(3)
-    counted = parameters_by_part(skeleton(params, learnt))
+    counted = parameters_by_part(skeleton(params, learnt, as_released=True))
+    held = parameters_by_part(skeleton(params, learnt)).values()
     total = sum(number for number, _ in counted.values())
-    trained = sum(number for number, is_trained in counted.values() if is_trained)
+    trained = sum(number for number, is_trained in held if is_trained)
+    frozen = sum(number for number, is_trained in held if not is_trained)
 
     def memory(activations: int, zero_stage: int) -> dict[str, Any]:
-        memory = gpu_memory(total - trained, trained, activations, training, zero_stage)
+        one_tensor = training.updates_one_tensor(zero_stage) and learnt != "language_model"
+        memory = gpu_memory(frozen, trained, activations, training, zero_stage, one_tensor=one_tensor)
         needed = memory.total + assumed.runtime_bytes
         fits = None if assumed.gpu_bytes is None else needed <= assumed.gpu_bytes
         return {**asdict(memory), "runtime": assumed.runtime_bytes, "total": needed, "fits": fits}
@@ -111,7 +116,8 @@ def _stage(params: Params, recipe: Recipe, learnt: Learnt, assumed: Assumed) -> 
         raise UserError(f"params.yaml: max_length {recipe.max_length} leaves no text beside {visual} image tokens")
 
     def count(model: Any) -> list[int]:
-        cost = dry_run(model, _shape(model, training.micro_batch, visual + text, text))
+        shape = _shape(model, training.micro_batch, visual + text, text)
+        cost = dry_run(model, shape, on_gpu=training.use_gpu)
         language = [language_flops(model, tokens) for tokens in (text, visual + text)]
         return [cost.activations, cost.forward_flops, cost.backward_flops, *language]
 

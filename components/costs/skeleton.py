@@ -19,6 +19,7 @@ from transformers import (
 from components.errors import UserError
 from components.model.assemble import build, recompute_blocks, to_precision, trainable_groups
 from components.model.base import Base, count_features, load_image_processor
+from components.model.vision_tower import stop_after_last_level
 from components.params import Adapter, Params
 
 # The published configurations of models by hub id, so that a plan needs no network.
@@ -49,10 +50,12 @@ Learnt = Adapter | Literal["language_model"] | None  # beside the connector
 Count = Callable[[LlavaForConditionalGeneration], Sequence[int]]
 
 
-def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> LlavaForConditionalGeneration:
+def skeleton(
+    params: Params, learnt: Learnt, blocks: int | None = None, *, as_released: bool = False
+) -> LlavaForConditionalGeneration:
     """The base with connector and what is learnt beside it, in the precision of training.
 
-    blocks: of a shallower language model.
+    blocks: of a shallower language model. as_released: with the vision blocks that nobody reads and training removes.
     """
     vlora = params.connector.chosen_vlora
     config = base_config(params)
@@ -65,6 +68,8 @@ def skeleton(params: Params, learnt: Learnt, blocks: int | None = None) -> Llava
             model, _ = build(base, vce, None, vlora, train_language_model=True)
         else:
             model, _ = build(base, vce, learnt, vlora)
+    if not as_released:
+        stop_after_last_level(model)
     if params.training.activation_checkpointing:
         recompute_blocks(model)
     return to_precision(model, params.training.precision)

@@ -164,6 +164,15 @@ def recompute_blocks(model: LlavaForConditionalGeneration) -> None:
     model.model.language_model.activation_checkpointing_enable({"use_reentrant": False})
 
 
+def compile_blocks(model: LlavaForConditionalGeneration) -> None:
+    """torch.compile fuses what is element by element in each block (norms, rotary, SwiGLU, adapters), in place.
+
+    Blocks are alike, so that the first one's code serves all; another length is compiled once more, then any length.
+    """
+    for block in cast(Any, model.model.language_model).layers:
+        block.compile()
+
+
 def num_parameters(model: nn.Module) -> dict[str, int]:
     """How many parameters each part has, and the whole."""
     counts = {part: sum(p.numel() for _, p in members) for part, members in trainable_groups(model).items()}

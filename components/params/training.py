@@ -73,6 +73,7 @@ class Training(Section):
     shared_prefix: bool  # samples of one image as one sequence
     attention: Literal["sdpa", "flex"]  # sdpa: a dense mask, anywhere; flex: skips what the mask hides, on GPUs
     activation_checkpointing: bool  # blocks of the language model are computed twice, for less memory
+    compile_blocks: bool  # torch.compile fuses the small work of the language model's blocks; needs a C++ compiler
     precision: Literal["fp32", "bf16"]
     zero_stage: Literal[0, 1, 2, 3]
     grad_clip: Annotated[float, Field(ge=0)]  # 0 switches it off
@@ -90,6 +91,13 @@ class Training(Section):
         """Numbers of workers that a run may have."""
         return range(self.min_workers or self.workers, self.workers + 1)
 
+    def updates_one_tensor(self, zero_stage: int) -> bool:
+        """Whether adapter and connector are updated as one tensor (components/training/flat.py), not by DeepSpeed.
+
+        Settings for DeepSpeed are a wish for DeepSpeed; ZeRO 3 is its own.
+        """
+        return self.use_gpu and zero_stage < 3 and not self.deepspeed
+
     @model_validator(mode="after")
     def _fewest_workers_are_no_more(self) -> Training:
         if not self.worker_counts:
@@ -106,6 +114,12 @@ class Training(Section):
     def _stage_serves_the_precision(self) -> Training:
         if self.precision == "bf16" and self.zero_stage < 2:
             raise ValueError(f"zero_stage must be 2 or 3 with precision bf16, got {self.zero_stage}")
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_blocks_are_whole(self) -> Training:
+        if self.compile_blocks and self.zero_stage == 3:
+            raise ValueError("compile_blocks must be false with zero_stage 3: weights come and go within a block there")
         return self
 
     @model_validator(mode="after")

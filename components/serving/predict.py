@@ -2,58 +2,58 @@
 
 from __future__ import annotations
 
-import io
-import re
-import sys
+import hashlib
 from pathlib import Path
 
 from components.errors import UserError
-from components.tracking import registry, store
-
-_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+from components.serving.limits import Limits, context_length
+from components.serving.loading import Loaded, find_version, load_folder, load_version
 
 
 def predict(model: str, image: Path | None, prompt: str) -> str:
-    """Ask `models:/NAME@ALIAS`, `models:/NAME/VERSION` or the folder of a logged model."""
+    """Ask `models:/NAME@ALIAS`, `models:/NAME/VERSION` or the folder of a logged model, whose code is not run."""
+    _check_prompt(prompt)
     shown = _read_image(image) if image is not None else None
-    place = _resolved(model)
-    with store.answering(store.tracking_uri()), store.fluent(store.tracking_uri()):
-        import mlflow
-
-        loaded = mlflow.pyfunc.load_model(place)
-    return loaded.predict([{"image": shown, "prompt": prompt}])[0]
+    loaded = load_version(find_version(model)) if model.startswith("models:") else load_folder(Path(model))
+    return _answer(loaded, shown, prompt)
 
 
-def _resolved(model: str) -> str:
-    """A URI that names a version by number, which is sure to be there."""
-    if not model.startswith("models:"):
-        if not (Path(model) / "MLmodel").is_file():
-            raise UserError(
-                f"--model {model}: give models:/NAME@ALIAS, models:/NAME/VERSION or a logged model's folder"
-            )
-        print(f"note: the code in {model} is run, as MLflow runs it: use folders that you trust", file=sys.stderr)
-        return model
-    parts = _URI.fullmatch(model)
-    if parts is None:
-        raise UserError(f"--model {model}: give models:/NAME@ALIAS or models:/NAME/VERSION")
-    client = store.connect()
-    with store.answering(store.tracking_uri()):
-        found = registry.resolve(client, parts["name"], parts["alias"] or parts["version"])
-    return f"models:/{found.name}/{found.version}"
+def _answer(loaded: Loaded, image: bytes | None, prompt: str) -> str:
+    from components.evaluation.inference.answering import answer
+    from components.evaluation.question import Question
+
+    assistant, settings = loaded.assistant, loaded.answering
+    length = len(assistant.encoder.prompt(prompt, image is not None))
+    room = context_length(assistant) - settings["max_new_tokens"]
+    if length > room:
+        raise UserError(f"--prompt has {length} tokens with all that is asked with it; the model has room for {room}")
+    seen = hashlib.sha256(image).hexdigest() if image is not None else None
+    return answer(assistant, [Question("0", "", "", prompt, (), image=image, image_hash=seen)], **settings)[0]
+
+
+def _check_prompt(prompt: str) -> None:
+    if len(prompt) > Limits.max_letters:
+        raise UserError(f"--prompt has {len(prompt):,} letters; at most {Limits.max_letters:,} are read")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise UserError("--prompt is not UTF-8 text") from None
 
 
 def _read_image(path: Path) -> bytes:
-    from PIL import Image
+    """The file's bytes, decoded once, so that a bad image is reported before the model is loaded."""
+    from components.serving.request_image import decode_for_caller, read_file
 
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         raise UserError(f"--image {path} is missing") from None
     except OSError as error:
         raise UserError(f"--image {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"--image: {error}") from None
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            opened.verify()
-    except Exception as error:  # Pillow's readers raise almost anything on damaged bytes
-        raise UserError(f"--image {path} is not an image that can be read ({type(error).__name__})") from None
+        decode_for_caller(data, Limits().max_pixels)
+    except ValueError as error:
+        raise UserError(f"--image {path} is not an image that can be used: {error}") from None
     return data

@@ -1,29 +1,49 @@
 """The registered model as MLflow loads it, from code: rows of {image, prompt} -> answers.
 
-The file runs from inside a version, beside a copy of `components`; the repository need not be there.
+The file runs from inside a version, beside a copy of `components`; the repository need not be there. What a caller has
+wrong is a `BadRequest`, which `mlflow models serve` answers with 400.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
+
+GREEDY = {"temperature": 0, "top_p": 1, "do_sample": False, "num_beams": 1}  # the values that greedy decoding has
+MAX_PROMPT_LETTERS = 32_768  # before a tokenizer has to read them
+
+
+class BadRequest(MlflowException):
+    """One line to the caller. MLflow's server would set a message with all data of the request in front of it."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+        super().__init__(line, error_code=INVALID_PARAMETER_VALUE)
+
+    @property
+    def message(self) -> str:
+        return self._line
+
+    @message.setter
+    def message(self, value: str) -> None:
+        """Stays what it is."""
 
 
 class AnsweringModel(PythonModel):
-    """`image` is bytes, base64 (with or without `data:...;base64,`), a file's path or null; `prompt` is text."""
+    """`image` is base64, a `data:` URL, bytes (in Python) or null; `prompt` is text."""
 
     def load_context(self, context: Any) -> None:
         from components.evaluation.inference.assistant import load_assistant
         from components.tracking import bases
+        from components.tracking.signature import MODEL_CONFIG
 
         parts = Path(context.artifacts["parts"])
         settings = json.loads((parts / "model.json").read_text(encoding="utf-8"))
@@ -31,38 +51,94 @@ class AnsweringModel(PythonModel):
         place = bases.find(settings["base"], serving["copies"])
         with bases.referred(settings["base"], place) as folder:
             self.assistant = load_assistant(folder, parts, template=settings["template"], image=settings["image"])
-        self.settings = {**serving["answering"], **(context.model_config or {})}  # max_new_tokens, batch, max_pixels
+        self.settings = serving["answering"]  # max_new_tokens, batch, max_pixels
+        self.limits = {**MODEL_CONFIG, **(context.model_config or {})}
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
         from components.evaluation.inference.answering import answer
+        from components.images.decoding import ImageError
+
+        asked = self._questions(model_input.to_dict("records"))
+        settings = {**self.settings, "max_new_tokens": self._max_new_tokens(params or {})}
+        self._check_lengths(asked, settings["max_new_tokens"])
+        try:
+            return answer(self.assistant, asked, **settings)
+        except ImageError:
+            raise BadRequest(self._bad_image(asked)) from None
+
+    def _questions(self, rows: list[dict[Any, Any]]) -> list[Any]:
         from components.evaluation.question import Question
+        from components.serving.request_image import check_cost, check_shape, image_bytes
 
+        if not 0 < len(rows) <= self.limits["max_rows"]:
+            raise BadRequest(f"a request holds 1 to {self.limits['max_rows']} rows, this one {len(rows)}")
         asked = []
-        for number, row in enumerate(model_input.to_dict("records")):
-            image = image_bytes(row.get("image"))
-            seen = hashlib.sha256(image).hexdigest() if image else None
-            asked.append(Question(str(number), "", "", row["prompt"], references=(), image=image, image_hash=seen))
-        return answer(self.assistant, asked, **self.settings)
+        for number, row in enumerate(rows):
+            prompt = row.get("prompt")
+            if not isinstance(prompt, str) or not prompt.strip():
+                raise BadRequest(f"row {number}: prompt must be text; each row is {{image, prompt}}")
+            if len(prompt) > MAX_PROMPT_LETTERS or not _is_utf8(prompt):
+                raise BadRequest(f"row {number}: prompt must be UTF-8 text of at most {MAX_PROMPT_LETTERS} letters")
+            try:
+                image = image_bytes(row.get("image"), allow_paths=self.limits["allow_paths"])
+                check_shape(image or b"", self.settings["max_pixels"])
+            except (ValueError, OSError) as error:
+                raise BadRequest(f"row {number}: {error}") from None
+            seen = hashlib.sha256(image).hexdigest() if image is not None else None
+            asked.append(Question(str(number), "", "", prompt, references=(), image=image, image_hash=seen))
+        try:
+            images = {question.image_hash: question.image for question in asked if question.image is not None}
+            check_cost(
+                list(images.values()),
+                max_bytes=self.limits["max_request_bytes"],
+                max_pixels=self.limits["max_request_pixels"],
+            )
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        return asked
+
+    def _max_new_tokens(self, params: dict[str, Any]) -> int:
+        """How many tokens an answer may have; parameters that ask for other than greedy decoding are refused."""
+        for name, value in GREEDY.items():
+            if params.get(name) not in (None, value):
+                raise BadRequest(f"{name} must be {value}: answers are greedy; got {params[name]}")
+        wanted = params.get("max_tokens") or params.get("max_new_tokens") or self.settings["max_new_tokens"]
+        limit = max(self.limits["max_new_tokens_limit"], self.settings["max_new_tokens"])
+        if not 1 <= wanted <= limit:
+            raise BadRequest(f"max_new_tokens must be 1 to {limit}, got {wanted}")
+        return int(wanted)
+
+    def _check_lengths(self, asked: list[Any], max_new_tokens: int) -> None:
+        from components.serving.limits import context_length
+
+        room = context_length(self.assistant) - max_new_tokens
+        for question in asked:
+            length = len(self.assistant.encoder.prompt(question.text, question.image is not None))
+            if length > room:
+                raise BadRequest(
+                    f"row {question.id}: the prompt has {length} tokens; with max_new_tokens {max_new_tokens} "
+                    f"the model has room for {max(room, 0)}"
+                )
+
+    def _bad_image(self, asked: list[Any]) -> str:
+        """Which row's image cannot be decoded, and why."""
+        from components.serving.request_image import decode_for_caller
+
+        for question in asked:
+            try:
+                if question.image is not None:
+                    decode_for_caller(question.image, self.settings["max_pixels"])
+            except ValueError as error:
+                return f"row {question.id}: {error}"
+        return "an image cannot be decoded"
 
 
-def image_bytes(value: Any) -> bytes | None:
-    """The bytes of an image given in one of the accepted forms; None where there is none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):  # pandas has NaN for a missing value
-        return None
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value)
-    text = str(value)
+def _is_utf8(text: str) -> bool:
     try:
-        if not text.startswith("data:") and Path(text).is_file():
-            return Path(text).read_bytes()
-    except (OSError, ValueError):  # base64 text is too long to be a file's name
-        pass
-    try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-    except binascii.Error:
-        raise ValueError(
-            f"image must be bytes, base64 text, the path of a file, or null; {text[:80]!r} is no file and no base64"
-        ) from None
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 set_model(AnsweringModel())

@@ -17,6 +17,7 @@ from components.files import write_json
 from components.model.stored import PARTS, model_digest
 from components.params import Params
 from components.tracking import bases, store
+from components.tracking.signature import MODEL_CONFIG, signature
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -151,15 +152,13 @@ def _gather(files: Path, parts: Path, base: Path) -> None:
 
 def _as_pyfunc(files: Path) -> dict[str, Any]:
     """What MLflow needs to know of the model, beside its name."""
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, Schema
-
-    inputs = Schema([ColSpec(AnyType(), "image", required=False), ColSpec("string", "prompt")])
+    answering = json.loads((files / "serving.json").read_text(encoding="utf-8"))["answering"]
     return {
         "python_model": str(CODE / "serving" / "pyfunc_model.py"),
         "artifacts": {held: str(files / held) for held in ("parts", "base", "serving.json")},
         "code_paths": [str(CODE)],
-        "signature": ModelSignature(inputs, Schema([ColSpec("string")])),
+        "signature": signature(answering["max_new_tokens"]),
+        "model_config": MODEL_CONFIG,
         "pip_requirements": [f"{package}=={version_of(package).partition('+')[0]}" for package in NEEDS],
     }
 

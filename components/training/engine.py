@@ -1,4 +1,4 @@
-"""DeepSpeed around the model: its configuration, its parameter groups, and our state in and out of it.
+"""The engine around the model: DeepSpeed or ours, its parameter groups, and our state in and out of it.
 
 DeepSpeed's own checkpoints are tied to a world size and a ZeRO stage. Ours are not: `capture` gathers whole
 tensors by name from any stage, `restore` writes them into a fresh engine of any stage.
@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.model.assemble import recompute_blocks, trainable_groups
+from components.model.assemble import compile_blocks, recompute_blocks, trainable_groups
 from components.params import Finetune, Pretrain, Training
 from components.params.trees import merged
 from components.training.checkpoint import TrainState
+from components.training.flat import MOMENTS, FlatEngine
 from components.training.loss import SupervisedLoss
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 REDUCE_BUCKET = 500_000_000  # DeepSpeed's own, in numbers
 
 
@@ -31,20 +31,36 @@ def start_engine(
     micro_batches: int,
     workers: int,
 ) -> Any:
-    """A DeepSpeed engine that trains the trainable parameters of `module`, each part at its own learning rate."""
-    _skip_compiled_collectives()
-    import deepspeed
+    """An engine that trains the trainable parameters of `module`, each part at its own learning rate.
 
+    DeepSpeed's, but for adapters and connectors on GPUs under ZeRO 0 to 2: there it is ours (flat.py).
+    """
     if training.attention == "flex":
         module.llava.model.language_model.set_attn_implementation("flex_attention")
     if training.activation_checkpointing:
         recompute_blocks(module.llava)
+    if training.compile_blocks:
+        compile_blocks(module.llava)
 
     rates = recipe.learning_rate.model_dump()
     groups = [
         {"params": [parameter for _, parameter in members], "lr": rates[part], "name": part}
         for part, members in trainable_groups(module.llava).items()
     ]
+    frozen = not (isinstance(recipe, Finetune) and recipe.language_model == "trained")
+    if training.updates_one_tensor(training.zero_stage) and frozen:
+        return FlatEngine(
+            module,
+            groups,
+            cosine(steps, recipe.warmup),
+            weight_decay=recipe.weight_decay,
+            clip=training.grad_clip,
+            micro_batches=micro_batches,
+            stage=training.zero_stage,
+        )
+    _skip_compiled_collectives()
+    import deepspeed
+
     optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)  # Adam where the decay is 0
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, cosine(steps, recipe.warmup))
     engine, _, _, _ = deepspeed.initialize(
@@ -98,6 +114,9 @@ def capture(engine: Any, step: int, updates: int) -> TrainState:
         step: optimiser steps done.
         updates: those of them that were learnt from.
     """
+    if isinstance(engine, FlatEngine):
+        weights, moments = engine.capture()
+        return TrainState(step, updates, weights, **moments)
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
     weights: dict[str, Tensor] = {}
@@ -121,7 +140,9 @@ def restore(engine: Any, state: TrainState) -> None:
     """Put a captured state into a fresh engine, so that training goes on as if it had not stopped."""
     assert_trains(engine, state.weights.keys())
     stage = engine.zero_optimization_stage()
-    if plain_optimizer(engine) is not None:
+    if isinstance(engine, FlatEngine):
+        engine.restore(state.weights, {key: getattr(state, key) for key in MOMENTS}, state.updates)
+    elif plain_optimizer(engine) is not None:
         _restore_plain(engine, state)
     elif stage < 3:
         _restore_partitioned_optimizer(engine, state)
@@ -129,7 +150,8 @@ def restore(engine: Any, state: TrainState) -> None:
         _restore_partitioned_parameters(engine, state)
     assert_trains(engine, state.weights.keys())
     engine.global_steps = state.step
-    engine.global_samples = state.step * engine.train_batch_size()
+    if not isinstance(engine, FlatEngine):
+        engine.global_samples = state.step * engine.train_batch_size()
     engine.lr_scheduler.last_epoch = state.step
     schedule = engine.lr_scheduler
     rates = [base * share(state.step) for base, share in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from components.batching.collator import Batch, Collator
 from components.batching.conversation import Encoder
+from components.batching.packing import LENGTHS_ON_GPUS
 from components.batching.prefetch import ahead
 from components.batching.sampler import Plan, Samples, alone, deal
 from components.errors import UserError
@@ -101,7 +102,10 @@ class _Run:
         sizes = num_parameters(model)
         self._names = {name for members in trainable_groups(model).values() for name, _ in members}
         encoder = Encoder(base.tokenizer, recipe.template, model.config.image_token_id, model.config.image_seq_length)
-        self._collate = Collator(self._samples, encoder, base.image_processor, recipe.image, recipe.max_length)
+        multiple = LENGTHS_ON_GPUS if training.use_gpu else 1
+        self._collate = Collator(
+            self._samples, encoder, base.image_processor, recipe.image, recipe.max_length, multiple
+        )
         self._engine = start_engine(
             SupervisedLoss(model), recipe, training, self._plan.steps, self._micro_batches, self._workers
         )

@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from components.batching.collator import Collator
 from components.batching.conversation import Encoder
+from components.batching.packing import LENGTHS_ON_GPUS
 from components.batching.sampler import Plan, Samples, alone, deal
 from components.errors import UserError
 from components.training.job import Job
@@ -32,7 +33,8 @@ class Validator:
         self._file, self._plan, self._every = job.folder / VALIDATION_FILE, plan, job.validation.every_steps
         self._num_parameters = {part: number for part, number in num_parameters.items() if part != "total"}
         samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "validation")
-        self._collate = Collator(samples, encoder, image_processor, recipe.image, recipe.max_length)
+        multiple = LENGTHS_ON_GPUS if job.training.use_gpu else 1
+        self._collate = Collator(samples, encoder, image_processor, recipe.image, recipe.max_length, multiple)
         units = evenly(samples.starts, job.validation.max_samples)
         units = units if job.training.shared_prefix else alone(units)
         self._rank, workers = dist.get_rank(), dist.get_world_size()

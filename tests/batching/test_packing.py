@@ -96,3 +96,23 @@ def test_block_mask_for_flex_attention_hides_the_same() -> None:
     block = tree_block_mask(segments)
     rows, size = segments.shape
     assert torch.equal(create_mask(block.mask_mod, rows, None, size, size, device="cpu"), tree_mask(segments))
+
+
+def test_padding_to_few_lengths_changes_neither_loss_nor_gradients(params: Params) -> None:
+    vision, language, tokenizer, processor = tiny_pieces()
+    model = compose(vision, language, tokenizer, processor, seed=0)
+    model, _ = build(Base(model, tokenizer, processor, {}), None, params.adapter)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    module, pixels = SupervisedLoss(model.eval()), torch.randn(2, 3, 16, 16)
+    packed, found = [pack(THREE), pack(THREE[:1])], []
+    for multiple in (1, 64):
+        tokens = {**pad(packed, 2, multiple), "has_image": torch.ones(2, dtype=torch.bool)}
+        assert tokens["ids"].shape[1] == (23 if multiple == 1 else 64)
+        loss = module(tokens, pixels)
+        loss.backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        found.append((loss.detach(), gradients))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)

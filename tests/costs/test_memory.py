@@ -62,3 +62,18 @@ def test_stages_share_out_more_and_more(params: Any) -> None:
 def test_buffer_is_as_large_as_the_settings_say(params: Any) -> None:
     training = params.training.model_copy(update={"deepspeed": {"zero_optimization": {"reduce_bucket_size": 1000}}})
     assert gpu_memory(10, 10, 10, training, 2).buffers == 4000
+
+
+def test_dropout_keeps_a_byte_for_each_number_on_gpus(params: Any) -> None:
+    own = settings(Case(precision="bf16", kind="lora"), params)
+    shape = Shape(2, 80, 40, 2)
+    on_cpu, on_gpu = (dry_run(skeleton(own, own.adapter), shape, on_gpu=gpu).activations for gpu in (False, True))
+    # q and v of both blocks: two bytes for each of their inputs' numbers there, one here
+    assert on_cpu - on_gpu == pytest.approx(4 * 2 * 80 * 64, rel=0.05)
+
+
+def test_vision_block_that_nobody_reads_is_not_counted(params: Any) -> None:
+    whole = settings(Case(), params)
+    without = whole.model_copy(update={"vce": whole.vce.model_copy(update={"levels": [-3, -4], "anchor": -3})})
+    blocks = [len(skeleton(own, None).model.vision_tower.encoder.layers) for own in (whole, without)]
+    assert blocks == [5, 4]  # of six

@@ -96,7 +96,7 @@ def test_encoder_works_from_the_base_stage_to_gradients(
     monkeypatch.chdir(tmp_path)
     own = composed(params, *write(tmp_path, encoder, processor))
     stage.run(own)
-    base = load_base(stage.OUT)
+    base = load_base(stage.BASE)
     told = base_config(own)
     assert told.image_seq_length == base.model.config.image_seq_length
     assert told.vision_feature_select_strategy == base.model.config.vision_feature_select_strategy

@@ -1,6 +1,5 @@
 """A registered model answers from a fresh process that knows nothing of the repository."""
 
-import base64
 import json
 import os
 import subprocess
@@ -14,13 +13,14 @@ from components.errors import UserError
 from components.serving.predict import predict
 from components.tracking import store
 from pipelines import register
+from tests.serving.tiny_model import build_tiny_model
 
 ASK = """
 import base64, json, sys
 import mlflow
 model = mlflow.pyfunc.load_model("models:/lea@champion")
 data = open(sys.argv[1], "rb").read()
-forms = (data, base64.b64encode(data).decode(), sys.argv[1], None)
+forms = (data, base64.b64encode(data).decode(), None)
 rows = [{"image": form, "prompt": "What is it?"} for form in forms]
 import components
 print(json.dumps({"answers": model.predict(rows), "code": components.__file__}))
@@ -52,8 +52,8 @@ def test_registered_model_answers_far_from_the_repository(workspace, image, tmp_
     )
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    from_bytes, from_base64, from_path, without = told["answers"]
-    assert from_bytes == from_base64 == from_path
+    from_bytes, from_base64, without = told["answers"]
+    assert from_bytes == from_base64
     assert without != from_bytes
     assert str(workspace.root / "home/mlflow/artifacts") in told["code"]
     assert list(away.iterdir()) == []
@@ -66,7 +66,7 @@ def test_unknown_model_is_refused_in_one_line(workspace, image):
         ("models:/lea/9", r"no version or alias '9'"),
         ("models:/nobody@champion", r"no model 'nobody'.*run: dvc repro"),
         ("models:/lea", r"give models:/NAME@ALIAS or models:/NAME/VERSION"),
-        ("nowhere", r"or a logged model's folder"),
+        ("nowhere", r"or the folder of a logged model"),
     ):
         with pytest.raises(UserError, match=told) as error:
             predict(model, image, "What is it?")
@@ -81,64 +81,56 @@ def test_missing_or_broken_image_is_refused_before_the_model_is_loaded(workspace
         predict("models:/lea@champion", Path("text.png"), "What is it?")
 
 
-def test_image_is_taken_in_every_accepted_form(workspace, image):
-    from components.serving.pyfunc_model import image_bytes
-
-    data = image.read_bytes()
-    text = base64.b64encode(data).decode()
-    for form in (data, text, f"data:image/png;base64,{text}", str(image), base64.b64encode(data * 40).decode()):
-        assert data in (image_bytes(form) or b"")
-    assert image_bytes(None) is None
-    assert image_bytes(float("nan")) is None
-    with pytest.raises(ValueError, match="image must be"):
-        image_bytes("no/such/file.png")
-
-
-def build_tiny_model(workspace) -> None:
-    """Random weights in the form in which the stages leave them."""
+def test_a_folder_answers_without_running_its_code(champion, image_of, tmp_path):
     import shutil
 
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import (
-        CLIPImageProcessorPil,
-        CLIPVisionConfig,
-        CLIPVisionModel,
-        LlamaConfig,
-        LlamaForCausalLM,
-        PreTrainedTokenizerFast,
-    )
-
-    from components.model.assemble import build
-    from components.model.base import compose, load_base, save_base
-    from components.model.weights import save_parts
-
-    torch.manual_seed(1)  # weights with which the image matters
-    tokens = ["<unk>", "<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    raw = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, [], unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
-    vision = CLIPVisionModel(CLIPVisionConfig(**sizes, num_hidden_layers=6, image_size=24, patch_size=8))
-    language = LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=2, vocab_size=len(tokenizer), eos_token_id=2))
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
-
-    shutil.rmtree(workspace.base)
-    model = compose(getattr(vision, "vision_model", vision), language, tokenizer, processor, seed=1)
-    save_base(workspace.base, model, tokenizer, processor, "tiny", "tiny")
-    base = load_base(workspace.base)
-    model, wrapped = build(base, workspace.params.vce, workspace.params.adapter)
-    weights = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
-    settings = {
-        "base": base.reference,
-        "vce": workspace.params.vce.model_dump(),
-        "adapter": workspace.params.adapter.model_dump(),
-        "template": "v1",
-        "image": "pad",
-        "run": "finetune-tiny",
-        "data": {},
+    logged = next((champion.root / "home/mlflow/artifacts").rglob("MLmodel")).parent
+    folder = tmp_path / "logged"
+    shutil.copytree(logged, folder)
+    trap = "raise SystemExit('the code of the folder ran')\n"
+    for code in [folder / "pyfunc_model.py", *(folder / "code").rglob("*.py")]:
+        code.write_text(trap)
+    assert predict(str(folder), image_of, "What is it?") in {
+        predict(f"models:/lea/{number}", image_of, "What is it?") for number in (1, 2)
     }
-    shutil.rmtree(workspace.parts)
-    workspace.parts.mkdir()
-    save_parts(workspace.parts, settings, weights, wrapped)
+
+
+def test_weights_that_are_not_those_registered_are_refused(champion, image_of):
+    source = store.connect().get_model_version("lea", "1").source.removeprefix("models:/")
+    parts = champion.root / "home/mlflow/artifacts/models" / source / "artifacts/artifacts/parts"
+    file = parts / "connector.safetensors"
+    whole = file.read_bytes()
+    try:
+        file.unlink()  # it may be a hard link
+        file.write_bytes(whole[:-4] + bytes(4))
+        with pytest.raises(UserError, match="not those that were registered") as error:
+            predict("models:/lea/1", image_of, "What is it?")
+        assert "\n" not in str(error.value)
+    finally:
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [("a" * 40_000, "at most 32,768"), ("\udcff", "not UTF-8"), ("a" * 30_000, "has room for")],
+)
+def test_a_prompt_that_cannot_be_read_is_refused(champion, prompt, told):
+    with pytest.raises(UserError, match=told):
+        predict("models:/lea@champion", None, prompt)
+
+
+def test_a_pipe_and_half_an_image_are_refused(tmp_path, image_of):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match="no regular file"):
+        predict("models:/lea@champion", tmp_path / "pipe.png", "What is it?")
+    half = tmp_path / "half.png"
+    half.write_bytes(image_of.read_bytes()[:70])
+    with pytest.raises(UserError, match=r"half\.png is not an image that can be used"):
+        predict("models:/lea@champion", half, "What is it?")
+
+
+@pytest.fixture
+def image_of(tmp_path) -> Path:
+    path = tmp_path / "dish.png"
+    Image.new("RGB", (40, 30), (200, 30, 60)).save(path)
+    return path

@@ -340,7 +340,7 @@ def test_images_as_weights_go_through_both_stages(workspace: tuple[Path, Params]
     assert lines[-1]["loss"] < lines[0]["loss"]
     held = {path.name for path in second.iterdir()}
     learnt = "adapter" if adapter else "language_model.safetensors"
-    assert held == {"connector.safetensors", "model.json", "log.csv", learnt}
+    assert held == {"connector.safetensors", "model.json", "log.csv", "validation.csv", learnt}
     assistant = load_assistant(folder / "models" / "base", second)
     trained = read(two)["weights"]
     own = dict(assistant.model.named_parameters())

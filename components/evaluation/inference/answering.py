@@ -27,7 +27,7 @@ from torch import Tensor
 
 from components.evaluation.inference.cache import roomy_cache
 from components.evaluation.inference.journal import Answered, Failed
-from components.evaluation.inference.stepped import can_decode_in_steps, decode_in_steps
+from components.evaluation.inference.stepped import attention_without_plans, can_decode_in_steps, decode_in_steps
 from components.evaluation.question import Question
 from components.images.decoding import decode
 from components.images.transforms import pixel_values
@@ -70,7 +70,7 @@ def _reader(
     stops = stop_tokens(assistant)
 
     def read(groups: Sequence[Sequence[int]]) -> dict[int, str]:
-        with torch.inference_mode():
+        with torch.inference_mode(), attention_without_plans(assistant.model.device):
             prefilled = prefill(assistant, asked, prompts, groups, max_pixels)
             tokens = decode_greedily(assistant.model, prefilled, stops, max_new_tokens)
         texts = assistant.tokenizer.batch_decode(tokens, skip_special_tokens=True)
@@ -156,17 +156,22 @@ def prefill(
     # One token at least is left for the second part: its logits begin the answer.
     starts = [_num_shared([prompts[place][:-1] for place in group]) for group in groups]
     images = [asked[group[0]].image for group in groups]
-    shown = [decode(image, max_pixels) for image in images if image is not None]
+    # One decoded image at a time: pixel values are small, photos are not.
+    shown = [_pixels(assistant, image, max_pixels) for image in images if image is not None]
     seen = {}
     if shown:
-        pixels = pixel_values(shown, assistant.image_processor, assistant.image)
+        pixels = torch.cat(shown)
         has_image = torch.tensor([image is not None for image in images], device=model.device)
         seen = picture(model, pixels.to(model.device, model.dtype), has_image)
     common = [prompts[group[0]][:start] for group, start in zip(groups, starts, strict=True)]
-    read = _read(model, common, None, seen)
+    read = read_on(model, common, None, seen)
     read.keep([row for row, group in enumerate(groups) for _ in group])
     rest = [prompts[place][start:] for group, start in zip(groups, starts, strict=True) for place in group]
-    return _read(model, rest, read)
+    return read_on(model, rest, read)
+
+
+def _pixels(assistant: Assistant, image: bytes, max_pixels: int) -> Tensor:
+    return pixel_values([decode(image, max_pixels)], assistant.image_processor, assistant.image)
 
 
 def _num_shared(prompts: Sequence[Sequence[int]]) -> int:
@@ -174,7 +179,7 @@ def _num_shared(prompts: Sequence[Sequence[int]]) -> int:
     return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False)))
 
 
-def _read(
+def read_on(
     model: Any, ids: Sequence[Sequence[int]], before: Prefilled | None, seen: Mapping[str, Any] | None = None
 ) -> Prefilled:
     """Let the model read one more piece of each row; `seen`: the images, where `before` has not read them."""
@@ -227,5 +232,5 @@ def decode_growing(model: Any, read: Prefilled, stops: frozenset[int], max_new_t
             kept = [row for row, number in enumerate(row_of) if number in going]
             read.keep(kept)
             row_of, tokens = [row_of[row] for row in kept], [tokens[row] for row in kept]
-        read = _read(model, [[token] for token in tokens], read)
+        read = read_on(model, [[token] for token in tokens], read)
     return answers

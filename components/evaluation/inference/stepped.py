@@ -13,10 +13,13 @@ builds a plan for each key length), and a choice of tokens on the host makes the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
@@ -27,6 +30,15 @@ if TYPE_CHECKING:
 
 STEP = 128  # places by which the cache grows
 LOOK_EVERY = 8  # tokens
+
+
+def attention_without_plans(device: torch.device) -> AbstractContextManager[Any]:
+    """On a GPU: without cuDNN's attention, which builds a plan for each length that it has not met, 50 ms a time.
+
+    Prompts have any length, and one is read once; training has few lengths and keeps cuDNN's, the fastest there.
+    """
+    kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel(kernels) if device.type == "cuda" else nullcontext()
 
 
 def can_decode_in_steps(model: Any, read: Prefilled) -> bool:
@@ -48,9 +60,15 @@ def decode_in_steps(model: Any, read: Prefilled, stops: frozenset[int], max_new_
 
 
 class SteppedDecoding:
-    """The state of a batch that answers. `step` runs on the device alone: it reads no value on the host."""
+    """The state of a batch that answers. `step` runs on the device alone: it reads no value on the host.
 
-    def __init__(self, model: Any, read: Prefilled, stops: frozenset[int], max_new_tokens: int) -> None:
+    captured: steps are replayed from a CUDA graph, one for each length of the cache, without Python between the
+    kernels. The first step after `grow` runs as it is, the second is captured.
+    """
+
+    def __init__(
+        self, model: Any, read: Prefilled, stops: frozenset[int], max_new_tokens: int, *, captured: bool = False
+    ) -> None:
         self._model, rows, device = model, len(read.mask), read.mask.device
         self._filled = read.mask.shape[1]
         self._stops = torch.tensor(sorted(stops), device=device)
@@ -67,6 +85,8 @@ class SteppedDecoding:
         self._cache.layers = layers
         self.answers = self._stops[:1].repeat(rows, max_new_tokens)  # what is not reached reads as an end
         self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
+        self._captured, self._is_warm = captured, False
+        self._graph: torch.cuda.CUDAGraph | None = None
         self.grow()
         self._choose(read.logits)
 
@@ -77,12 +97,24 @@ class SteppedDecoding:
     def grow(self) -> None:
         """Make room up to the next multiple of STEP."""
         more = STEP - self._filled % STEP
+        self._graph, self._is_warm = None, False  # it writes into the tensors as they were
         self._mask = torch.nn.functional.pad(self._mask, (0, more), value=self._hidden)
         for layer in self._layers:
             layer.grow(more)
 
     def step(self) -> None:
         """Read the chosen token of every row and choose the next."""
+        if not self._captured:
+            self._advance()
+        elif not self._is_warm:
+            _on_another_stream(self._advance)
+            self._is_warm = True
+        else:
+            self._graph = self._graph or _capture(self._advance)
+            self._graph.replay()
+        self._filled += 1
+
+    def _advance(self) -> None:
         self._mask.index_fill_(3, self._place, 0.0)
         output = self._model(
             input_ids=self._tokens,
@@ -95,7 +127,6 @@ class SteppedDecoding:
         self._positions.add_(1)
         self._place.add_(1)
         self._choose(output.logits[:, -1])
-        self._filled += 1
 
     def _choose(self, logits: Tensor) -> None:
         self._tokens.copy_(logits.argmax(dim=-1, keepdim=True))
@@ -123,6 +154,22 @@ class _SteppedLayer(DynamicLayer):
         keys.index_copy_(2, self._place, key_states)
         values.index_copy_(2, self._place, value_states)
         return keys, values
+
+
+def _on_another_stream(work: Callable[[], None]) -> None:
+    """What a graph is captured from has run before on a stream that is not the default one."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        work()
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+def _capture(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph
 
 
 def _until(tokens: list[int], stops: frozenset[int]) -> list[int]:

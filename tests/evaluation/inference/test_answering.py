@@ -192,3 +192,11 @@ def test_question_that_breaks_its_image_s_batch_is_found(
     for batch in answering.answers_by_batch(assistant, asked, batch=64, **SETTINGS):
         answers |= batch
     assert answers == {**dict(enumerate(expected)), 6: Failed("MemoryError: too long")}
+
+
+def test_prompts_of_any_length_are_read_without_plans_for_each_on_gpus() -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with stepped.attention_without_plans(torch.device("cuda")):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before

@@ -1,0 +1,108 @@
+"""When an adapter's small work runs as one kernel (kernels.py): on CUDA devices, where it agrees with its plain twin.
+
+Neither in a compiled region, which fuses by itself, nor where a hook reads what is between (reports, the balance loss,
+ZeRO-3). On each device and precision the kernels are compared with their twins once, before their first use: where
+they cannot be built, or differ, the twins run, with one warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .routing import RectifiedRouter, SoftmaxRouter, TopKRouter
+
+CLOSE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of numbers of about 1
+
+
+def norm_gate(module: nn.Module, skill: Tensor, task: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
+    """LayerNorm(skill) * relu(task), all (..., r), as one kernel; None: the plain twin is to run.
+
+    module: whose output it is; its hooks would read the factors.
+    """
+    kernels = None if module._forward_hooks else _kernels(skill)
+    return kernels.norm_gate(skill, task, weight, bias) if kernels else None
+
+
+def route(router: nn.Module, features: Tensor, logits: Tensor, ranks: list[int]) -> Tensor | None:
+    """Features (..., r) times the weights that `router` makes of logits (..., experts); None: the plain twin is to run.
+
+    Without gradients only: it is for decoding, where a launch costs more than its work.
+    """
+    if torch.is_grad_enabled() or router._forward_hooks:
+        return None
+    kernels = _kernels(features)
+    if kernels is None:
+        return None
+    kind, k = _kind(router, len(ranks))
+    return kernels.route(features, logits, _owners(tuple(ranks), features.device), kind, k)
+
+
+def _kind(router: nn.Module, experts: int) -> tuple[str, int]:
+    if isinstance(router, RectifiedRouter):
+        return "relu", 0
+    return "softmax", router.k if isinstance(router, TopKRouter) else experts
+
+
+@cache
+def _owners(ranks: tuple[int, ...], device: torch.device) -> Tensor:
+    """Whose each feature is: (r,)."""
+    owners = [expert for expert, rank in enumerate(ranks) for _ in range(rank)]
+    return torch.tensor(owners, dtype=torch.int32, device=device)
+
+
+def _kernels(like: Tensor) -> Any:
+    """The module of kernels for such a tensor, or None."""
+    if like.device.type != "cuda" or like.dtype not in CLOSE or torch.compiler.is_compiling():
+        return None
+    return _checked(like.device, like.dtype)
+
+
+@cache
+def _checked(device: torch.device, dtype: torch.dtype) -> Any:
+    try:
+        from . import kernels
+    except ImportError:  # a torch without Triton
+        return None
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            furthest = differences(kernels, device, dtype)
+    except Exception as error:  # whatever a compiler may raise
+        warnings.warn(f"adapters run unfused on {device}: {type(error).__name__}: {error}", stacklevel=2)
+        return None
+    if not furthest <= CLOSE[dtype]:
+        warnings.warn(f"adapters run unfused on {device}: kernels are off by {furthest:.2g} in {dtype}", stacklevel=2)
+        return None
+    return kernels
+
+
+def differences(kernels: Any, device: torch.device, dtype: torch.dtype, rows: int = 37, rank: int = 24) -> float:
+    """How far the kernels are from their twins at most, in values and gradients.
+
+    The numbers come from no generator: drawing some would change what a run draws after it.
+    """
+    waves = torch.arange(rows * 2 * rank, device=device, dtype=torch.float32)
+    both = (waves * 0.7).sin().add((waves * waves * 0.013).cos()).view(rows, 2 * rank).to(dtype).requires_grad_()
+    weight = (waves[:rank] * 0.3).cos().to(dtype).requires_grad_()
+    bias = (waves[:rank] * 0.9).sin().to(dtype).requires_grad_()
+    skill, task = both.chunk(2, dim=-1)
+    wanted = functional.layer_norm(skill, (rank,), weight, bias) * task.relu()
+    found = kernels.norm_gate(skill, task, weight, bias)
+    direction = (waves[: rows * rank] * 0.11).sin().view(rows, rank).to(dtype)
+    pairs = [(wanted, found)]
+    pairs += zip(*(torch.autograd.grad(each, (both, weight, bias), direction) for each in (wanted, found)), strict=True)
+    from .experts import weigh
+
+    ranks = [rank // 4, rank // 4, rank // 2]
+    with torch.no_grad():
+        features, logits = both[:, :rank], both[:, rank : rank + len(ranks)]
+        for router in (SoftmaxRouter(), TopKRouter(2), RectifiedRouter()):
+            owners = _owners(tuple(ranks), device)
+            fused = kernels.route(features, logits, owners, *_kind(router, len(ranks)))
+            pairs.append((weigh(features, router(logits), ranks), fused))
+    return max(float((a - b).detach().abs().max() / a.detach().abs().max().clamp(min=1)) for a, b in pairs)
