@@ -62,7 +62,7 @@ def adapter_config(model: nn.Module, adapter: params.Adapter) -> PeftConfig:
             lora_alpha=adapter.alpha_over_rank * adapter.rank,
             lora_dropout=adapter.dropout,
             target_modules=rf".*language_model\.(?:{_target_pattern(model, adapter.targets)})",
-            **_own_settings(adapter),
+            **adapter.peft_arguments,
         )
     except ValueError as error:
         reason = str(error).removeprefix(f"{method(adapter.kind).__name__}: ")
@@ -90,18 +90,6 @@ def _target_pattern(model: nn.Module, targets: list[str] | str) -> str:
             f"near names: {', '.join(near)}"
         )
     return "|".join(patterns.values())
-
-
-def _own_settings(adapter: params.Adapter) -> dict[str, Any]:
-    """What only one method has, in its config's names."""
-    if adapter.kind == "dual_lora":
-        own = {"use_norm": adapter.dual_lora.normalize, "activation": adapter.dual_lora.activation}
-        return {**own, "form": adapter.form}
-    if adapter.kind == "lora_moe":
-        return adapter.lora_moe.model_dump(exclude={"balance_loss"})
-    if adapter.kind == "rode":
-        return {"ranks": adapter.rode_ranks}
-    return {}
 
 
 def build(

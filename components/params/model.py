@@ -90,8 +90,17 @@ class Connector(Section):
 
 
 class DualLora(Section):
+    """As every section of a method: `check` what depends on the rank, and say it in the words of PEFT's config."""
+
     normalize: bool
     activation: Literal["relu", "none", "one", "leaky_relu", "gelu", "silu", "softplus", "sigmoid", "tanh"]
+
+    def check(self, rank: int) -> None:
+        if self.normalize and rank < 2:
+            raise ValueError("rank must be at least 2 with dual_lora.normalize, got 1: LayerNorm over one feature is 0")
+
+    def peft_arguments(self, adapter: Adapter) -> dict[str, Any]:
+        return {"use_norm": self.normalize, "activation": self.activation, "form": adapter.form}
 
 
 class LoraMoe(Section):
@@ -100,9 +109,27 @@ class LoraMoe(Section):
     top_k: Positive
     balance_loss: Annotated[float, Field(ge=0)]  # weight of the load-balancing loss; 0 switches it off
 
+    def check(self, rank: int) -> None:
+        if rank % self.num_experts:
+            raise ValueError(f"rank {rank} must divide by lora_moe.num_experts {self.num_experts}")
+        least, most = min(2, self.num_experts), self.num_experts  # one alone has weight 1, and no router to train
+        if self.routing == "top_k" and not least <= self.top_k <= most:
+            raise ValueError(f"lora_moe.top_k {self.top_k} must be between {least} and lora_moe.num_experts {most}")
+
+    def peft_arguments(self, adapter: Adapter) -> dict[str, Any]:
+        return self.model_dump(exclude={"balance_loss"})
+
 
 class Rode(Section):
     rank_shares: Annotated[list[Positive], Field(min_length=1)]  # of the experts; the ranks sum to adapter.rank
+
+    def check(self, rank: int) -> None:
+        if rank % sum(self.rank_shares):
+            total, shares = sum(self.rank_shares), self.rank_shares
+            raise ValueError(f"rank {rank} must divide by {total}, the sum of rode.rank_shares {shares}")
+
+    def peft_arguments(self, adapter: Adapter) -> dict[str, Any]:
+        return {"ranks": [adapter.rank // sum(self.rank_shares) * share for share in self.rank_shares]}
 
 
 class Adapter(Section):
@@ -121,21 +148,18 @@ class Adapter(Section):
     lora_moe: LoraMoe
     rode: Rode
 
-    @model_validator(mode="after")
-    def _ranks_and_experts_agree(self) -> Adapter:
-        moe, shares = self.lora_moe, self.rode.rank_shares
-        if self.kind == "lora_moe" and self.rank % moe.num_experts:
-            raise ValueError(f"rank {self.rank} must divide by lora_moe.num_experts {moe.num_experts}")
-        least, most = min(2, moe.num_experts), moe.num_experts  # one expert alone has weight 1, and no router to train
-        if self.kind == "lora_moe" and moe.routing == "top_k" and not least <= moe.top_k <= most:
-            raise ValueError(f"lora_moe.top_k {moe.top_k} must be between {least} and lora_moe.num_experts {most}")
-        if self.kind == "dual_lora" and self.dual_lora.normalize and self.rank < 2:
-            raise ValueError("rank must be at least 2 with dual_lora.normalize, got 1: LayerNorm over one feature is 0")
-        if self.kind == "rode" and self.rank % sum(shares):
-            raise ValueError(f"rank {self.rank} must divide by {sum(shares)}, the sum of rode.rank_shares {shares}")
-        return self
+    @property
+    def method(self) -> DualLora | LoraMoe | Rode | None:
+        """The section that bears the method's name; plain LoRA has none."""
+        return getattr(self, self.kind, None)
 
     @property
-    def rode_ranks(self) -> list[int]:
-        shares = self.rode.rank_shares
-        return [self.rank // sum(shares) * share for share in shares]
+    def peft_arguments(self) -> dict[str, Any]:
+        """What only this method has, in the names of its PEFT config."""
+        return self.method.peft_arguments(self) if self.method else {}
+
+    @model_validator(mode="after")
+    def _rank_serves_the_method(self) -> Adapter:
+        if self.method:
+            self.method.check(self.rank)
+        return self

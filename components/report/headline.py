@@ -71,8 +71,11 @@ def _of(number: int, of: int) -> str:
 
 
 def _line(one: Difference, metrics: Mapping[str, Any], other: str) -> str:
-    task, _, name = one.metric.partition(".")
-    printed = figure(one.metric)
+    metric = WITH_IMAGE.get(one.metric, one.metric)  # what both rows answered, where it has a figure of its own
+    if any(metric.partition(".")[2] not in metrics[row][metric.partition(".")[0]] for row in (OURS, "blind")):
+        metric = one.metric
+    task, _, name = metric.partition(".")
+    printed = figure(metric)
     scores = [printed.text(metrics[row][task][name]) for row in (OURS, "blind")]
     asked = "" if one.questions is None else f"; {one.asked} question{'' if one.questions == 1 else 's'}"
     if one.too_few:

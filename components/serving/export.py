@@ -1,6 +1,6 @@
 """`lea export vllm FOLDER`: a registered model as a Hugging Face folder that plain `transformers` loads.
 
-    config.json  model.safetensors  tokenizer, image processor, chat template  modeling_lea.py and what it imports  README.md
+    config.json  model.safetensors  tokenizer, image processor, chat template  modeling_lea.py, imports  README.md
 
 A plain LoRA is merged into the weights; Dual-LoRA, which depends on its input, comes with its code. No pickle.
 """

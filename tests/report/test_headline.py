@@ -88,3 +88,17 @@ def test_lower_errors_are_better() -> None:
 
 def test_nothing_is_claimed_without_a_blind_row() -> None:
     assert "was not measured" in headline({"finetune": {"ingredients": {"iou": 0.9}}}).claim
+
+
+def test_choice_is_stated_over_the_questions_that_both_rows_answered() -> None:
+    """Blind is asked only what has an image; 31.4 beside 34.1 must not read as 1.2 points better."""
+    metrics = {
+        "finetune": {"choice": {"accuracy": 0.314, "accuracy_image": 0.353}},
+        "blind": {"choice": {"accuracy": 0.341, "accuracy_image": 0.341}},
+        "differences": {
+            "choice.accuracy finetune - blind": {"value": 0.012, "low": -0.1, "high": 0.1, "questions": 85}
+        },
+    }
+    line = headline(metrics).evidence[0]
+    assert "35.3, shown" in line
+    assert "34.1: 1.2 points better, undecided" in line
