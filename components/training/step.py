@@ -37,7 +37,7 @@ def train_step(engine: Any, batches: Sequence[Batch], guard: Guard, balance: flo
 
     The sum of losses is divided by the number of supervised tokens of the global batch, so that the result does not
     depend on workers or micro-batches. The loss is judged before the last backward pass: a bad step is given a
-    gradient that is not finite, which DeepSpeed discards under any ZeRO stage.
+    gradient that is not finite, which the engine discards under any ZeRO stage.
 
     `balance` weighs the experts' load-balancing loss: that of each micro-batch, in proportion to its tokens.
     """
