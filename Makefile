@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors forms ranks
 
-.PHONY: $(TABLES) tables git repro test coverage test-slow test-peer test-kernels test-service gpu chaos lint format lock clean
+.PHONY: $(TABLES) tables git repro test coverage test-slow test-peer test-kernels test-service gpu chaos lint docs wheel format lock clean
 
 repro: git $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
@@ -52,6 +52,15 @@ lint: $(READY)  ## style, types, and that no room imports from one above it
 	ruff format --check .
 	lint-imports --no-cache
 	pyright
+
+docs: $(READY)  ## the documentation as a site in site/: strict, without the network
+	python -m tools.layers
+	python -m tools.errors_page
+	python -m tools.results_page
+	python -m zensical build --strict
+
+wheel: $(READY)  ## dist/*.whl: all under the one import name local_enhanced_adapters
+	pip wheel -q --no-deps --no-build-isolation -w dist .
 
 git:  # DVC runs in a git repository; a downloaded archive is none. Said before anything is installed.
 	@git rev-parse --git-dir >/dev/null 2>&1 || grep -qs 'no_scm *= *true' .dvc/config .dvc/config.local || { \

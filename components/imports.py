@@ -17,6 +17,7 @@ from components.digests import digest, file_digest
 
 ROOT = Path(components.__file__).parent.parent
 PROJECT = ("components", "pipelines")
+ABOVE = components.__name__.removesuffix("components")  # the package that holds both where they are installed
 # Modules (and all below them) that decide nothing of a result: they show, guard, place and record it. Settings enter
 # digests and DVC's params by their values. The closure ends at these.
 NEUTRAL = (
@@ -69,7 +70,7 @@ def imported(name: str) -> tuple[str, ...]:
     found: set[str] = set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for full in _names(ast.parse(path.read_text(encoding="utf-8")), package):
-        parts = full.split(".")
+        parts = full.removeprefix(ABOVE).split(".")
         if parts[0] in PROJECT:
             found |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
     return tuple(sorted(each for each in found if _file(each) is not None))

@@ -16,6 +16,7 @@ from components.errors import UserError
 from components.masking import masked
 
 MISTAKE, INTERRUPTED = 2, 130  # exit codes
+INSTALL = "pip install 'local-enhanced-adapters[pipeline]'"  # in the repository, make does it
 # What files, disks and ports do, whatever the code. An OSError with another number is a fault of the program.
 _OF_THE_MACHINE = frozenset(
     {
@@ -73,6 +74,11 @@ def guarded(work: Callable[[], Any]) -> int:
         return 0
     except UserError as mistake:
         return _printed(f"error: {mistake}", MISTAKE)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "components", "pipelines", "_local_enhanced_adapters"):
+            raise
+        return _printed(f"error: {package} is not installed; run: {INSTALL}", MISTAKE)
     except KeyboardInterrupt:
         return _printed("interrupted; run the same command again to go on", INTERRUPTED)
     except BrokenPipeError:

@@ -31,6 +31,8 @@ class TypeName(str):
         )
 
 
+# What makes the methods known, in the repository and installed; a copy of this folder elsewhere names itself.
+IMPORTED = "local_enhanced_adapters" if str(__package__).endswith("components.adapters") else __package__
 LOADING = """
 ## Loading
 
@@ -85,7 +87,7 @@ class AdapterConfig(PeftConfig):
         super().save_pretrained(save_directory, **kwargs)
         card = Path(save_directory) / "README.md"
         said = card.read_text(encoding="utf-8") if card.exists() else ""
-        loading = LOADING.format(method=str.__str__(self.peft_type), package=__package__)  # pyright: ignore
+        loading = LOADING.format(method=str.__str__(self.peft_type), package=IMPORTED)  # pyright: ignore
         if loading.strip() not in said:
             card.write_text(f"{said}\n{loading}".lstrip(), encoding="utf-8")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from components.batching.conversation import SYSTEM
 from components.errors import UserError
 from components.files import fresh_folder, write_json, write_tensors
+from components.imports import ABOVE
 from components.model.released_cue import ReleasedVisualCueEnhancement
 from components.serving.loading import Loaded, find_version, load_version
 
@@ -195,8 +196,8 @@ def _write_code(folder: Path) -> None:
     room = Path(__file__).parents[1]
     files = {CODE: room / "serving" / "hugging_face.py"} | {name: room / "model" / f"{name}.py" for name in CUE_FILES}
     for name, path in files.items():
-        code = path.read_text(encoding="utf-8").replace("from components.model.", "from .")
-        code = code.replace("from components.errors import UserError\n", "UserError = ValueError\n")
+        code = path.read_text(encoding="utf-8").replace(f"from {ABOVE}components.model.", "from .")
+        code = code.replace(f"from {ABOVE}components.errors import UserError\n", "UserError = ValueError\n")
         assert "components." not in code, f"{path} must stand alone in an exported folder"
         (folder / f"{name}.py").write_text(code, encoding="utf-8")
 

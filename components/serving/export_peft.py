@@ -29,7 +29,7 @@ license: other
 {kind} for LLaVA, with its connector (projector and Visual Cue Enhancement), from a registry of Local-Enhanced Adapters.
 The licence of the base and of the data hold for the weights; fill in `license` above before you pass them on.
 
-    import components.adapters            # makes {peft_type} known to PEFT
+    import local_enhanced_adapters        # makes {peft_type} known to PEFT
     from peft import PeftModel
     model = PeftModel.from_pretrained(base, FOLDER)
 

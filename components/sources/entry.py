@@ -101,7 +101,7 @@ def source_root(spec: Source) -> Path:
         raise UserError(f"{spec.path}: the environment variable {unset[1]} is not set; set it to a folder")
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise UserError(f"{path} is missing; run: dvc repro plates, or put the files there (README: Use your own data)")
+        raise UserError(f"{path} is missing; run: dvc repro plates, or put the files there (docs/tutorial.md)")
     return root
 
 

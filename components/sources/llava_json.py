@@ -1,4 +1,4 @@
-"""LLaVA's JSON: LAION-CC-SBU 558K, mix665k, and the like with `messages` (FACTS of the formats: README).
+"""LLaVA's JSON: LAION-CC-SBU 558K, mix665k, and the like with `messages` (docs/data.md).
 
     {"id": .., "image": "coco/train2017/1.jpg", "conversations": [{"from": "human", "value": ..}, {"from": "gpt", ..}]}
     {"messages": [{"role": "user", "content": ..}, {"role": "assistant", ..}], "images": ["1.jpg"]}

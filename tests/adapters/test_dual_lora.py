@@ -372,7 +372,7 @@ def test_the_saved_readme_says_what_to_import(tmp_path, config):
     for _ in range(2):  # once, however often it is saved
         adapted(config).save_pretrained(tmp_path)
     said = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert said.count("    import components.adapters\n") == 1
+    assert said.count("    import local_enhanced_adapters\n") == 1
     assert f"PEFT knows the method {'DUAL_LORA' if config.r == 2 else 'RODE'} once" in said
 
 

@@ -195,4 +195,4 @@ def test_stored_adapter_names_its_base_by_id_and_digest_and_no_place(
         assert f"base_model:adapter:{name}\n" in card
         assert "/home/someone" not in card
         assert base.model.name_or_path not in card
-        assert "import components.adapters" in card
+        assert "import local_enhanced_adapters" in card

@@ -48,3 +48,21 @@ def test_an_error_line_shows_no_password(monkeypatch: pytest.MonkeyPatch, capsys
     printed = capsys.readouterr().err
     assert printed.startswith("error: s3://***@bucket/x: refused")
     assert "secret" not in printed
+
+
+def test_missing_package_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise ModuleNotFoundError("No module named 'ray'", name="ray.train")
+
+    assert stage.guarded(work) == 2
+    assert (
+        capsys.readouterr().err == "error: ray is not installed; run: pip install 'local-enhanced-adapters[pipeline]'\n"
+    )
+
+
+def test_missing_module_of_ours_is_no_mistake_of_the_user() -> None:
+    def work() -> None:
+        raise ModuleNotFoundError("No module named 'components.nothing'", name="components.nothing")
+
+    with pytest.raises(ModuleNotFoundError):
+        stage.guarded(work)

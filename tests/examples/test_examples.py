@@ -1,0 +1,115 @@
+"""The programs of examples/, run on tiny models with random weights."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
+
+from components.batching.conversation import IGNORED
+from components.model.assemble import build, trainable_groups
+from components.model.base import load_base
+from components.model.weights import save_parts
+from components.params import Params
+from tests.evaluation.offline.layouts import LABELS, jsonl, pope
+from tests.models import tiny_pieces, write_tiny_base
+from tools.markdown import ROOT
+
+PROGRAMS = sorted((ROOT / "examples").glob("*.py"))
+
+
+def program(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / "examples" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("language")
+    _, language, tokenizer, _ = tiny_pieces()
+    language.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_dual_lora_learns_and_is_saved(language_model: str, tmp_path: Path) -> None:
+    losses = program("dual_lora").main(language_model, str(tmp_path), steps=12, rank=4)
+    assert sum(losses[-3:]) < sum(losses[:3])
+    assert (tmp_path / "adapter_model.safetensors").is_file()
+
+
+def test_dual_lora_is_twenty_lines() -> None:
+    (main,) = [
+        node
+        for node in ast.parse((ROOT / "examples/dual_lora.py").read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert main.end_lineno
+    assert main.end_lineno - main.lineno <= 20
+
+
+def test_shared_prefixes_give_the_loss_of_separate_samples(language_model: str, tokenizer: Any) -> None:
+    example = program("shared_prefix_trainer")
+    model = AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32).eval()
+    trainer = object.__new__(example.SharedPrefixTrainer)  # its loss alone
+    with torch.no_grad():
+        shared = trainer.compute_loss(model, example.Collator(tokenizer)(example.GROUPS))
+        summed, number = 0.0, 0
+        for prompt, answers in example.GROUPS:
+            for sample in (example.encode(tokenizer, prompt, answer) for answer in answers):
+                logits = model(torch.tensor([sample.ids])).logits[0, :-1]
+                labels = torch.tensor(sample.labels[1:])
+                summed += cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
+                number += sample.num_supervised
+    assert shared.item() == pytest.approx(summed / number, abs=1e-5)
+
+
+def test_shared_prefixes_train_inside_the_trainer(language_model: str) -> None:
+    losses = program("shared_prefix_trainer").main(language_model, steps=12)
+    assert len(losses) == 12
+    assert sum(losses[-3:]) < sum(losses[:3])
+
+
+def test_heat_map_is_drawn(params: Params, tmp_path: Path) -> None:
+    base = load_base(write_tiny_base(tmp_path / "base"))
+    vce = params.vce.model_copy(update={"levels": [-2, -3], "num_heads": 2, "num_points": 2})
+    model, wrapped = build(base, vce, params.adapter)
+    weights = {name: p.detach() for group in trainable_groups(model).values() for name, p in group}
+    settings = {"base": base.reference, "vce": vce.model_dump(), "adapter": params.adapter.model_dump()}
+    (tmp_path / "parts").mkdir()
+    save_parts(tmp_path / "parts", settings, weights, wrapped)
+    Image.new("RGB", (40, 30), (200, 90, 10)).save(tmp_path / "photo.png")
+    paths = [str(tmp_path / name) for name in ("photo.png", "map.png", "base", "parts")]
+    program("cue_heat_map").main(*paths)
+    with Image.open(tmp_path / "map.png") as drawn:
+        assert drawn.width > 600
+
+
+def test_answers_are_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = pope(tmp_path / "pope", [("random", image, text) for image, text, _ in LABELS], {"random": LABELS})
+    said = [
+        {"question_id": 100 + number, "prompt": text, "text": label} for number, (_, text, label) in enumerate(LABELS)
+    ]
+    answers = jsonl(tmp_path / "answers.jsonl", said)
+    metrics = program("score_answers").main(str(files["questions"]), str(files["annotations"]), str(answers))
+    assert metrics["pope_random"]["f1"] == 100
+    assert "100" in capsys.readouterr().out
+
+
+def test_every_example_is_listed_and_run() -> None:
+    listed = (ROOT / "examples/README.md").read_text("utf-8")
+    tests = Path(__file__).read_text("utf-8")
+    for path in PROGRAMS:
+        assert f"({path.name})" in listed
+        assert f'program("{path.stem}")' in tests
