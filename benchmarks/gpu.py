@@ -8,6 +8,9 @@ The model is LLaVA-1.5-7B in shape, with random weights that are made on the dev
 a process of its own with its own time limit; rows are written as they are measured, so that a phase that crashes or is
 too slow costs what it had not yet written. A row is the median over rounds with its quartiles, ratios are of runs in
 the same round, seconds are wall seconds, the host's waiting included. GOALS has what a row should reach.
+
+Of this project's packages it needs numpy, peft, pillow, pyarrow, pydantic, pyyaml, ruamel.yaml, safetensors,
+tokenizers, torch and transformers; not DeepSpeed, Ray or MLflow.
 """
 
 from __future__ import annotations

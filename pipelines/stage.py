@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from components.errors import UserError
+from components.masking import masked
 
 MISTAKE, INTERRUPTED = 2, 130  # exit codes
 INSTALL = "pip install 'local-enhanced-adapters[pipeline]'"  # in the repository, make does it
@@ -111,7 +112,7 @@ def quiet() -> None:
 
 
 def _printed(line: str, code: int) -> int:
-    """Print one line; what libraries say over several is joined."""
-    line = " ".join(line.splitlines()).encode(errors="backslashreplace").decode()
+    """Print one line, without passwords; what libraries say over several is joined."""
+    line = masked(" ".join(line.splitlines())).encode(errors="backslashreplace").decode()
     print(line, file=sys.stderr, flush=True)
     return code

@@ -182,7 +182,13 @@ def layer(bench: Bench) -> None:
     taken = bench.rotate({name: (lambda way=way: way().sum().backward()) for name, way in ways.items()})
     for name in ways:
         bench.emit_each(f"attention, {name}, forward and backward of a layer", taken[name], "ms", 1000)
-    masks = bench.rotate({"dense": lambda: tree_mask(segments), "layout": lambda: Layout.of(segments)})
+    makers: dict[str, Callable[[], Any]] = {
+        "dense mask": lambda: tree_mask(segments),
+        "layout": lambda: Layout.of(segments),
+    }
+    if bench.device.type == "cuda":
+        makers["flex blocks"] = lambda: tree_block_mask(segments)
+    masks = bench.rotate(makers)
     for name, seconds in masks.items():
         bench.emit_each(f"attention, making the {name} of a batch", seconds, "ms", 1000)
 

@@ -12,6 +12,8 @@ fraction of a millisecond.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -45,22 +47,40 @@ def by_grid_sample(value: Tensor, grid: Grid, locations: Tensor, attention: Tens
 
 
 def by_gathers(value: Tensor, grid: Grid, locations: Tensor, attention: Tensor) -> Tensor:
-    """See `sample`; all in one precision."""
-    batch, queries, heads, _, _ = locations.shape
+    """See `sample`; all in one precision. The four corners are one dimension more, so that a GPU launches little."""
+    batch, _, heads, _, _ = locations.shape
     rows, columns = grid
+    size = columns if rows == columns else locations.new_tensor([columns, rows])
     table = value.unflatten(-1, (heads, -1)).flatten(0, 2)  # (batch * patches * heads, channels)
-    place = locations * locations.new_tensor([columns, rows]) - 0.5  # in patches, from the first one's centre
-    corner = place.floor()
-    share = place - corner
+    place = locations * size - 0.5  # in patches, from the first one's centre
+    first = place.floor()
+    share = place - first
+    corners = torch.stack([first, first + 1])  # (2, batch, queries, heads, points, 2): before and behind, in x and y
+    inside = (corners >= 0) & (corners < size)
+    near = torch.stack([1 - share, share]) * inside
+    x, y = (corners * inside).long().unbind(-1)
+    index = y.unsqueeze(1) * columns + x  # (2, 2, batch, queries, heads, points)
     images = torch.arange(batch, device=value.device).view(-1, 1, 1, 1) * (rows * columns)
     head = torch.arange(heads, device=value.device).view(1, 1, -1, 1)
-    total = value.new_zeros(batch, queries, heads, table.shape[-1])
-    for right in (0, 1):
-        for below in (0, 1):
-            x, y = corner[..., 0] + right, corner[..., 1] + below
-            inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
-            near = (share[..., 0] if right else 1 - share[..., 0]) * (share[..., 1] if below else 1 - share[..., 1])
-            index = y.clamp(0, rows - 1).long() * columns + x.clamp(0, columns - 1).long()
-            read = table[(images + index) * heads + head]  # (batch, queries, heads, points, channels)
-            total = total + (read * (near * inside * attention).unsqueeze(-1)).sum(dim=-2)
-    return total.flatten(-2)
+    weight = near[..., 1].unsqueeze(1) * near[..., 0] * attention
+    read = table[((images + index) * heads + head).flatten(0, 1).movedim(0, -1)]  # (.., points, corners, channels)
+    weights = weight.flatten(0, 1).movedim(0, -1).flatten(-2).unsqueeze(-2)  # (.., heads, 1, points * corners)
+    return (weights @ read.flatten(-3, -2)).flatten(-3)
+
+
+def sample_levels(values: Sequence[Tensor], grid: Grid, locations: Tensor, attention: Tensor) -> list[Tensor]:
+    """`sample` for each level: on GPUs in one go, elsewhere one after the other.
+
+    locations: (batch, queries, heads, levels, points, 2). attention: (batch, queries, heads, levels, points).
+    """
+    if values[0].is_cuda:
+        return together(values, grid, locations, attention)
+    pairs = zip(values, locations.unbind(3), attention.unbind(3), strict=True)
+    return [sample(value, grid, places, weights) for value, places, weights in pairs]
+
+
+def together(values: Sequence[Tensor], grid: Grid, locations: Tensor, attention: Tensor) -> list[Tensor]:
+    """See `sample_levels`: levels as more images."""
+    whole = torch.cat(list(values)).to(locations.dtype)
+    places, weights = (each.movedim(3, 0).flatten(0, 1) for each in (locations, attention.to(locations.dtype)))
+    return list(by_gathers(whole, grid, places, weights).chunk(len(values)))

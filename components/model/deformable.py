@@ -103,7 +103,8 @@ class DeformableCue(nn.Module):
         offsets = self.offsets(query).view(*places, 2)
         exact = torch.promote_types(offsets.dtype, torch.float32)
         rows, columns = grid
-        size = torch.tensor([columns, rows], dtype=exact, device=anchor.device)
+        square = rows == columns  # a number needs no copy to the device
+        size = columns if square else torch.tensor([columns, rows], dtype=exact, device=anchor.device)
         centres = patch_centres(grid, anchor.device, exact).view(1, -1, 1, 1, 1, 2)
         return self.cue(levels, grid, centres + offsets.to(exact) / size, logits)
 

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from components.model.bilinear import Grid, sample
+from components.model.bilinear import Grid, sample_levels
 from components.model.deformable import Cue, DeformableCue, check_sizes
 
 EPS = 1e-6
@@ -81,8 +81,6 @@ class ReleasedVisualCueEnhancement(DeformableCue):
     def cue(self, levels: Sequence[Tensor], grid: Grid, locations: Tensor, logits: Tensor) -> Cue:
         """The attention sums to 1 over the points of all levels of a head."""
         attention = logits.flatten(-2).softmax(dim=-1).view_as(logits)
-        read = locations.new_zeros(())
-        for level, features in enumerate(levels):
-            value = self.value(self.feature_norm(features))
-            read = read + sample(value, grid, locations[:, :, :, level], attention[:, :, :, level])
+        values = [self.value(self.feature_norm(features)) for features in levels]
+        read = torch.stack(sample_levels(values, grid, locations, attention)).sum(dim=0)
         return Cue(self.output(read.to(logits.dtype)), locations, attention)

@@ -31,7 +31,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from components.model.bilinear import Grid, sample
+from components.model.bilinear import Grid, sample_levels
 from components.model.deformable import Cue, DeformableCue, check_sizes
 
 
@@ -82,8 +82,7 @@ class VisualCueEnhancement(DeformableCue):
     def cue(self, levels: Sequence[Tensor], grid: Grid, locations: Tensor, logits: Tensor) -> Cue:
         """The attention sums to 1 over the points of a level and head."""
         attention = logits.softmax(dim=-1)
-        cues = []
-        for level, (features, to_value) in enumerate(zip(levels, self.values, strict=True)):
-            value = to_value(features + self.level_embedding[level])
-            cues.append(sample(value, grid, locations[:, :, :, level], attention[:, :, :, level]))
+        parts = zip(levels, self.values, self.level_embedding, strict=True)
+        values = [to_value(features + embedding) for features, to_value, embedding in parts]
+        cues = sample_levels(values, grid, locations, attention)
         return Cue(self.aggregate(torch.cat(cues, dim=-1).to(logits.dtype)), locations, attention)

@@ -116,7 +116,8 @@ class FlatOptimizer:
 
     def _joined(self, tensors: Sequence[Tensor]) -> Tensor:
         joined = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        return nn.functional.pad(joined, (0, self._size * self._workers - len(joined)))
+        missing = self._size * self._workers - len(joined)
+        return nn.functional.pad(joined, (0, missing)) if missing else joined
 
     def _mine(self, whole: Tensor) -> Tensor:
         return whole[self._start : self._start + self._size]

@@ -37,7 +37,7 @@ def train_step(engine: Any, batches: Sequence[Batch], guard: Guard, balance: flo
 
     The sum of losses is divided by the number of supervised tokens of the global batch, so that the result does not
     depend on workers or micro-batches. The loss is judged before the last backward pass: a bad step is given a
-    gradient that is not finite, which DeepSpeed discards under any ZeRO stage.
+    gradient that is not finite, which the engine discards under any ZeRO stage.
 
     `balance` weighs the experts' load-balancing loss: that of each micro-batch, in proportion to its tokens.
     """
@@ -52,18 +52,19 @@ def train_step(engine: Any, batches: Sequence[Batch], guard: Guard, balance: flo
     for number, batch in enumerate(batches):
         pixels = batch.pixel_values
         inputs = {name: tensor.to(device) for name, tensor in batch.tokens.items()}
-        routed = RouterWeights(engine.module.llava)
-        routed.mask = inputs["segments"] != PADDING
-        with routed if balance else nullcontext():
+        routed = RouterWeights(engine.module.llava) if balance else None  # it walks through all modules
+        if routed:
+            routed.mask = inputs["segments"] != PADDING
+        with routed or nullcontext():
             loss = engine(inputs, None if pixels is None else pixels.to(device))
         sums[number, 0], sums[number, 1] = loss.detach().double(), batch.num_supervised
-        unevenness = routed.balance_loss() * batch.num_tokens if balance else loss.new_zeros(())
+        unevenness = routed.balance_loss() * batch.num_tokens if routed else loss.new_zeros(())
         sums[number, 2] = unevenness.detach().double()
         if number == len(batches) - 1:
             dist.all_gather(list(losses.unbind()), sums)
             complaint = guard.complaint(float(losses[..., 0].sum()) / max(1.0, supervised))
             scale = math.nan if complaint else scale
-        engine.backward(loss * scale + unevenness * (balance * averaged / tokens) if balance else loss * scale)
+        engine.backward(loss * scale + unevenness * (balance * averaged / tokens) if routed else loss * scale)
         if number < len(batches) - 1:
             engine.step()
     applied, norm = _update(engine)

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from components.errors import UserError
-from components.model.bilinear import by_gathers, by_grid_sample
+from components.model.bilinear import by_gathers, by_grid_sample, sample_levels, together
 from components.model.deformable import patch_centres
 from components.model.visual_cue import VisualCueEnhancement
 
@@ -116,6 +117,41 @@ def test_both_ways_of_sampling_agree_in_outputs_and_gradients():
         found.append([output, *torch.autograd.grad(output, inputs, weights)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6 * other.abs().max().item())
+
+
+def test_levels_read_together_equal_those_read_one_by_one():
+    generator = torch.Generator().manual_seed(4)
+    values = [torch.randn(2, 16, 12, generator=generator, requires_grad=True) for _ in range(3)]
+    locations = torch.rand(2, 16, 4, 3, 2, 2, generator=generator).mul(1.4).sub(0.2).requires_grad_()
+    attention = torch.rand(2, 16, 4, 3, 2, generator=generator, requires_grad=True)
+    found = torch.stack(together(values, (4, 4), locations, attention))
+    wanted = torch.stack(sample_levels(values, (4, 4), locations, attention))
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    inputs = (*values, locations, attention)
+    gradients = [torch.autograd.grad(each.square().sum(), inputs) for each in (found, wanted)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * other.abs().max().item())
+
+
+def test_reading_four_levels_together_takes_few_launches():
+    """A GPU pays for each: one level after the other, the four corners in a loop, it took 448."""
+    values = [torch.randn(1, 16, 8) for _ in range(4)]
+    locations, attention = torch.rand(1, 16, 2, 4, 2, 2), torch.rand(1, 16, 2, 4, 2)
+    with _Launches() as counter:
+        together(values, (4, 4), locations, attention)
+    assert counter.count <= 32, counter.count
+
+
+class _Launches(TorchDispatchMode):
+    """Counts operators that return no view."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not (func.is_view or func is torch.ops.aten._unsafe_view.default)
+        return func(*args, **(kwargs or {}))
 
 
 def test_sampling_by_gathers_has_exact_gradients():

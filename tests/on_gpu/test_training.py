@@ -38,7 +38,7 @@ def _group(rank: int, store: str, workers: int = 1) -> None:
     dist.init_process_group(backend, rank=rank, world_size=workers, store=dist.FileStore(store, workers))  # pyright: ignore
 
 
-def _engine(zero: int, attention: str, kind: str, precision: str = "fp32") -> Any:
+def _engine(zero: int, attention: str, kind: str, precision: str = "fp32", **also: Any) -> Any:
     from components.model.assemble import build, precision_of
     from components.model.base import Base, compose
     from components.training.engine import start_engine
@@ -48,7 +48,7 @@ def _engine(zero: int, attention: str, kind: str, precision: str = "fp32") -> An
     params = load_params(ROOT / "params.yaml")
     vce = params.vce.model_copy(update={"levels": [-2, -3], "num_heads": 2, "num_points": 2})
     more = {"deepspeed": {"steps_per_print": 10**9}} if kind == "deepspeed" else {}
-    changed = {"zero_stage": zero, "attention": attention, "precision": precision, "use_gpu": True, **more}
+    changed = {"zero_stage": zero, "attention": attention, "precision": precision, "use_gpu": True, **more, **also}
     training = params.training.model_copy(update={"micro_batch": 2, "workers": 1, **changed})
     vision, language, tokenizer, processor = tiny_pieces()
     model = compose(vision, language, tokenizer, processor, seed=0)
@@ -92,6 +92,7 @@ def _steps(rank: int, store: str, out: str) -> None:
     for zero, attention, kind in CASES:
         if attention in ATTENTIONS:
             found[f"{zero} {attention} {kind}"] = _losses(_engine(zero, attention, kind), kind)
+    found["compiled"] = _losses(_engine(2, "sdpa", "flat", compile_blocks=True), "flat")
     for kind in ("flat", "deepspeed"):
         found[f"bf16 {kind}"] = _losses(_engine(2, "sdpa", kind, "bf16"), kind)
     Path(out).write_text(json.dumps(found), encoding="utf-8")
@@ -116,6 +117,10 @@ def test_step_learns_the_same_under_every_stage_attention_and_engine(
     found = losses[f"{zero} {attention} {kind}"]
     assert found == pytest.approx(losses["0 sdpa deepspeed"], rel=1e-4)
     assert len(set(found)) == 3
+
+
+def test_compiled_blocks_learn_the_same(losses: dict[str, list[float]]) -> None:
+    assert losses["compiled"] == pytest.approx(losses["2 sdpa flat"], rel=1e-4)
 
 
 def test_engines_agree_in_bf16(losses: dict[str, list[float]]) -> None:

@@ -38,6 +38,18 @@ def test_our_own_mistakes_keep_their_traceback() -> None:
         stage.guarded(lambda: 1 / 0)
 
 
+def test_an_error_line_shows_no_password(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-quite-secret")
+
+    def work() -> None:
+        raise UserError("s3://me:very-secret@bucket/x: refused (key sk-quite-secret)")
+
+    assert stage.guarded(work) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: s3://***@bucket/x: refused")
+    assert "secret" not in printed
+
+
 def test_missing_package_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> None:
         raise ModuleNotFoundError("No module named 'ray'", name="ray.train")
