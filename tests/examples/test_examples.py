@@ -7,11 +7,14 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tokenizers import pre_tokenizers
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from components.batching.conversation import IGNORED
 from components.model.assemble import build, trainable_groups
@@ -105,6 +108,52 @@ def test_answers_are_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     metrics = program("score_answers").main(str(files["questions"]), str(files["annotations"]), str(answers))
     assert metrics["pope_random"]["f1"] == 100
     assert "100" in capsys.readouterr().out
+
+
+def write_gguf(path: Path, width: int = 32) -> np.ndarray:
+    """A llama of one block with random weights, in F32, and a byte-level tokenizer; returns its embeddings."""
+    generator = np.random.default_rng(0)
+    writer = gguf.GGUFWriter(path, "llama")
+    for add, value in (
+        (writer.add_block_count, 1),
+        (writer.add_context_length, 64),
+        (writer.add_embedding_length, width),
+        (writer.add_feed_forward_length, 64),
+        (writer.add_head_count, 2),
+        (writer.add_head_count_kv, 2),
+    ):
+        add(value)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<s>", "</s>", *alphabet, alphabet[0] + alphabet[1]]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3, 3] + [1] * (len(tokens) - 2))
+    writer.add_token_merges([f"{alphabet[0]} {alphabet[1]}"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    square, wide = (width, width), (64, width)
+    shapes = {"token_embd": (len(tokens), width), "output": (len(tokens), width), "output_norm": (width,)}
+    shapes |= {f"blk.0.attn_{name}": square for name in ("q", "k", "v", "output")}
+    shapes |= {"blk.0.ffn_gate": wide, "blk.0.ffn_up": wide, "blk.0.ffn_down": wide[::-1]}
+    shapes |= {"blk.0.attn_norm": (width,), "blk.0.ffn_norm": (width,)}
+    values = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    for name, value in values.items():
+        writer.add_tensor(f"{name}.weight", value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return values["token_embd"]
+
+
+def test_gguf_becomes_a_folder(tmp_path: Path) -> None:
+    embeddings = write_gguf(tmp_path / "tiny.gguf")
+    program("gguf_to_folder").main(str(tmp_path / "tiny.gguf"), str(tmp_path / "out"))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    np.testing.assert_array_equal(model.get_input_embeddings().weight.detach().numpy(), embeddings)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").is_fast
 
 
 def test_every_example_is_listed_and_run() -> None:
