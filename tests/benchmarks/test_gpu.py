@@ -15,6 +15,7 @@ from benchmarks import gpu
 from benchmarks.on_gpu.clock import Bench
 
 
+@pytest.mark.slow  # a process that has used torch's threads must not fork: run these files alone
 @pytest.mark.parametrize(("phase", "start"), [("decode", "fork"), ("vce", "spawn")])
 def test_phase_runs_on_a_cpu(phase: str, start: gpu.Start) -> None:
     found = gpu.measured(phase, tiny=True, limit_s=120, start=start)
