@@ -28,8 +28,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+Start = Literal["fork", "spawn"]
 RESULTS = Path("benchmarks/results/gpu.json")
 VERSIONS = ("torch", "transformers", "peft", "deepspeed", "triton")
 
@@ -96,21 +97,25 @@ def run_phase(name: str, tiny: bool, out: Path) -> None:
     getattr(import_module(f"benchmarks.on_gpu.{module}"), function)(Bench(device, tiny, out), *phase.arguments)
 
 
-def measured(name: str, tiny: bool, limit_s: float) -> dict[str, Any]:
-    """Run a phase in a fresh process: how it ended, what it took, its rows, and the end of its output if it failed."""
+def measured(name: str, tiny: bool, limit_s: float, start: Start = "fork") -> dict[str, Any]:
+    """Run a phase in a process of its own: how it ended, its seconds, its rows, and what a failure printed last."""
     with tempfile.TemporaryDirectory() as folder:
         out, log = Path(folder) / "rows.jsonl", Path(folder) / "log"
         out.touch()
         started = time.monotonic()
-        state = in_child(run_phase, (name, tiny, out), log, limit_s)
+        state = in_child(run_phase, (name, tiny, out), log, limit_s, start)
         rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
         end = [] if state == "done" else log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         return {"state": state, "seconds": time.monotonic() - started, "rows": rows, "log": end}
 
 
-def in_child(work: Callable[..., None], arguments: tuple[Any, ...], log: Path, limit_s: float) -> str:
-    """How `work` ended in a forked process. The imports are this process's; CUDA is started in the child alone."""
-    child = multiprocessing.get_context("fork").Process(target=_logged, args=(work, arguments, log))
+def in_child(work: Callable[..., None], arguments: tuple[Any, ...], log: Path, limit_s: float, start: Start) -> str:
+    """How `work` ended in another process.
+
+    start: "fork" has the imports of this process and needs one in which nothing has touched CUDA; "spawn" imports anew.
+    """
+    context: Any = multiprocessing.get_context(start)
+    child = context.Process(target=_logged, args=(work, arguments, log))
     child.start()
     child.join(limit_s)
     if child.is_alive():
@@ -154,7 +159,7 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def where(tiny: bool) -> dict[str, Any]:
+def where(card: str, tiny: bool) -> dict[str, Any]:
     """Card, versions and day."""
     versions = {}
     for name in VERSIONS:
@@ -162,17 +167,19 @@ def where(tiny: bool) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    card = "a CPU, toy models: no measurement" if tiny else _card()
     return {"card": card, "tiny": tiny, "versions": versions, "date": dt.date.today().isoformat()}
 
 
-def _card() -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "card"
-        in_child(_write_card, (out,), Path(folder) / "log", limit_s=60)
-        if not out.exists():
-            sys.exit("error: torch sees no GPU here; --tiny runs every phase on a CPU, to see that the script works")
-        return out.read_text(encoding="utf-8")
+def _card() -> tuple[str, Start]:
+    """The card's name, and how a process must start that is to see it."""
+    starts: tuple[Start, Start] = ("fork", "spawn")
+    for start in starts:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "card"
+            in_child(_write_card, (out,), Path(folder) / "log", 60, start)
+            if out.exists():
+                return out.read_text(encoding="utf-8"), start
+    sys.exit("error: torch sees no GPU here; --tiny runs every phase on a CPU, to see that the script works")
 
 
 def _write_card(out: Path) -> None:
@@ -187,10 +194,12 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="toy models on a CPU; writes nothing but --output")
     parser.add_argument("--output", type=Path, help=f"by default {RESULTS}; none with --tiny")
     args = parser.parse_args()
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking whether there is a GPU starts no CUDA
     for module in {phase.function.partition(":")[0] for phase in PHASES.values()}:
         import_module(f"benchmarks.on_gpu.{module}")  # once, for all phases
     output = args.output or (None if args.tiny else RESULTS)
-    results: dict[str, Any] = {**where(args.tiny), "phases": {}}
+    card, start = ("a CPU, toy models: no measurement", "fork") if args.tiny else _card()
+    results: dict[str, Any] = {**where(card, args.tiny), "phases": {}}
     if output and output.exists():
         known = json.loads(output.read_text(encoding="utf-8"))
         same = all(known.get(key) == results[key] for key in ("card", "versions"))
@@ -201,7 +210,7 @@ def main() -> None:
         if left < 15:
             results["phases"][name] = {"state": "not started: no time was left", "seconds": 0, "rows": [], "log": []}
         else:
-            results["phases"][name] = measured(name, args.tiny, min(left, PHASES[name].limit_s))
+            results["phases"][name] = measured(name, args.tiny, min(left, PHASES[name].limit_s), start)
         found = results["phases"][name]
         print(f"{name}: {found['state']}, {found['seconds']:.0f} s, {len(found['rows'])} rows", flush=True)
         if output:
