@@ -28,7 +28,10 @@ def options(parser: argparse.ArgumentParser) -> None:
         "the key that callers send as: Authorization: Bearer KEY."
     )
     parser.add_argument(
-        "--model", default="models:/lea@champion", help="MLflow URIs with commas between them (default: %(default)s)"
+        "--model",
+        "--models",
+        default="models:/lea@champion",
+        help="MLflow URIs with commas between them (default: %(default)s)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port, 0 for any that is free (default: %(default)s)")
