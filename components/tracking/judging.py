@@ -15,7 +15,7 @@ from components.digests import digest
 from components.errors import UserError
 from components.metrics import metric
 from components.params import Gate
-from components.tracking import records, registry, version_files
+from components.tracking import records, registry, store, version_files
 from components.tracking.gate import Decision, Figures, Rival, decide
 from components.tracking.records import Record
 
@@ -146,7 +146,8 @@ def judge(case: Case, gate: Gate, measured: Measured) -> tuple[Decision, bool]:
 
 def remember(client: MlflowClient, case: Case, gate: Gate, decision: Decision) -> None:
     stored = {"own": _facts(case, gate), **asdict(decision)}
-    client.set_model_version_tag(case.version.name, str(case.version.version), GATE_TAG, json.dumps(stored))
+    name, number = case.version.name, str(case.version.version)
+    store.insert(lambda: client.set_model_version_tag(name, number, GATE_TAG, json.dumps(stored)))
 
 
 def _compared(case: Case, gate: Gate, measured: Measured) -> list[Rival]:

@@ -130,7 +130,7 @@ def _settle(client: MlflowClient, name: str, alias: str, log: Log) -> None:
     target = moves[-1][1].to
     if open_ones:
         if target is not None and registry.alias_version(client, name, alias) != target:
-            client.set_registered_model_alias(name, alias, str(target))
+            store.insert(lambda: client.set_registered_model_alias(name, alias, str(target)))
         for number in open_ones:
             promotion_log.settle(client, name, number)
 

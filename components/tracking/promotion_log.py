@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from components.digests import digest
 from components.errors import UserError
 from components.files import write_text
+from components.tracking import store
 from components.workspace import home
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def append(client: MlflowClient, log: Log, entry: Entry) -> bool:
 
 def settle(client: MlflowClient, name: str, number: int) -> None:
     """Mark that the alias of an entry has been set."""
-    client.set_model_version_tag(log_name(name), str(number), SETTLED_TAG, "yes")
+    store.insert(lambda: client.set_model_version_tag(log_name(name), str(number), SETTLED_TAG, "yes"))
 
 
 def now() -> str:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from components.digests import digest
+from components.tracking import store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,7 +77,7 @@ def add(client: MlflowClient, version: ModelVersion, record: Record) -> None:
     """Write a further record, unless the version has a whole one under these conditions."""
     tag = f"{EXPERIMENT_TAG if record.by == 'experiment' else OWN_TAG}.{record.key}"
     if record.whole and tag not in version.tags and find(version, record.key) is None:
-        client.set_model_version_tag(version.name, str(version.version), tag, as_tag(record))
+        store.insert(lambda: client.set_model_version_tag(version.name, str(version.version), tag, as_tag(record)))
 
 
 def differences(one: Mapping[str, Mapping[str, str]], other: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -57,7 +57,7 @@ def register(parts: Path, base: Path, record: Record, params: Params) -> Registe
                 print(f"register: the files of {name} version {number} were missing or changed; they are put back")
             records.add(client, found, record)
         if alias_version(client, name, CANDIDATE) != number:
-            client.set_registered_model_alias(name, CANDIDATE, str(number))
+            store.insert(lambda: client.set_registered_model_alias(name, CANDIDATE, str(number)))
     return Registered(name, number, own, new=found is None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -166,6 +166,19 @@ def fluent(uri: str) -> Iterator[None]:
                 del os.environ[key]
             else:
                 os.environ[key] = value
+
+
+def insert(write: Callable[[], object]) -> None:
+    """Set a tag or an alias. Of two processes that set a new one at once, MLflow's store fails the second: once more,
+    it finds the row and changes it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        write()
+    except MlflowException as error:
+        if "IntegrityError" not in str(error) and "UniqueViolation" not in str(error):
+            raise
+        write()
 
 
 def who() -> str:

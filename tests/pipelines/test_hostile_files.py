@@ -123,7 +123,7 @@ def test_damaged_journals(line: bytes, workspace: Path, capsys: pytest.CaptureFi
     path.parent.mkdir()
     path.write_bytes(b'{"question": "q", "answer": "a"}\n' + line + b"\n")
     assert "metrics.jsonl is damaged" in one_line(lambda: read_journal(path), capsys)
-    assert "metrics.jsonl is damaged" in one_line(lambda: Journal(path, 8), capsys)
+    Journal(path, 8)  # of answers: what cannot be read is a question to ask again
 
 
 @pytest.mark.parametrize("home", ["~nosuchuser/x", "/dev/null", "/proc/version/x"])
