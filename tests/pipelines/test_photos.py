@@ -17,6 +17,7 @@ from tests.models import write_tiny_base
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_photos_profile_runs_on_real_files(realdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -109,7 +109,13 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path) -> 
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    [("shard", "flipped"), ("shard", "cut"), ("shard", "gone"), ("index", "cut"), ("rejects", "flipped")],
+    [
+        ("shard", "flipped"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [("shard", "cut"), ("shard", "gone"), ("index", "cut"), ("rejects", "flipped")]
+        ),
+    ],
 )
 def test_chunk_that_was_damaged_meanwhile_is_made_again(tmp_path, monkeypatch, own_home, name: str, damage: str):
     spec, folder, made = stopped(tmp_path, monkeypatch, own_home)
@@ -123,7 +129,9 @@ def test_chunk_that_was_damaged_meanwhile_is_made_again(tmp_path, monkeypatch, o
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[" * 5000, "edited"])
+@pytest.mark.parametrize(
+    "text", ["edited", *(pytest.param(text, marks=pytest.mark.slow) for text in ("", "[]", "[" * 5000))]
+)
 def test_counts_that_were_edited_are_made_again(tmp_path, monkeypatch, own_home, text: str):
     spec, folder, made = stopped(tmp_path, monkeypatch, own_home)
     path = folder / "counts-00002.json"
