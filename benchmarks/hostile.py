@@ -154,7 +154,7 @@ def try_inputs(
             part.fail(f"took {took:.1f} s; input: {data[:60].hex()}")
         if part.tried % 5000 == 0:
             show(part, limit_s - (time.monotonic() - start))
-    part.memory_bytes = memory() - before
+    part.memory_bytes = max(part.memory_bytes, memory() - before)
     if part.memory_bytes > MOST_BYTES:
         part.fail(f"memory grew by {part.memory_bytes} bytes")
 
@@ -198,7 +198,7 @@ def run_part(part: Part, folder: Path, limit_s: float, chance: random.Random) ->
                 show(part, limit_s - (time.monotonic() - start))
             if part.tried >= part.wanted or time.monotonic() - start > limit_s:
                 break
-    part.seconds = time.monotonic() - start
+    part.seconds += time.monotonic() - start
 
 
 def as_table(parts: list[Part]) -> str:
@@ -212,6 +212,7 @@ def as_table(parts: list[Part]) -> str:
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--quick", action="store_true", help="a few of each; writes no page")
+    parser.add_argument("--more", action="store_true", help="go on with parts that their time limit stopped")
     parser.add_argument("--parts", nargs="+", choices=list(COUNTS), default=list(COUNTS))
     parser.add_argument("--limit", type=float, default=600, help="seconds for each part, at most")
     parser.add_argument("--seed", type=int, default=1)
@@ -223,8 +224,12 @@ def main(words: list[str] | None = None) -> int:
     parts = {one["name"]: Part(**one) for one in found}
     for name in args.parts:
         part = Part(name, min(COUNTS[name], 200 if name in list(COUNTS)[:4] else 2) if args.quick else COUNTS[name])
+        if args.more and name in parts and parts[name].wanted == part.wanted:
+            part = parts[name]
+            if part.tried >= part.wanted:
+                continue
         with tempfile.TemporaryDirectory(prefix="lea-hostile-", ignore_cleanup_errors=True) as folder:
-            run_part(part, Path(folder), args.limit, random.Random(f"{args.seed} {name}"))
+            run_part(part, Path(folder), args.limit, random.Random(f"{args.seed} {name} {part.tried}"))
             os.chdir(ROOT)  # kills of commands work in their own folder
         parts[name] = part
         show(part, 0)
