@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors forms ranks
 
-.PHONY: $(TABLES) tables git repro test coverage test-slow test-peer test-kernels test-service gpu chaos lint docs wheel format lock clean
+.PHONY: $(TABLES) tables git repro test coverage test-slow test-peer test-kernels test-service gpu chaos hostile lint docs wheel format lock clean
 
 repro: git $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
@@ -46,6 +46,9 @@ gpu: $(READY)  ## on a CUDA device: the tests that need one, then its figures, i
 
 chaos: $(READY)  ## both training stages under 20 random kills: do they end as if nothing had happened?
 	python -m benchmarks.chaos
+
+hostile: $(READY)  ## damaged inputs by the thousand and commands killed at random, into docs/hostile.md
+	python -m benchmarks.hostile
 
 lint: $(READY)  ## style, types, and that no room imports from one above it
 	ruff check .

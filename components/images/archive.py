@@ -86,6 +86,8 @@ class Archive:
         if is_companion(shown(name) if isinstance(name, bytes) else name):
             return None
         name = name if isinstance(name, bytes) else plain_name(name).encode()
+        if not name:  # nobody can ask for it
+            return None
         top = name.partition(b"/")[0] + b"/" if b"/" in name else b""
         self._prefix = top if self._prefix in (None, top) else b""
         offset, size, packed, method, checksum = (min(number, _LARGEST) for number in numbers)

@@ -192,3 +192,14 @@ def test_packed_tar_is_refused_with_the_way_out(tmp_path):
 def test_missing_place_is_a_users_mistake(tmp_path):
     with pytest.raises(UserError, match=r"images\.zip is missing"):
         ImageStore.open(tmp_path, "images.zip", 1000)
+
+
+def test_member_of_a_zip_without_a_name_is_left_out(tmp_path):
+    nameless = zipfile.ZipInfo("x")
+    nameless.filename = ""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(nameless, b"abc")
+        archive.writestr("b.png", b"bytes")
+    store = ImageStore.open(tmp_path, "a.zip", 1000)
+    assert list(store.names()) == ["b.png"]
+    assert store.read("b.png") == (b"bytes", False)
