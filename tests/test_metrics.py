@@ -17,7 +17,7 @@ from components.evaluation.offline.findings import Findings
 from components.evaluation.question import Question
 from components.metrics import COMPARED, METRICS, PRINTED, find, flat_metrics, metric
 
-NUTRITION = dict.fromkeys(tasks.NUTRITION_FIELDS, 100.0)
+NUTRITION: dict[str, float] = dict.fromkeys(tasks.NUTRITION_FIELDS, 100.0)
 SAMPLES = [
     tasks.ingredients_sample("i", ["rice"]),
     tasks.recipe_sample("r", "boil rice"),

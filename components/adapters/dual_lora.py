@@ -26,11 +26,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.config import PeftConfig
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from .config import AdapterConfig, TypeName
@@ -38,12 +38,15 @@ from .fast import norm_gate
 from .fused import JointLinear, join_rows, rename, split_rows
 from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, modules_by_adapter
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def _unchanged(task: torch.Tensor) -> torch.Tensor:
+
+def _unchanged(task: Tensor) -> Tensor:
     return task
 
 
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "none": _unchanged,
     "one": torch.ones_like,  # without the norm this is LoRA with A = S
@@ -106,8 +109,10 @@ class Spaces(JointLinear):
             self.norm_weight = nn.Parameter(torch.ones(rank, **factory))
             self.norm_bias = nn.Parameter(torch.zeros(rank, **factory))
 
-    def forward(self, x: torch.Tensor, dropped: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """x and what dropout leaves of it (..., in) -> skill features, activated task features, both (..., r).
+    def forward(
+        self, x: Float[Tensor, "*tokens inputs"], dropped: Float[Tensor, "*tokens inputs"]
+    ) -> tuple[Float[Tensor, "*tokens rank"], Float[Tensor, "*tokens rank"] | None]:
+        """x and what dropout leaves of it -> skill features, activated task features.
 
         Or their product and None, where that is one kernel.
         """
@@ -136,7 +141,9 @@ class DualLoraLayer(AdapterLayer):
         self.dual_lora_spaces[name] = Spaces(self.in_features, rank, config, **factory)
         self.dual_lora_up[name] = up(rank, self.out_features, bias=False, **factory)
 
-    def extend(self, name: str, x: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
+    def extend(
+        self, name: str, x: Float[Tensor, "*tokens inputs"], onto: Float[Tensor, "*tokens outputs"]
+    ) -> Float[Tensor, "*tokens outputs"]:
         spaces = self.dual_lora_spaces[name]
         skill, gate = spaces(*self.adapter_input(name, x, spaces.weight.dtype))
         return self.dual_lora_up[name](skill if gate is None else skill * gate, onto, self.scaling[name])
@@ -147,7 +154,7 @@ class DualLoraLayer(AdapterLayer):
             return None
         return "Dual-LoRA's change of the weights depends on the input (LayerNorm and task space)"
 
-    def delta_weight(self, name: str) -> torch.Tensor:
+    def delta_weight(self, name: str) -> Float[Tensor, "outputs inputs"]:
         skill = self.dual_lora_spaces[name].weight.detach().chunk(2)[0]
         return self.scaling[name] * (self.dual_lora_up[name].weight.detach() @ skill)
 
@@ -165,17 +172,17 @@ class DualLoraModel(AdapterModel):
         model: nn.Module,
         config: PeftConfig,
         adapter_name: str,
-        state_dict: dict[str, torch.Tensor],
+        state_dict: dict[str, Tensor],
         unwanted_adapter_names: list[str],
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, Tensor]:
         entries = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
         entries = rename(entries, r"\.dual_lora_spaces(\..+)?\.norm_(\w+)$", r".dual_lora_norm\1.\2")
         return split_rows(entries, "dual_lora_spaces", SPACES, _num_skills)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
-        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         entries = join_rows(state_dict, "dual_lora_spaces", SPACES, _num_skills)
         entries = rename(entries, r"\.dual_lora_norm(\..+)?\.(\w+)$", r".dual_lora_spaces\1.norm_\2")
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, entries)

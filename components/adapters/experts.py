@@ -16,7 +16,7 @@ dropout, as the public code of LoRAMoE, MoLA and MixLoRA does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.config import PeftConfig
@@ -26,6 +26,9 @@ from .config import AdapterConfig
 from .fast import route
 from .fused import JointLinear, join_rows, split_rows
 from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, modules_by_adapter
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class ExpertsConfig(AdapterConfig):
@@ -69,7 +72,9 @@ class ExpertsLayer(AdapterLayer):
         self.expert_up[name] = up(rank, self.out_features, bias=False, **factory)
         self.expert_routers[name] = config.router()
 
-    def extend(self, name: str, x: Tensor, onto: Tensor) -> Tensor:
+    def extend(
+        self, name: str, x: Float[Tensor, "*tokens inputs"], onto: Float[Tensor, "*tokens outputs"]
+    ) -> Float[Tensor, "*tokens outputs"]:
         down = self.expert_in[name]
         features, logits = down(*self.adapter_input(name, x, down.weight.dtype))
         router, ranks = self.expert_routers[name], self.ranks[name]
@@ -81,14 +86,16 @@ class ExpertsLayer(AdapterLayer):
     def why_not_mergeable(self, name: str) -> str | None:
         return "the weights of its experts depend on the input"
 
-    def delta_weight(self, name: str) -> Tensor:
+    def delta_weight(self, name: str) -> Float[Tensor, "outputs inputs"]:
         """Of an adapter whose weights are constant 1: softmax over a single expert."""
         down = self.expert_in[name].weight.detach()[: self.r[name]]
         return self.scaling[name] * (self.expert_up[name].weight.detach() @ down)
 
 
-def weigh(features: Tensor, weights: Tensor, ranks: list[int]) -> Tensor:
-    """Multiply each expert's features (..., r_i) by its weight: (..., r), (..., experts) -> (..., r)."""
+def weigh(
+    features: Float[Tensor, "*tokens rank"], weights: Float[Tensor, "*tokens experts"], ranks: list[int]
+) -> Float[Tensor, "*tokens rank"]:
+    """Multiply each expert's features (r_i of the rank) by its weight."""
     if len(set(ranks)) == 1:
         return (features.unflatten(-1, (len(ranks), ranks[0])) * weights.unsqueeze(-1)).flatten(-2)
     parts = zip(features.split(ranks, dim=-1), weights.split(1, dim=-1), strict=True)

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from components.batching.conversation import IGNORED, Encoded
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
 
 PADDING = -1  # segment of a place that holds no token
 LENGTHS_ON_GPUS = 64  # tokens; batches are filled up to a multiple: each new length costs a GPU plans and memory
@@ -60,8 +63,8 @@ def _shared_length(samples: Sequence[Encoded]) -> int:
     return shortest
 
 
-def pad(sequences: Sequence[Packed], filler: int, multiple: int = 1) -> dict[str, Tensor]:
-    """A tensor (sequences, tokens) for each list of Packed, filled up at the right to a multiple of `multiple`.
+def pad(sequences: Sequence[Packed], filler: int, multiple: int = 1) -> dict[str, Int[Tensor, "sequences tokens"]]:
+    """A tensor for each list of Packed, filled up at the right to a multiple of `multiple`.
 
     Padding sees itself alone and has no label: losses and gradients do not depend on how much of it there is.
     """
@@ -76,8 +79,8 @@ def pad(sequences: Sequence[Packed], filler: int, multiple: int = 1) -> dict[str
     return padded
 
 
-def tree_mask(segments: Tensor) -> Tensor:
-    """(sequences, tokens) -> (sequences, 1, tokens, tokens), true where the row's token may look at the column's.
+def tree_mask(segments: Int[Tensor, "sequences tokens"]) -> Bool[Tensor, "sequences 1 tokens tokens"]:
+    """True where the row's token may look at the column's.
 
     A padding place looks at itself alone, so that its softmax is defined.
     """
@@ -88,7 +91,7 @@ def tree_mask(segments: Tensor) -> Tensor:
     return (seen | torch.eye(size, dtype=torch.bool, device=segments.device)).unsqueeze(1)
 
 
-def tree_block_mask(segments: Tensor) -> Any:
+def tree_block_mask(segments: Int[Tensor, "sequences tokens"]) -> Any:
     """The same for flex attention, which skips the blocks of the mask where nothing is seen."""
     from torch.nn.attention.flex_attention import create_block_mask
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(make: Callable[[int], T], steps: Iterable[int], threads: int) -> Iterator[T]:
+def ahead(make: Callable[[int], T], steps: Iterable[int], threads: int) -> Generator[T, None, None]:
     """`make(step)` for each step, in order, made in `threads` threads at most 2 * threads steps ahead.
 
     `make` must depend on the step alone. A position in the data is the number of steps handed out: what was

@@ -13,30 +13,44 @@ fraction of a millisecond.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 Grid = tuple[int, int]  # rows, columns of patches
 
 
-def sample(value: Tensor, grid: Grid, locations: Tensor, attention: Tensor) -> Tensor:
+def sample(
+    value: Float[Tensor, "batch patches width"],
+    grid: Grid,
+    locations: Float[Tensor, "batch queries heads points 2"],
+    attention: Float[Tensor, "batch queries heads points"],
+) -> Float[Tensor, "batch queries width"]:
     """Read one level at the given places and sum over the points, head by head.
 
     Args:
-        value: (batch, patches, heads * channels).
-        locations: (batch, queries, heads, points, 2), x and y in 0..1; outside the map there are zeros.
-        attention: (batch, queries, heads, points).
+        value: its width is heads * channels.
+        locations: x and y in 0..1; outside the map there are zeros.
+        attention: weight of each point.
 
     Returns:
-        (batch, queries, heads * channels) in the precision of the locations.
+        Values in the precision of the locations.
     """
     read = by_gathers if value.is_cuda else by_grid_sample
     return read(value.to(locations.dtype), grid, locations, attention.to(locations.dtype))
 
 
-def by_grid_sample(value: Tensor, grid: Grid, locations: Tensor, attention: Tensor) -> Tensor:
+def by_grid_sample(
+    value: Float[Tensor, "batch patches width"],
+    grid: Grid,
+    locations: Float[Tensor, "batch queries heads points 2"],
+    attention: Float[Tensor, "batch queries heads points"],
+) -> Float[Tensor, "batch queries width"]:
     """See `sample`; all in one precision."""
     batch, queries, heads, points, _ = locations.shape
     maps = value.transpose(1, 2).reshape(batch * heads, -1, *grid)
@@ -46,7 +60,12 @@ def by_grid_sample(value: Tensor, grid: Grid, locations: Tensor, attention: Tens
     return (read * weights).sum(dim=-1).reshape(batch, -1, queries).transpose(1, 2)
 
 
-def by_gathers(value: Tensor, grid: Grid, locations: Tensor, attention: Tensor) -> Tensor:
+def by_gathers(
+    value: Float[Tensor, "batch patches width"],
+    grid: Grid,
+    locations: Float[Tensor, "batch queries heads points 2"],
+    attention: Float[Tensor, "batch queries heads points"],
+) -> Float[Tensor, "batch queries width"]:
     """See `sample`; all in one precision. The four corners are one dimension more, so that a GPU launches little."""
     batch, _, heads, _, _ = locations.shape
     rows, columns = grid
@@ -68,18 +87,25 @@ def by_gathers(value: Tensor, grid: Grid, locations: Tensor, attention: Tensor) 
     return (weights @ read.flatten(-3, -2)).flatten(-3)
 
 
-def sample_levels(values: Sequence[Tensor], grid: Grid, locations: Tensor, attention: Tensor) -> list[Tensor]:
-    """`sample` for each level: on GPUs in one go, elsewhere one after the other.
-
-    locations: (batch, queries, heads, levels, points, 2). attention: (batch, queries, heads, levels, points).
-    """
+def sample_levels(
+    values: Sequence[Float[Tensor, "batch patches width"]],
+    grid: Grid,
+    locations: Float[Tensor, "batch queries heads levels points 2"],
+    attention: Float[Tensor, "batch queries heads levels points"],
+) -> list[Float[Tensor, "batch queries width"]]:
+    """`sample` for each level: on GPUs in one go, elsewhere one after the other."""
     if values[0].is_cuda:
         return together(values, grid, locations, attention)
     pairs = zip(values, locations.unbind(3), attention.unbind(3), strict=True)
     return [sample(value, grid, places, weights) for value, places, weights in pairs]
 
 
-def together(values: Sequence[Tensor], grid: Grid, locations: Tensor, attention: Tensor) -> list[Tensor]:
+def together(
+    values: Sequence[Float[Tensor, "batch patches width"]],
+    grid: Grid,
+    locations: Float[Tensor, "batch queries heads levels points 2"],
+    attention: Float[Tensor, "batch queries heads levels points"],
+) -> list[Float[Tensor, "batch queries width"]]:
     """See `sample_levels`: levels as more images."""
     whole = torch.cat(list(values)).to(locations.dtype)
     places, weights = (each.movedim(3, 0).flatten(0, 1) for each in (locations, attention.to(locations.dtype)))

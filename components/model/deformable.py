@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,21 +20,24 @@ from torch import Tensor, nn
 from components.errors import UserError
 from components.model.bilinear import Grid
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 @dataclass(frozen=True)
 class Cue:
     """What the module saw, for heat maps.
 
     Attributes:
-        cue: (batch, patches, width), what is added to the anchor, before any norm over it (which would level it).
-        locations: (batch, patches, heads, levels, points, 2), x then y, as shares of the image's width and height;
+        cue: what is added to the anchor, before any norm over it (which would level it).
+        locations: x then y, as shares of the image's width and height;
             values outside 0..1 lie outside the image and read zeros.
-        attention: (batch, patches, heads, levels, points); each form says what it sums to 1 over.
+        attention: each form says what it sums to 1 over.
     """
 
-    cue: Tensor
-    locations: Tensor
-    attention: Tensor
+    cue: Float[Tensor, "batch patches width"]
+    locations: Float[Tensor, "batch patches heads levels points 2"]
+    attention: Float[Tensor, "batch patches heads levels points"]
 
 
 class DeformableCue(nn.Module):
@@ -89,10 +92,10 @@ class DeformableCue(nn.Module):
         nn.init.zeros_(self.attention.bias)
         self.query_norm.reset_parameters()
 
-    def inspect(self, levels: Sequence[Tensor], grid: Grid) -> Cue:
+    def inspect(self, levels: Sequence[Float[Tensor, "batch patches width"]], grid: Grid) -> Cue:
         """The cue with the points and weights it was read with.
 
-        levels: each (batch, patches, width) on a grid of (rows, columns).
+        levels: all on a grid of (rows, columns).
         """
         self._check(levels, grid)
         anchor = levels[self.anchor]
@@ -108,8 +111,14 @@ class DeformableCue(nn.Module):
         centres = patch_centres(grid, anchor.device, exact).view(1, -1, 1, 1, 1, 2)
         return self.cue(levels, grid, centres + offsets.to(exact) / size, logits)
 
-    def cue(self, levels: Sequence[Tensor], grid: Grid, locations: Tensor, logits: Tensor) -> Cue:
-        """What is read at the locations. logits: of the attention, (batch, patches, heads, levels, points)."""
+    def cue(
+        self,
+        levels: Sequence[Float[Tensor, "batch patches width"]],
+        grid: Grid,
+        locations: Float[Tensor, "batch patches heads levels points 2"],
+        logits: Float[Tensor, "batch patches heads levels points"],
+    ) -> Cue:
+        """What is read at the locations. logits: of the attention."""
         raise NotImplementedError
 
     def _check(self, levels: Sequence[Tensor], grid: Grid) -> None:
@@ -135,8 +144,8 @@ def check_sizes(width: int, num_levels: int, num_heads: int, num_points: int, pa
         raise UserError(f"vce: the encoder's width {width} must divide by {how}; change vce.num_heads or vce.levels")
 
 
-def patch_centres(grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(rows * columns, 2): x and y of every patch's centre as shares of the image, row by row."""
+def patch_centres(grid: Grid, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "patches 2"]:
+    """x and y of every patch's centre as shares of the image, row by row."""
     rows, columns = grid
     y = (torch.arange(rows, device=device, dtype=dtype) + 0.5) / rows
     x = (torch.arange(columns, device=device, dtype=dtype) + 0.5) / columns

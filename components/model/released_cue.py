@@ -21,13 +21,16 @@ published sizes make 2,892,544 parameters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from components.model.bilinear import Grid, sample_levels
 from components.model.deformable import Cue, DeformableCue, check_sizes
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 EPS = 1e-6
 UNUSED_NORM = "vce.unused_norm."  # of the authors' files, within a connector
@@ -74,11 +77,19 @@ class ReleasedVisualCueEnhancement(DeformableCue):
         """Give a place to the LayerNorm of the authors' files that nothing reads; it is never trained."""
         self.unused_norm = nn.LayerNorm(self.width, eps=EPS).to(self.output.weight).requires_grad_(False)
 
-    def forward(self, levels: Sequence[Tensor], grid: Grid) -> Tensor:
-        """Levels of (batch, patches, width) on a grid of (rows, columns) -> (batch, patches, width)."""
+    def forward(
+        self, levels: Sequence[Float[Tensor, "batch patches width"]], grid: Grid
+    ) -> Float[Tensor, "batch patches width"]:
+        """Levels on a grid of (rows, columns) -> the anchor, enhanced."""
         return levels[self.anchor] + self.scale * self.inspect(levels, grid).cue
 
-    def cue(self, levels: Sequence[Tensor], grid: Grid, locations: Tensor, logits: Tensor) -> Cue:
+    def cue(
+        self,
+        levels: Sequence[Float[Tensor, "batch patches width"]],
+        grid: Grid,
+        locations: Float[Tensor, "batch patches heads levels points 2"],
+        logits: Float[Tensor, "batch patches heads levels points"],
+    ) -> Cue:
         """The attention sums to 1 over the points of all levels of a head."""
         attention = logits.flatten(-2).softmax(dim=-1).view_as(logits)
         values = [self.value(self.feature_norm(features)) for features in levels]

@@ -26,13 +26,16 @@ parameters are 5.52 MB too: it is a form of its own and not another reading of `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from components.model.bilinear import Grid, sample_levels
 from components.model.deformable import Cue, DeformableCue, check_sizes
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class VisualCueEnhancement(DeformableCue):
@@ -75,11 +78,19 @@ class VisualCueEnhancement(DeformableCue):
         if self.start == "identity":
             nn.init.zeros_(self.norm.weight)
 
-    def forward(self, levels: Sequence[Tensor], grid: Grid) -> Tensor:
-        """Levels of (batch, patches, width) on a grid of (rows, columns) -> (batch, patches, width)."""
+    def forward(
+        self, levels: Sequence[Float[Tensor, "batch patches width"]], grid: Grid
+    ) -> Float[Tensor, "batch patches width"]:
+        """Levels on a grid of (rows, columns) -> the anchor, enhanced."""
         return levels[self.anchor] + self.scale * self.norm(self.inspect(levels, grid).cue)
 
-    def cue(self, levels: Sequence[Tensor], grid: Grid, locations: Tensor, logits: Tensor) -> Cue:
+    def cue(
+        self,
+        levels: Sequence[Float[Tensor, "batch patches width"]],
+        grid: Grid,
+        locations: Float[Tensor, "batch patches heads levels points 2"],
+        logits: Float[Tensor, "batch patches heads levels points"],
+    ) -> Cue:
         """The attention sums to 1 over the points of a level and head."""
         attention = logits.softmax(dim=-1)
         parts = zip(levels, self.values, self.level_embedding, strict=True)

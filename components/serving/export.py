@@ -7,6 +7,7 @@ A plain LoRA is merged into the weights; Dual-LoRA, which depends on its input, 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from components.evaluation.inference.assistant import Assistant
 
 CODE = "modeling_lea"
+SHAPES = re.compile(r"^if TYPE_CHECKING:\n    from jaxtyping import .+\n\n", re.MULTILINE)
 CUE_FILES = ("bilinear", "deformable", "released_cue", "visual_cue")
 AUTO_MAP = {
     "AutoConfig": f"{CODE}.LeaConfig",
@@ -198,6 +200,7 @@ def _write_code(folder: Path) -> None:
     for name, path in files.items():
         code = path.read_text(encoding="utf-8").replace(f"from {ABOVE}components.model.", "from .")
         code = code.replace(f"from {ABOVE}components.errors import UserError\n", "UserError = ValueError\n")
+        code = SHAPES.sub("", code)  # transformers asks for every package that a file imports, these too
         assert "components." not in code, f"{path} must stand alone in an exported folder"
         (folder / f"{name}.py").write_text(code, encoding="utf-8")
 

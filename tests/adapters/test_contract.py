@@ -65,6 +65,12 @@ def inputs(dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(2, 3, 8, dtype=dtype, generator=torch.Generator().manual_seed(4))
 
 
+def layers_of(model: PeftModel) -> Any:
+    """The base's layers, by number."""
+    base: Any = model.base_model.model
+    return base.layers
+
+
 def stir(model: nn.Module, adapter: str | None = None) -> None:
     generator = torch.Generator().manual_seed(9)
     with torch.no_grad():
@@ -146,7 +152,7 @@ def test_a_fresh_adapter_changes_nothing(name, settings):
 def test_formula_equals_a_naive_twin(name, settings):
     model = adapted(name, settings)
     stir(model)
-    layer = model.base_model.model.layers[1].q_proj
+    layer = layers_of(model)[1].q_proj
     prefix = "base_model.model.layers.1.q_proj."
     part = {k.removeprefix(prefix): v for k, v in get_peft_model_state_dict(model).items() if k.startswith(prefix)}
     for x in inputs().flatten(0, 1):
@@ -166,7 +172,7 @@ def test_gradients_reach_the_adapter_and_nothing_else(name, settings):
 
 @every_case
 def test_gradients_are_exact(name, settings):
-    layer = adapted(name, settings).base_model.model.layers[0].v_proj
+    layer = layers_of(adapted(name, settings))[0].v_proj
     stir(layer)
     names = [n for n, p in layer.named_parameters() if p.requires_grad]
 
@@ -224,7 +230,7 @@ def test_active_adapters_add_up(name, settings):
     layer = adapted(name, settings)
     layer.add_adapter("second", method(name)(**{**COMMON, **settings}))  # type: ignore[arg-type]
     stir(layer)
-    one = layer.base_model.model.layers[0].q_proj
+    one = layers_of(layer)[0].q_proj
     parts = []
     for active in (["default"], ["second"], ["default", "second"]):
         one.set_adapter(active)
@@ -280,7 +286,7 @@ def test_autocast_stays_close_and_keeps_the_dtype(name, settings):
     torch.manual_seed(0)
     model = get_peft_model(base(torch.float32), method(name)(**{**COMMON, **settings}))  # type: ignore[arg-type]
     stir(model)
-    layer = model.base_model.model.layers[0].q_proj
+    layer = layers_of(model)[0].q_proj
     exact = layer(inputs(torch.float32))
     with torch.autocast("cpu", torch.bfloat16):
         rough = layer(inputs(torch.float32))

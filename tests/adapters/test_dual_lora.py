@@ -3,7 +3,9 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,8 +37,8 @@ class Base(nn.Module):
         self.q_proj, self.k_proj, self.norm = nn.Linear(6, 4), nn.Linear(6, 4), nn.LayerNorm(4)
 
 
-def adapted(config, model=None):
-    model = get_peft_model(model or base(), config)
+def adapted(config: Any, host: nn.Module | None = None) -> Any:
+    model = get_peft_model(host or base(), config)
     generator = torch.Generator().manual_seed(8)
     with torch.no_grad():
         for parameter in adapter_parameters(model).values():
@@ -44,7 +46,12 @@ def adapted(config, model=None):
     return model
 
 
-def layer_of(model):
+def mistyped(config: Any, **settings: Any) -> Callable[[], Any]:
+    """Makes a config with settings of wrong types, which a type checker would report in the calls themselves."""
+    return lambda: config(**settings)
+
+
+def layer_of(model: Any) -> Any:
     return model.base_model.model.q_proj
 
 
@@ -146,7 +153,7 @@ def test_rank_and_alpha_patterns_hold_for_the_layers_they_name():
     config = DualLoraConfig(
         r=4, lora_alpha=8, target_modules=["q_proj", "k_proj"], rank_pattern={"k_proj": 2}, alpha_pattern={"k_proj": 6}
     )
-    model = get_peft_model(base(), config).base_model.model
+    model: Any = get_peft_model(base(), config).base_model.model
     assert model.q_proj.dual_lora_spaces["default"].weight.shape == (8, 6)
     assert model.k_proj.dual_lora_spaces["default"].weight.shape == (4, 6)
     assert (model.q_proj.scaling["default"], model.k_proj.scaling["default"]) == (2, 3)
@@ -158,7 +165,7 @@ def test_excluded_and_saved_modules_are_peft_s(tmp_path):
     with torch.no_grad():
         model.base_model.model.norm.modules_to_save["default"].weight.fill_(7)
     model.save_pretrained(tmp_path)
-    again = PeftModel.from_pretrained(base(), str(tmp_path)).base_model.model
+    again: Any = PeftModel.from_pretrained(base(), str(tmp_path)).base_model.model
     assert isinstance(again.k_proj, nn.Linear)
     assert torch.equal(again.norm.weight, torch.full((4,), 7.0, dtype=torch.float64))
 
@@ -226,7 +233,7 @@ def test_parameters_are_found_by_asking_layers_not_by_their_names():
     assert found
     assert all(".q_proj." in name for name in found)
     assert {n for n, p in model.named_parameters() if p.requires_grad} == set(found)
-    layer = model.base_model.model.q_proj
+    layer = layer_of(model)
     assert dict(layer.adapter_parameters("default")).keys() == {n.split("q_proj.")[1] for n in found}
 
 
@@ -239,30 +246,30 @@ def test_parameters_are_found_by_asking_layers_not_by_their_names():
         (lambda: DualLoraConfig(r=True), "r must be a whole number of at least 1, got True"),
         (lambda: DualLoraConfig(r=1), "use_norm needs a rank of at least 2, got 1: LayerNorm over one"),
         (lambda: DualLoraConfig(rank_pattern={"q": 1}), "use_norm needs a rank of at least 2, got 1"),
-        (lambda: DualLoraConfig(rank_pattern=None), "rank_pattern must map names of layers to numbers, got None"),
-        (lambda: DualLoraConfig(alpha_pattern={3: 4}), "alpha_pattern must map names of layers"),
-        (lambda: DualLoraConfig(alpha_pattern={"q": "4"}), "alpha_pattern 'q' must be a number above 0, got '4'"),
-        (lambda: DualLoraConfig(lora_alpha=None), "lora_alpha must be a number above 0, got None"),
-        (lambda: RodeConfig(lora_alpha="8"), "lora_alpha must be a number above 0, got '8'"),
+        (mistyped(DualLoraConfig, rank_pattern=None), "rank_pattern must map names of layers to numbers, got None"),
+        (mistyped(DualLoraConfig, alpha_pattern={3: 4}), "alpha_pattern must map names of layers"),
+        (mistyped(DualLoraConfig, alpha_pattern={"q": "4"}), "alpha_pattern 'q' must be a number above 0, got '4'"),
+        (mistyped(DualLoraConfig, lora_alpha=None), "lora_alpha must be a number above 0, got None"),
+        (mistyped(RodeConfig, lora_alpha="8"), "lora_alpha must be a number above 0, got '8'"),
         (lambda: RodeConfig(lora_alpha=0), "lora_alpha must be a number above 0, got 0"),
         (lambda: DualLoraConfig(lora_dropout=1.0), "lora_dropout must be in"),
-        (lambda: DualLoraConfig(lora_dropout="a"), "lora_dropout must be in .*, got 'a'"),
-        (lambda: DualLoraConfig(activation=["relu"]), "activation must be one of relu, none"),
+        (mistyped(DualLoraConfig, lora_dropout="a"), "lora_dropout must be in .*, got 'a'"),
+        (mistyped(DualLoraConfig, activation=["relu"]), "activation must be one of relu, none"),
         (lambda: DualLoraConfig(activation="rely"), "activation must be one of relu, none"),
         (lambda: DualLoraConfig(form="printed"), "form must be one of paper, released; got 'printed'"),
         (lambda: LoraMoeConfig(r=6), "rank 6 must divide by num_experts = 4"),
         (lambda: LoraMoeConfig(num_experts=0), "num_experts must be a whole number of at least 1, got 0"),
-        (lambda: LoraMoeConfig(num_experts=2.0), "num_experts must be a whole number of at least 1, got 2.0"),
+        (mistyped(LoraMoeConfig, num_experts=2.0), "num_experts must be a whole number of at least 1, got 2.0"),
         (lambda: LoraMoeConfig(r=6, num_experts=2, ranks=[3, 4]), "ranks must sum to r = 6"),
         (lambda: LoraMoeConfig(r=6, num_experts=3, ranks=[3, 3]), "ranks must be num_experts = 3 numbers"),
         (lambda: LoraMoeConfig(routing="top_k", top_k=5), "top_k must be between 2 and num_experts = 4, got 5"),
         (lambda: LoraMoeConfig(routing="top_k", top_k=1), "top_k must be between 2 and num_experts = 4, got 1"),
-        (lambda: LoraMoeConfig(routing="top_k", top_k=2.5), "top_k must be a whole number of at least 1, got 2.5"),
+        (mistyped(LoraMoeConfig, routing="top_k", top_k=2.5), "top_k must be a whole number of at least 1, got 2.5"),
         (lambda: LoraMoeConfig(routing="dense"), "routing must be softmax or top_k"),
         (lambda: RodeConfig(r=64, ranks=[8, 8]), "sum to r = 64"),
         (lambda: RodeConfig(r=4, ranks=[]), "sum to r = 4"),
-        (lambda: RodeConfig(r=4, ranks="4"), "ranks must be a list of whole numbers, got '4'"),
-        (lambda: RodeConfig(r=4, ranks=[1.5, 2.5]), "each of ranks must be a whole number of at least 1, got 1.5"),
+        (mistyped(RodeConfig, r=4, ranks="4"), "ranks must be a list of whole numbers, got '4'"),
+        (mistyped(RodeConfig, r=4, ranks=[1.5, 2.5]), "each of ranks must be a whole number of at least 1, got 1.5"),
         (lambda: RodeConfig(rank_pattern={"q": 8}), "rank_pattern cannot be used: ranks holds for every layer"),
         (lambda: DualLoraConfig(target_modules="q_(proj"), r"target_modules: 'q_\(proj' is no valid regex"),
         (lambda: check_targets(base(), LoraConfig(target_modules="q_(p")), r"'q_\(p' is no valid regex"),

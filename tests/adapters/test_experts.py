@@ -1,5 +1,7 @@
 """The algebra of LoRA-MoE and RoDE, and what can be read from their routers."""
 
+from typing import Any
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -10,7 +12,7 @@ from components.adapters import DualLoraConfig, LoraMoeConfig, RodeConfig, Route
 COMMON = {"lora_alpha": 6, "lora_dropout": 0.0, "target_modules": ["q_proj"]}
 
 
-def adapted(config) -> nn.Module:
+def adapted(config) -> Any:
     torch.manual_seed(2)
     model = get_peft_model(nn.ModuleDict({"q_proj": nn.Linear(6, 4)}).double(), config)
     generator = torch.Generator().manual_seed(8)
@@ -20,7 +22,7 @@ def adapted(config) -> nn.Module:
     return model
 
 
-def layer_of(model):
+def layer_of(model: Any) -> Any:
     return model.base_model.model["q_proj"]
 
 

@@ -41,14 +41,18 @@ every_method = pytest.mark.parametrize("name", list(METHODS))
 
 
 def config(name: str, targets: str) -> Any:
-    return METHODS[name](
-        r=8, lora_alpha=16, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM", **MORE[name]
-    )  # type: ignore[call-arg]
+    make: Any = METHODS[name]
+    return make(r=8, lora_alpha=16, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM", **MORE[name])
 
 
 def language_model() -> LlamaForCausalLM:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     return LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=64, initializer_range=0.3, pad_token_id=0))
 
 
@@ -128,5 +132,5 @@ def test_trl_sft_trainer_trains_a_llava(name: str, tmp_path: Path) -> None:
     )
     before = {n: t.clone() for n, t in trainer.model.state_dict().items()}
     trainer.train()
-    batch = processor(images=[rows[0]["images"][0]], text=["USER: <image>What"], return_tensors="pt")
+    batch = processor(images=[rows[0]["images"][0]], text=["USER: <image>What"], return_tensors="pt")  # pyright: ignore[reportCallIssue]
     check(trainer, before, llava()[0], dict(batch), tmp_path / "adapter")

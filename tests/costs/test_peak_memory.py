@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -44,7 +46,8 @@ def test_peak_equals_that_of_the_allocator() -> None:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as allocator:
         step()
     alive = peak = 0
-    for event in allocator.profiler.kineto_results.events():  # type: ignore[union-attr]
+    records: Any = allocator.profiler.kineto_results  # type: ignore[union-attr]
+    for event in records.events():
         if event.name() == "[memory]":
             alive += event.nbytes()
             peak = max(peak, alive)

@@ -20,7 +20,8 @@ from tests.extending import example, run_example
 
 @pytest.fixture
 def gated(monkeypatch: pytest.MonkeyPatch) -> Any:
-    for mapping in (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING):
+    mappings: tuple[Any, ...] = (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING)
+    for mapping in mappings:
         monkeypatch.setitem(mapping, "GATED_LORA", None)  # so that it is taken out again
     module = run_example("gated_lora.py")
     register("GATED_LORA", module["GatedLoraConfig"], module["GatedLoraModel"])

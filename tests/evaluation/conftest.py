@@ -54,7 +54,7 @@ def assistant() -> Assistant:
             num_attention_heads=4,
             eos_token_id=1,
         ),
-        image_token_id=0,
+        image_token_id=0,  # pyright: ignore[reportCallIssue] -- the attribute's own name, which the signature lacks
         image_seq_length=9,
     )
     torch.manual_seed(3)

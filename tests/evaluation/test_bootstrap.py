@@ -59,7 +59,7 @@ def test_ratio_to_nothing_is_undefined() -> None:
 def test_pmae_is_resampled_with_its_denominator() -> None:
     """Equal relative errors: each resample has the same pMAE, however large the dishes it drew."""
     fields = ("mass_g", "calories_kcal", "fat_g", "protein_g", "carbohydrate_g")
-    true = [dict.fromkeys(fields, float(size)) for size in range(1, 50)]
+    true: list[dict[str, float]] = [dict.fromkeys(fields, float(size)) for size in range(1, 50)]
     guess = [{field: 0.8 * value for field, value in dish.items()} for dish in true]
     found = bootstrap(nutrition.contributions(guess, true), nutrition.pmae, resamples=500, seed=7)
     assert (found.low, found.value, found.high) == pytest.approx((20, 20, 20))

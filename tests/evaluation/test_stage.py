@@ -104,7 +104,7 @@ def write_source(folder: Path, rows: list[Row]) -> None:
 def dishes(picture: Callable[[int], bytes]) -> list[Row]:
     def dish(number: int) -> Row:
         name = f"dish{number // 2}"
-        nutrition = dict.fromkeys(tasks.NUTRITION_FIELDS, 100.0 + 10 * number)
+        nutrition: dict[str, float] = dict.fromkeys(tasks.NUTRITION_FIELDS, 100.0 + 10 * number)
         samples = [
             tasks.ingredients_sample(f"{number}i", ["word1", f"word{number}"]),
             tasks.recipe_sample(f"{number}r", "word1 word2 word3"),

@@ -151,7 +151,7 @@ def write_gguf(path: Path, width: int = 32) -> np.ndarray:
 def test_gguf_becomes_a_folder(tmp_path: Path) -> None:
     embeddings = write_gguf(tmp_path / "tiny.gguf")
     program("gguf_to_folder").main(str(tmp_path / "tiny.gguf"), str(tmp_path / "out"))
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     np.testing.assert_array_equal(model.get_input_embeddings().weight.detach().numpy(), embeddings)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").is_fast
 

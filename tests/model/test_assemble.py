@@ -72,7 +72,8 @@ def test_stored_parts_give_the_same_model_to_the_bit(
     again = load_assistant(base_folder, tmp_path).model
     with torch.no_grad():
         assert torch.equal(again(**inputs(again)).logits, model.eval()(**inputs(model)).logits)
-    blocks = [one.config.vision_config.num_hidden_layers for one in (again, model)]
+    configs: list[Any] = [one.config.vision_config for one in (again, model)]
+    blocks = [config.num_hidden_layers for config in configs]
     assert blocks[0] == blocks[1] + 1 + max(vce.levels)  # none above the highest level that is read
 
 
@@ -194,5 +195,5 @@ def test_stored_adapter_names_its_base_by_id_and_digest_and_no_place(
         assert f"base_model: {name}\n" in card
         assert f"base_model:adapter:{name}\n" in card
         assert "/home/someone" not in card
-        assert base.model.name_or_path not in card
+        assert str(base.model.name_or_path) not in card
         assert "import local_enhanced_adapters" in card

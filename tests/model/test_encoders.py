@@ -41,7 +41,7 @@ from tests.models import tiny_pieces
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "patch_size": 8}
 TEXT = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
 SQUARE = {"height": 24, "width": 24}
-CROP = {"size": {"shortest_edge": 24}, "crop_size": SQUARE}
+CROP: dict[str, Any] = {"size": {"shortest_edge": 24}, "crop_size": SQUARE}
 PATCHES = 9
 ENCODERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "clip with its text tower": (

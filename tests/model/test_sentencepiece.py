@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
@@ -38,7 +39,8 @@ def slow_ids(folder: Path, turns: list[Turn]) -> list[int]:
     A blank is put before every text between special tokens (legacy on), or before the first alone.
     """
     legacy = json.loads((folder / "tokenizer_config.json").read_text())["legacy"]
-    model = sentencepiece_model_pb2.ModelProto.FromString((folder / "tokenizer.model").read_bytes())
+    protocol: Any = sentencepiece_model_pb2  # its classes are made while it is imported
+    model = protocol.ModelProto.FromString((folder / "tokenizer.model").read_bytes())
     model.normalizer_spec.add_dummy_prefix = False
     pieces = SentencePieceProcessor(model_proto=model.SerializeToString())  # pyright: ignore[reportCallIssue]
     ids = [pieces.bos_id()]

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,13 @@ def write_pieces(folder: Path) -> dict[str, str]:
     from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model, PreTrainedTokenizerFast
 
     _, language, tokenizer, _ = tiny_pieces()
-    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "patch_size": 8, "image_size": 16}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "patch_size": 8,
+        "image_size": 16,
+    }
     Dinov2Model(Dinov2Config(**sizes)).save_pretrained(folder / "vision")
     processor = BitImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     processor.save_pretrained(folder / "vision")

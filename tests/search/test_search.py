@@ -167,7 +167,7 @@ def test_node_lost_in_the_middle_costs_no_trial(
     )
     node = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    monkeypatch.setenv("RAY_ADDRESS", str(cluster.address))
     lost = threading.Event()
 
     def lose_node() -> None:

@@ -78,7 +78,8 @@ def running(
 
 def data_url(shade: int = 7, size: tuple[int, int] = (40, 30)) -> str:
     stream = io.BytesIO()
-    Image.linear_gradient("L").resize(size).point(lambda p: (p * shade) % 256).convert("RGB").save(stream, "PNG")
+    shades = [(p * shade) % 256 for p in range(256)]
+    Image.linear_gradient("L").resize(size).point(shades).convert("RGB").save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

@@ -56,7 +56,8 @@ def engine(assistant: Assistant):
 
 def picture(shade: int) -> bytes:
     stream = io.BytesIO()
-    Image.linear_gradient("L").resize((40, 30)).point(lambda p: (p * shade) % 256).convert("RGB").save(stream, "PNG")
+    shades = [(p * shade) % 256 for p in range(256)]
+    Image.linear_gradient("L").resize((40, 30)).point(shades).convert("RGB").save(stream, "PNG")
     return stream.getvalue()
 
 

@@ -96,7 +96,9 @@ def test_a_folder_answers_without_running_its_code(champion, image_of, tmp_path)
 
 
 def test_weights_that_are_not_those_registered_are_refused(champion, image_of):
-    source = store.connect().get_model_version("lea", "1").source.removeprefix("models:/")
+    version = store.connect().get_model_version("lea", "1")
+    assert version.source is not None
+    source = version.source.removeprefix("models:/")
     parts = champion.root / "home/mlflow/artifacts/models" / source / "artifacts/artifacts/parts"
     file = parts / "connector.safetensors"
     whole = file.read_bytes()

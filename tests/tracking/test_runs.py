@@ -1,5 +1,6 @@
 import json
 import socket
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def write_steps(folder, count: int) -> None:
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def sent() -> tuple[list[int], object]:
+def sent() -> tuple[list[int], Any]:
     """Steps of the loss as the store has them, and the one run."""
     client = store.connect()
     [run] = client.search_runs([store.experiment_id(client)])

@@ -108,7 +108,7 @@ def test_lost_node_costs_the_steps_since_the_last_checkpoint_and_its_return_is_n
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    monkeypatch.setenv("RAY_ADDRESS", str(cluster.address))
     over = threading.Event()
 
     def return_node() -> None:

@@ -52,7 +52,8 @@ def alone(assistant: Assistant, question: Question) -> str:
     if question.image is not None:
         image = Image.open(io.BytesIO(question.image)).convert("RGB")
         inputs["pixel_values"] = pixel_values([image], assistant.image_processor, "pad")
-    tokens = assistant.model.generate(**inputs, do_sample=False, max_new_tokens=SETTINGS["max_new_tokens"])
+    model: Any = assistant.model
+    tokens = model.generate(**inputs, do_sample=False, max_new_tokens=SETTINGS["max_new_tokens"])
     return assistant.tokenizer.decode(tokens[0, len(ids) :], skip_special_tokens=True).strip()
 
 

@@ -1,6 +1,7 @@
 """Heat maps and skill-space entropies against hand-made spaces whose answers are known."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ def layer_with(skill_rows, task_rows, **settings) -> nn.Module:
         nn.ModuleDict({"q_proj": nn.Linear(4, 3)}),
         DualLoraConfig(r=len(skill_rows), lora_dropout=0.0, target_modules=["q_proj"], **settings),
     )
-    layer = model.base_model.model["q_proj"]
+    host: Any = model.base_model.model
+    layer = host["q_proj"]
     with torch.no_grad():
         layer.dual_lora_spaces["default"].weight.copy_(torch.tensor([*skill_rows, *task_rows], dtype=torch.float32))
     return layer

@@ -40,7 +40,8 @@ def lea(*words: str | Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, st
     """Exit code, standard output, standard error of `lea score`."""
     arguments = cli.parser().parse_args(["score", *map(str, words)])
     code = stage.guarded(lambda: cli.VERBS[arguments.verb].run(arguments))
-    return code, *capsys.readouterr()
+    out, err = capsys.readouterr()
+    return code, out, err
 
 
 def test_answers_are_graded_and_grades_kept(server: Server, mmvet: tuple[Path, Path], capsys: Any) -> None:

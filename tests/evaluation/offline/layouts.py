@@ -17,7 +17,7 @@ def jsonl(path: Path, records: Iterable[Any]) -> Path:
     return path
 
 
-def score(name: str, answers: Path | list[Path], rule: str | None = None, **files: Path) -> Report:
+def score(name: str, answers: Path | list[Path], rule: str | None = None, **files: Any) -> Report:
     given = answers if isinstance(answers, list) else [answers]
     report = score_files(name, Files(answers=tuple(given), **files), rule)
     json.dumps(as_json(report))
@@ -27,7 +27,7 @@ def score(name: str, answers: Path | list[Path], rule: str | None = None, **file
 
 def pope(
     folder: Path, asked: list[tuple[str, str, str]], labels: dict[str, list[tuple[str, str, str]]]
-) -> dict[str, Path]:
+) -> dict[str, Any]:
     """asked: (category, image, text); labels: category -> (image, text, label), in an order of their own."""
     questions = [
         {"question_id": 100 + n, "image": image, "text": f"{text}\n{SHORT_PROMPT}", "category": category}

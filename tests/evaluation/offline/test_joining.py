@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -30,7 +31,7 @@ def pope_sheet(path: Path, **columns: object) -> Path:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
+def files(tmp_path: Path) -> dict[str, Any]:
     asked = [(category, image, text) for category in CATEGORIES for image, text, _ in LABELLED]
     files = pope(tmp_path / "pope", asked, dict.fromkeys(CATEGORIES, LABELLED))
     numbered = [json.loads(line) | {"question_id": n} for n, line in enumerate(files["questions"].open())]
@@ -38,14 +39,14 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("rule", ["llava", "lmms_eval", "vlmevalkit"])
-def test_a_right_pope_sheet_is_right_by_image_and_words(rule: str, files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_right_pope_sheet_is_right_by_image_and_words(rule: str, files: dict[str, Any], tmp_path: Path) -> None:
     report = score("pope", pope_sheet(tmp_path / "a.xlsx"), rule, **files)
     assert report.answered == [72]
     assert report.metrics["pope"]["f1"] == 100
     assert any("joined by image and words" in line for line in report.findings.lines)
 
 
-def test_words_that_stand_for_several_questions_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+def test_words_that_stand_for_several_questions_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ids and words contradict .* the words alone stand for several questions"):
         score("pope", pope_sheet(tmp_path / "a.xlsx", image_path=""), **files)
 
@@ -64,7 +65,7 @@ def test_a_pope_sheet_without_a_column_needs_the_question_file(lacks: str, tmp_p
         score("pope", tmp_path / "a.csv")
 
 
-def test_answers_to_other_questions_with_the_same_ids_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+def test_answers_to_other_questions_with_the_same_ids_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
     """Every POPE of another image collection numbers its questions alike."""
     others = [{"question_id": n, "prompt": f"Is there a zebra near the {n}th tree?", "text": "Yes"} for n in range(72)]
     with pytest.raises(UserError, match="its words are those of none of the 72 questions"):

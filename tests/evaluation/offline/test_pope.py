@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_popes_own_files_and_answers_without_ids_are_read(tmp_path: Path) -> Non
 def test_answers_without_ids_must_stand_in_the_questions_order(tmp_path: Path) -> None:
     asked = [(f"{n}.jpg", IN.format(f"thing{n}"), "yes") for n in range(20)]
     folder = pope(tmp_path / "pope", [], {"random": asked})["annotations"]
-    files = {"questions": folder / "coco_pope_random.json", "annotations": folder}
+    files: dict[str, Any] = {"questions": folder / "coco_pope_random.json", "annotations": folder}
     said = [{"question": f"<image>\n{text} Say yes or no.", "answer": "yes"} for _, text, _ in asked]
     with pytest.raises(UserError, match=r"stand in another order .* add question_id"):
         score("pope", jsonl(tmp_path / "a.json", said[1:] + said[:1]), **files)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +17,14 @@ def test_scienceqa_is_the_same_from_either_gold(tmp_path: Path) -> None:
     answers = jsonl(
         tmp_path / "a.jsonl", [{"question_id": "1", "text": "A"}, {"question_id": "2", "text": "The answer is A."}]
     )
-    for files in (
+    sources: list[dict[str, Any]] = [
         {"annotations": problems},
         {"annotations": problems.parent},
         {"annotations": test},
         {"questions": test},
         {"questions": test, "annotations": problems},
-    ):
+    ]
+    for files in sources:
         report = score("scienceqa", answers, **files)
         assert report.questions == 2
         assert report.metrics["choice"] == {"accuracy": 50, "accuracy_image": 0}
