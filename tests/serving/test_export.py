@@ -65,6 +65,8 @@ def test_dual_lora_answers_in_plain_transformers(champion, image, tmp_path):
     names = {path.name for path in folder.iterdir()}
     assert {"config.json", "model.safetensors", "modeling_lea.py", "README.md"} <= names
     assert not [path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    code = "".join(path.read_text() for path in folder.glob("*.py"))
+    assert "jaxtyping" not in code  # transformers refuses a folder whose imports are not installed
     assert str(champion.root) not in (folder / "config.json").read_text()
     with pytest.raises(UserError, match="is there already"):
         export("models:/lea@champion", folder)
