@@ -66,7 +66,14 @@ class Systems:
         }
         self._loaded: dict[System, Assistant] = {}
         code = code_digest("components.evaluation.inference.assistant", "components.evaluation.inference.answering")
-        common = [read_reference(base)["digest"], recipe.template, recipe.image, code, library_versions()]
+        common = [
+            read_reference(base)["digest"],
+            recipe.template,
+            recipe.image,
+            code,
+            library_versions(),
+            evaluate.use_gpu,  # CPUs answer in single precision, GPUs in that of the base
+        ]
         self._states = {system: _run_state(common, system.parts) for system in dict.fromkeys(self._systems.values())}
         self._journals = {
             system: Journal(state / "answers.jsonl", evaluate.max_new_tokens) for system, state in self._states.items()

@@ -8,7 +8,10 @@ import pytest
 from components.errors import UserError
 from components.evaluation.inference.asking import Batches, ask
 from components.evaluation.inference.journal import Answered, Failed, Journal
+from components.evaluation.inference.systems import Systems
 from components.evaluation.question import Question
+from components.files import write_json
+from components.params import Params
 
 HERE = Question("1", "b", "chat", "what?", ("x",), image=b"1", image_hash="h1")
 OTHERS = [replace(HERE, image_hash="h2"), replace(HERE, text="who?"), replace(HERE, image=None, image_hash=None)]
@@ -109,3 +112,15 @@ def test_failure_is_kept_with_its_reason_told_and_asked_again(
 def test_evaluation_in_which_all_fail_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="test: every one of 4 questions failed, the first with one"):
         ask(failing("one", "two", "one", "one"), [HERE, *OTHERS], Journal(tmp_path / "answers.jsonl", 20), what="test")
+
+
+def test_answers_of_a_gpu_are_not_taken_for_those_of_a_cpu(tmp_path: Path, params: Params) -> None:
+    """CPUs answer in single precision whatever the base is stored in."""
+    write_json(tmp_path / "base.json", {"digest": "b", "kind": "tiny", "id": "tiny", "revision": None})
+    places = {
+        Systems(
+            tmp_path, {"base": None}, params.finetune, params.evaluate.model_copy(update={"use_gpu": use_gpu})
+        ).state("base")
+        for use_gpu in (False, True)
+    }
+    assert len(places) == 2
