@@ -1,4 +1,4 @@
-"""The benchmarks: a module each, one line in MODULES; everything else about one stands in its module.
+"""The benchmarks: a module each, one line in MODULES, and rows in components/metrics.py for what it measures.
 
 A module with `from_rows` asks the test split's own samples (`evaluate.benchmarks` in params.yaml); one with `read` and
 `score` has files of its own, for answers made elsewhere (`lea score`), and scores by a rule; one with `to_grade` is
