@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.data.schema import Row
 from components.data.tasks import nutrition_answer
-from components.digests import digest, file_digest
+from components.digests import file_digest
 from components.errors import UserError
 from components.evaluation import measuring
 from components.evaluation.benchmarks.scienceqa import letters
@@ -34,6 +34,7 @@ from components.files import fresh_folder, write_json
 from components.metrics import PRINTED
 from components.model.stored import model_digest, read_reference, read_settings
 from components.params import Params
+from components.tracking.records import seal
 from components.workspace import (
     ANSWERS,
     ASSIGNMENTS,
@@ -88,16 +89,16 @@ def measured(
     params: Params, asked: Sequence[Question], judged: measuring.Judged, results: Results, found: dict
 ) -> dict[str, Any]:
     """What the figures of the fine-tuned row belong to: the stage `register` compares it with what is there."""
-    return {
+    stated = {
         "model": model_digest(FINETUNE),
         "base": read_reference(BASE)["digest"],
         "data": data_digests(params),
         "template": params.finetune.template,
         "image": params.finetune.image,
         "conditions": measuring.conditions(asked, judged, params.evaluate),
-        "metrics": digest(as_tree(results, found)),
         "sighted": measuring.sighted(results),
     }
+    return {**stated, "seal": seal(as_tree(results, found), stated)}
 
 
 def data_digests(params: Params) -> dict[str, str]:
@@ -116,7 +117,9 @@ def measure_again(params: Params, base: Path, parts: Path, like: Mapping[str, An
     """The fine-tuned row of another model, under the conditions of `like`; UserError where those are not here."""
     asked, judged = measuring.all_questions(params, PREPARED, ASSIGNMENTS)
     if measuring.conditions(asked, judged, params.evaluate) != like:
-        raise UserError("the data, the settings or the code here are not those of the evaluation; run: dvc repro")
+        raise UserError(
+            "data, settings, code or libraries here are not those of the evaluation; run: dvc repro -sf evaluate"
+        )
     return measuring.fine_tuned_row(params, base, parts, asked, judged, read_settings(parts))
 
 

@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from components.digests import digest
 from components.errors import UserError
 from components.files import read_json, write_json
 from components.metrics import flat_metrics
@@ -18,7 +17,7 @@ from components.model.stored import model_digest
 from components.params import Params
 from components.tracking import promotion, registry, runs, store
 from components.tracking.gate import is_empty
-from components.tracking.records import Record
+from components.tracking.records import Record, seal
 from components.workspace import BASE, FINETUNE, MEASURED, METRICS, REGISTRATION, home
 from pipelines import stage
 
@@ -57,8 +56,8 @@ def present_record(params: Params) -> Record:
     settings = _read(FINETUNE / "model.json", "finetune")
     if measured["model"] != model_digest(FINETUNE):
         raise UserError(f"{FINETUNE} has changed since it was evaluated; run: dvc repro evaluate")
-    if measured["metrics"] != digest(tree):
-        raise UserError(f"{METRICS} is not what the evaluation wrote; run: dvc repro -sf evaluate")
+    if measured.get("seal") != seal(tree, measured):
+        raise UserError(f"{METRICS} or {MEASURED.name} is not what the evaluation wrote; run: dvc repro -sf evaluate")
     for name in ("template", "image"):
         if settings[name] != measured[name]:
             raise UserError(
@@ -66,7 +65,10 @@ def present_record(params: Params) -> Record:
                 "run: dvc repro"
             )
     by = "experiment" if os.environ.get("DVC_EXP_NAME") else "evaluate"
-    sighted, stated = flat_metrics(measured["sighted"]), {k: v for k, v in measured.items() if k != "sighted"}
+    sighted, stated = (
+        flat_metrics(measured["sighted"]),
+        {k: v for k, v in measured.items() if k not in ("sighted", "seal")},
+    )
     return Record(stated, flat_metrics(tree["finetune"]), flat_metrics(tree.get("blind", {})), sighted, by)
 
 

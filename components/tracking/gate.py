@@ -88,8 +88,14 @@ def _against_blind(found: _Findings, figures: Figures, gate: Gate) -> None:
         row = _row(name, "better_than_blind")
         if not _measured(found, name, figures.all):
             continue
-        if name not in figures.blind or name not in figures.sighted or figures.blind.get(_failed(name)):
+        if name not in figures.blind or name not in figures.sighted:
             found.add(False, f"{name} was not measured with the images of other questions; run: dvc repro evaluate")
+            continue
+        failed = sorted(each for each, number in figures.blind.items() if each.endswith(".failed") and number)
+        if failed:  # they count as wrong, which would flatter the model
+            asked = ", ".join(f"{each.partition('.')[0]}: {figures.blind[each]:.0f}" for each in failed)
+            remedy = "run: dvc repro -sf evaluate"
+            found.add(False, f"{name}: questions with the images of other questions failed ({asked}); {remedy}")
             continue
         gain = row.gain(figures.sighted[name], figures.blind[name])
         found.add(
@@ -131,8 +137,12 @@ def _compare(
 
 def _measured(found: _Findings, name: str, figures: Mapping[str, float]) -> bool:
     """Whether there is a finite figure; a refusal where there is none."""
-    if name in figures:
+    ungraded = figures.get(f"{name.partition('.')[0]}.ungraded")
+    if name in figures and not ungraded:
         return True
+    if ungraded:  # left out of the mean: the worst answers are those that a judge does not grade
+        found.bad.append(f"{name}: {ungraded:.0f} answers have no grade; run: dvc repro -sf evaluate")
+        return False
     measured = ", ".join(sorted(figures)) or "nothing"
     found.bad.append(
         f"{name} was not measured, or is not a number; name another in registry.gate, or a benchmark that measures it "
@@ -149,7 +159,3 @@ def _row(name: str, where: str) -> Metric:
     if row.direction is None and where in ("not_worse", "better_than_blind"):
         raise UserError(f"params.yaml: registry.gate.{where} names {name}, which has no better direction")
     return row
-
-
-def _failed(name: str) -> str:
-    return f"{name.partition('.')[0]}.failed"

@@ -77,8 +77,9 @@ def open_case(
 def _judged_by(version: ModelVersion, champion: ModelVersion | None, present: Record | None) -> Record | None:
     """The present record (the registered one of the same conditions); without one, that which the champion shares."""
     if present is not None:
-        return records.find(version, present.key) or present
-    known = list(records.each(version))
+        found = records.find(version, present.key)
+        return found if found is not None and found.by != "gate" else present  # the gate measures no blind row
+    known = sorted(records.each(version), key=lambda one: one.by == "gate")
     shared = [one for one in known if champion is not None and records.find(champion, one.key)]
     return next(iter([*shared, *known]), None)
 

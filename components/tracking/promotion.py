@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BY_HAND = "the alias was moved outside of lea; noticed by this command"
 PATIENCE_S = 0.5  # another command may be between the log and the alias
+FOLLOW_TRIES, WAIT_S = 50, 0.05  # of an alias that other commands move at the same time
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,12 @@ def mended(client: MlflowClient, name: str) -> Log:
     patient = False
     while True:
         log = promotion_log.read(client, name)
-        for alias in {one.alias for one in log.entries if one.moved}:
-            _settle(client, name, alias, log)
+        entries = zip(log.entries, log.settled, strict=True)
+        unfinished = {one.alias for one, settled in entries if one.moved and not settled}
+        for alias in unfinished:
+            _follow(client, name, alias)
+        if unfinished:
+            continue
         moves = log.moves(CHAMPION)
         stated = moves[-1][1].to if moves else None
         present = registry.alias_version(client, name, CHAMPION)
@@ -136,14 +141,24 @@ def _settle(client: MlflowClient, name: str, alias: str, log: Log) -> None:
 
 
 def _follow(client: MlflowClient, name: str, alias: str) -> None:
-    """Let the alias follow the log, until no other command has written in between."""
-    while True:
+    """Let the alias follow the log, until no other command has written in between.
+
+    Another command may write an entry, set the alias and settle both between our reading and our setting: then ours
+    was the last to set it, to where the log no longer leads, and it is for us to set it again.
+    """
+    for _ in range(FOLLOW_TRIES):
         log = promotion_log.read(client, name)
         _settle(client, name, alias, log)
         after = promotion_log.read(client, name)
-        if after.head == log.head and registry.alias_version(client, name, alias) == log.moves(alias)[-1][1].to:
+        if after.head != log.head:
+            continue
+        target = after.moves(alias)[-1][1].to
+        if target is None or registry.alias_version(client, name, alias) == target:
             promotion_log.write_copy(after)
             return
+        store.insert(lambda target=target: client.set_registered_model_alias(name, alias, str(target)))
+        time.sleep(WAIT_S)
+    raise UserError(f"the alias {alias} of {name} is moved by others all the time; run the same command again")
 
 
 def _case(client: MlflowClient, name: str, which: str, log: Log, record: Record | None) -> Case:

@@ -2,7 +2,8 @@
 
 A version's own record (tag `lea.record`) comes from the evaluation that made the version. Measured again under other
 conditions it gets further records, each under the digest of its conditions: `lea.record.<digest>` by the stage
-`evaluate` or by the gate, `lea.experiment.<digest>` by an experiment. The gate never reads an experiment's.
+`evaluate` or by the gate, `lea.experiment.<digest>` by an experiment, which the gate never reads. (A version that an
+experiment made has that experiment's figures as its own record.)
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class Record:
 
     @property
     def whole(self) -> bool:
-        """No question failed: figures in which some count as wrong say too little of a model."""
-        return not any(name.endswith(".failed") and value for name, value in self.figures.items())
+        """No question failed, no answer is without a grade: such figures say too little of a model, or too much."""
+        return not any(name.endswith((".failed", ".ungraded")) and value for name, value in self.figures.items())
 
 
 def own(version: ModelVersion) -> Record | None:
@@ -69,14 +70,24 @@ def each(version: ModelVersion) -> Iterator[Record]:
     yield from (record for tag in (OWN_TAG, *further) if (record := _read(version, tag)))
 
 
+def seal(tree: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    """The digest that holds the figures of metrics.json and what is stated of them together."""
+    return digest([tree, {name: value for name, value in measured.items() if name != "seal"}])
+
+
 def as_tag(record: Record) -> str:
     return json.dumps(asdict(record), sort_keys=True)
 
 
 def add(client: MlflowClient, version: ModelVersion, record: Record) -> None:
-    """Write a further record, unless the version has a whole one under these conditions."""
+    """Write a further record, unless the version has a whole one under these conditions.
+
+    A full evaluation takes the place of what the gate measured, which has no blind row.
+    """
     tag = f"{EXPERIMENT_TAG if record.by == 'experiment' else OWN_TAG}.{record.key}"
-    if record.whole and tag not in version.tags and find(version, record.key) is None:
+    known = find(version, record.key)
+    fuller = known is not None and known.by == "gate" and record.by == "evaluate"
+    if record.whole and (fuller or (known is None and tag not in version.tags)):
         store.insert(lambda: client.set_model_version_tag(version.name, str(version.version), tag, as_tag(record)))
 
 

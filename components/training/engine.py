@@ -128,7 +128,8 @@ def capture(engine: Any, step: int, updates: int) -> TrainState:
         if plain is not None:
             weights[name] = _copy(parameter)
             for key in MOMENTS:
-                moments[key][name] = _copy(plain.state[parameter][key])
+                held = plain.state[parameter].get(key)  # none before the first step that is learnt from
+                moments[key][name] = torch.zeros_like(weights[name]) if held is None else _copy(held)
         else:
             weights[name] = _copy(safe_get_full_fp32_param(parameter))
             for key in MOMENTS:

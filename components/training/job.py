@@ -15,6 +15,7 @@ RESULT_SETTINGS = (
     "shared_prefix",
     "grad_clip",
     "max_refused",
+    "spike",
     "deepspeed",
 )  # the settings of `training` that change results
 

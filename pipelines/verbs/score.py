@@ -83,12 +83,14 @@ def grade_file(name: str, answers: Path, files: Files, judge: Judge, instruction
     from components.evaluation.judge.grading import grade, how_of
     from components.evaluation.offline.findings import Findings
     from components.locks import lock
+    from components.workspace import home
 
     bench, findings = JUDGED[name], Findings()
     requests = list(bench.to_grade(answers, files, instructions, findings))
     for line in findings.lines:
         print(f"note: {line}", file=sys.stderr)
-    with lock(f"grades-{digest(str(path.resolve()))[:16]}"):
+    folder = path.resolve().parent  # run state is held under its own name, which `lea clean` asks for
+    with lock(folder.name if folder.parent == home() / "runs" else f"grades-{digest(str(path.resolve()))[:16]}"):
         grade(requests, judge, path, **how_of(bench))
 
 

@@ -24,19 +24,21 @@ from components.batching.sampler import split_rows
 from components.data import tasks
 from components.data.schema import Row
 from components.data.shards import ShardWriter, index_digests
-from components.digests import digest
 from components.errors import UserError
+from components.evaluation.benchmarks import JUDGED
 from components.evaluation.inference import answering
 from components.evaluation.inference.asking import questions
 from components.evaluation.inference.journal import Failed
 from components.evaluation.inference.systems import Systems
 from components.evaluation.judge.benchmarks import graded, judged_questions
 from components.files import write_json
+from components.locks import lock_if_free
 from components.model import assemble
 from components.model.base import load_base, save_base
 from components.model.weights import save_parts
 from components.params import BenchmarkFiles, Params, load_params
 from components.prepare import splits
+from components.tracking.records import seal
 from components.tracking.registry import model_digest
 from pipelines import cli, evaluate, stage
 from tests.judge_server import Server
@@ -179,7 +181,7 @@ def test_stage_goes_on_after_a_kill_and_writes_what_the_report_reads(
 
     measured = json.loads((inside / "measured.json").read_text())
     assert measured["model"] == model_digest(evaluate.FINETUNE)
-    assert measured["metrics"] == digest(metrics)
+    assert measured["seal"] == seal(metrics, measured)
     assert list(measured["conditions"]["questions"]) == ["unifood", "scienceqa", "flickr30k"]
     assert measured["conditions"]["settings"]["evaluate.max_new_tokens"] == "6"
     # The blind row was not asked the question without an image: what is compared with it leaves that out too.
@@ -345,13 +347,25 @@ def test_the_command_that_is_printed_grades_where_the_judge_is_looked_for(
     assert paid == len(server.bodies) == 2
 
 
-def test_a_question_that_failed_is_graded_as_silence(judged: Params, server: Server, tmp_path: Path) -> None:
+def test_a_question_that_failed_is_graded_as_silence(
+    judged: Params, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = judged_questions(judged.evaluate)["mm_vet"]
     silence = "Prediction: \nGrade:"
     server.script = lambda number, body: "0" if body["messages"][0]["content"].endswith(silence) else "1"
     section = judged.evaluate.model_copy(update={"judge": "gpt-x"})
     (tmp_path / "state").mkdir()
+    free: list[bool] = []
+
+    def to_grade(*arguments: Any) -> Any:
+        with lock_if_free("state") as held:  # by which `lea clean` would take the grades away
+            free.append(held)
+        return own(*arguments)
+
+    own = JUDGED["mm_vet"].to_grade
+    monkeypatch.setattr(JUDGED["mm_vet"], "to_grade", to_grade)
     metrics = graded("mm_vet", asked, ["word9", Failed("torn")], section, tmp_path / "state", tmp_path)
+    assert free == [False]
     assert metrics["mm_vet"] == {"score": 50, "std": 0, "ungraded": 0, "failed": 1}
 
 

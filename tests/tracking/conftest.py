@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from components.digests import digest, folder_digest
+from components.digests import folder_digest
 from components.files import write_json
 from components.model.stored import model_digest
 from components.params import Params, validate_params
 from components.tracking import store
+from components.tracking.records import seal
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,11 +75,10 @@ class Workspace:
             "template": "v1",
             "image": "pad",
             "conditions": conditions,
-            "metrics": digest(metrics),
             "sighted": metrics["finetune"],
         }
         write_json(self.root / "evaluation/metrics.json", metrics)
-        write_json(self.root / "evaluation/measured.json", measured)
+        write_json(self.root / "evaluation/measured.json", {**measured, "seal": seal(metrics, measured)})
 
     def registration(self) -> Any:
         return json.loads((self.root / "registration.json").read_text())

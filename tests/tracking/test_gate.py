@@ -131,3 +131,21 @@ def test_unknown_metric_is_a_mistake_in_params(field):
 def test_metric_without_a_direction_cannot_be_better():
     with pytest.raises(UserError, match=r"pope_random\.yes_ratio, which has no better direction"):
         decide(Figures({"pope_random.yes_ratio": 50}), [], gate(not_worse={"pope_random.yes_ratio": 1}))
+
+
+@pytest.mark.parametrize("failed", ["pope_random.failed", "mme_count.failed", "ingredients.failed"])
+def test_blind_answers_that_failed_flatter_no_model(failed):
+    gate = Gate(at_least={}, at_most={}, not_worse={}, better_than_blind={"pope.f1": 5})
+    figures = Figures({"pope.f1": 40.0}, {"pope.f1": 30.0}, {"pope.f1": 40.0})
+    assert decide(figures, [], gate).passed
+    found = decide(Figures(figures.all, {**figures.blind, failed: 900.0}, figures.sighted), [], gate)
+    assert not found.passed
+    assert f"({failed.partition('.')[0]}: 900)" in found.reasons[0]
+
+
+def test_answers_without_a_grade_pass_no_gate():
+    gate = Gate(at_least={"mm_vet.score": 20}, at_most={}, not_worse={})
+    assert decide(Figures({"mm_vet.score": 31.0, "mm_vet.ungraded": 0.0}, {}, {}), [], gate).passed
+    found = decide(Figures({"mm_vet.score": 31.0, "mm_vet.ungraded": 9.0}, {}, {}), [], gate)
+    assert not found.passed
+    assert "9 answers have no grade" in found.reasons[0]

@@ -238,3 +238,24 @@ def test_two_homes_register_one_version_of_one_model(workspace, monkeypatch):
     register.run(validate_params(workspace.params.model_dump()))
     assert [int(one.version) for one in client.search_model_versions("name = 'lea'")] == [1]
     assert registry.aliases(client, "lea") == {"candidate": 1, "champion": 1}
+
+
+def test_a_promotion_that_sets_its_alias_late_does_not_overrule_the_one_after_it(versions, monkeypatch):
+    """Another home settles our entry, promotes and ends, all between our reading of the log and our setting."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri())
+    gate, own = versions.params.registry.gate, MlflowClient.set_registered_model_alias
+    late = [True]
+
+    def set_late(client, name, alias, version):
+        if late and late.pop():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("LEA_HOME", str(versions.root / "home2"))
+                promotion.promote("lea", "2", gate, force=True)
+        return own(client, name, alias, version)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", set_late)
+    promotion.promote("lea", "1", gate, force=True)
+    assert champion() == 2
+    assert moves()[-2:] == [(3, 1, "promote"), (1, 2, "promote")]
+    promotion.mended(store.connect(), "lea")
+    assert moves()[-1] == (1, 2, "promote")

@@ -379,3 +379,29 @@ def closed_port() -> int:
 def _register_here(root: str, params) -> None:
     os.chdir(root)
     registry.register(Path("models/finetune"), Path("models/base"), register.present_record(params), params)
+
+
+def test_a_former_champion_that_is_evaluated_again_in_full_can_return(workspace, monkeypatch):
+    """What the gate measured of it has no blind row and must not stand in the way."""
+    tree = workspace.params.model_dump()
+    tree["registry"]["gate"]["better_than_blind"] = {"ingredients.iou": 0.1}
+    params = validate_params(tree)
+    register.run(params)
+    workspace.train("b")
+    workspace.measure(0.83, tokens=6)
+    monkeypatch.setattr(evaluate, "measure_again", lambda *_: {"ingredients": {"iou": 0.82}})
+    register.run(params)
+    workspace.train("a")
+    workspace.measure(0.82, tokens=6)
+    register.run(params)
+    assert workspace.registration()["version"] == 1
+    assert workspace.registration()["gate"]["passed"]
+    assert promotion.promote("lea", "1", params.registry.gate, dry_run=True).passed
+
+
+def test_what_is_stated_beside_the_figures_is_sealed_with_them(workspace):
+    path = workspace.root / "evaluation/measured.json"
+    stated = json.loads(path.read_text())
+    write_json(path, {**stated, "sighted": {"ingredients": {"iou": 0.99}}})
+    with pytest.raises(UserError, match="is not what the evaluation wrote"):
+        register.run(workspace.params)

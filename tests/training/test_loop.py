@@ -140,6 +140,8 @@ def test_job_survives_the_way_to_a_worker(workspace: tuple[Path, Params]) -> Non
         watched = Job(**{**vars(one), "validation": Validation(every_steps=3, max_samples=5)})
         assert from_message(to_message(watched)) == watched
         assert run_digest(watched) == run_digest(one)
+        bolder = one.training.model_copy(update={"spike": 1.5})  # with bad_step skip, other steps are learnt from
+        assert run_digest(Job(**{**vars(one), "training": bolder})) != run_digest(one)
 
 
 def test_target_that_matches_nothing_is_told_before_a_step_is_done(

@@ -52,7 +52,8 @@ def graded(
     """
     kept = state / f"{name}-{digest([[question.id, question.text] for question in questions])[:8]}.jsonl"
     given, findings = evaluate.files[name], Findings()
-    with lock(f"{state.name}-{name}"):  # queued experiments may share a model
+    # Queued experiments may share a model; `lea clean` takes no state whose own lock is held.
+    with lock(state.name), lock(f"{state.name}-{name}"):
         write_text(kept, layout(questions, answers))
         shutil.copyfile(kept, out / f"{name}.jsonl")
         if evaluate.judge is None:
