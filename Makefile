@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors forms ranks
 
-.PHONY: $(TABLES) tables git repro test coverage test-slow test-peer test-kernels test-service gpu chaos hostile lint docs wheel format lock clean
+.PHONY: $(TABLES) tables git repro test test-slow test-peer test-kernels test-service gpu chaos hostile lint docs wheel format lock clean
 
 repro: git $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
@@ -20,11 +20,9 @@ tables: git $(READY)  ## all of them
 	dvc repro splits base
 	python -m pipelines.tables $(SEEDS)
 
-test: $(READY)  ## the default tests, minutes
-	pytest -q
-
-coverage: $(READY)  ## the default tests, and the lines of components/ and pipelines/ that none of them reaches
-	pytest -q --cov --cov-report=term-missing
+test: $(READY)  ## the default tests, minutes, and how much of the code they reach
+	pytest -q --cov --cov-report=
+	@echo "They reach $$(coverage report --format=total) % of components/ and pipelines/; which lines they do not: coverage report -m"
 
 test-slow: $(READY)  ## whole pipelines, killed workers
 	pytest -q -m slow

@@ -199,14 +199,16 @@ def test_stage_goes_on_after_a_kill_and_writes_what_the_report_reads(
     samples = json.loads((inside / "insight" / "samples.json").read_text())
     assert [len(sample["items"]) for sample in samples] == [3, 1, 1]
     for sample in samples:
-        assert Image.open(inside / "insight" / sample["image"]).size == (26, 20)
-        assert Image.open(inside / "insight" / sample["heat_map"]).width >= 512
+        with Image.open(inside / "insight" / sample["image"]) as image:
+            assert image.size == (26, 20)
+        with Image.open(inside / "insight" / sample["heat_map"]) as heat_map:
+            assert heat_map.width >= 512
         for item in sample["items"]:
             assert {"base", "pretrain", "finetune", "blind"} <= set(item["answers"])
     layers = (inside / "insight" / "entropy.csv").read_text().splitlines()
     assert layers[0] == "layer,task,before,after,zero_share,silent_share"
     assert len(layers) == 1 + 2 * 2 * 5  # q and v of two blocks, five tasks
-    shares = list(csv.DictReader((inside / "insight" / "skill_space.csv").open()))
+    shares = list(csv.DictReader((inside / "insight" / "skill_space.csv").read_text().splitlines()))
     assert len(shares) == 2 * 2 * 5 * params.adapter.rank
     assert sum(float(row["before"]) for row in shares) == pytest.approx(2 * 2 * 5, rel=1e-3)
     assert (inside / "insight" / "experts.csv").read_text() == "layer,task,expert,rank,load,off_share\n"

@@ -74,6 +74,7 @@ def running(
         server.should_exit = True
         thread.join(20)
         slots.close()
+        listening.close()
 
 
 def data_url(shade: int = 7, size: tuple[int, int] = (40, 30)) -> str:

@@ -7,6 +7,8 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
@@ -36,8 +38,9 @@ def server(registered):
 
 
 @pytest.fixture
-def client(server) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0)
+def client(server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as opened:
+        yield opened
 
 
 def test_the_official_client_works_unchanged(server, client):
@@ -259,11 +262,11 @@ def test_a_model_that_is_not_there_is_one_line(champion):
 
 
 def test_the_page_is_served_with_its_policy(server):
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
-    connection.request("GET", "/")
-    got = connection.getresponse()
-    assert got.status == 200
-    assert "default-src 'self'" in (got.getheader("content-security-policy") or "")
-    assert b"<script" in got.read()
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        connection.request("GET", "/")
+        got = connection.getresponse()
+        assert got.status == 200
+        assert "default-src 'self'" in (got.getheader("content-security-policy") or "")
+        assert b"<script" in got.read()
     assert server.send("GET", "/../pyproject.toml")[0] == 404
     assert Path(app_module.STATIC, "page.js").is_file()

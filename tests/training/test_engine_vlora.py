@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from components.params import load_params
+from tests.training.processes import free_port, run
 
 ROOT = Path(__file__).parent.parent.parent
 CASES = [("adapter", 0), ("adapter", 3), ("language_model", 3)]
@@ -95,10 +94,7 @@ def _work(rank: int, port: int, out: str) -> None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("engine") / "results.json"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_work, (port, str(out)), nprocs=WORKERS)  # pyright: ignore
+    run(_work, free_port(), str(out), processes=WORKERS)
     return json.loads(out.read_text(encoding="utf-8"))
 
 

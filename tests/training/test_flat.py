@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from components.params import load_params
+from tests.training.processes import free_port, run
 from tests.training.test_engine import MICRO_BATCHES, ROOT, WORKERS, _train
 
 CASES = [(1, "bf16"), (2, "fp32")]  # workers, precision
@@ -130,10 +129,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str], A
     found: dict[tuple[int, str], Any] = {}
     for workers in (1, WORKERS):
         out = tmp_path_factory.mktemp("flat") / "results.json"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        mp.spawn(_work, (port, workers, str(out)), nprocs=workers)  # pyright: ignore
+        run(_work, free_port(), workers, str(out), processes=workers)
         found |= {(workers, name): case for name, case in json.loads(out.read_text(encoding="utf-8")).items()}
     return found
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from components.params import Params
 from components.training import loop, stage
 from components.training.job import Job, from_message, to_message
 from components.training.journal import METRICS_FILE, TIMINGS_FILE, read_journal
+from tests.training.processes import run
 from tests.workspace import prepare_workspace
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def train(job: Job, workers: int, zero_stage: int, until: int = STEPS) -> None:
     job = replace(job, training=training)
     store = job.folder.parent / f"store-{job.folder.name}-{until}"
     job.folder.mkdir(parents=True, exist_ok=True)
-    mp.spawn(_work, (to_message(job), workers, until, str(store)), nprocs=workers)  # pyright: ignore
+    run(_work, to_message(job), workers, until, str(store), processes=workers)
 
 
 def test_workers_may_go_and_come_back(workspace: Params, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_load_and_share_off_are_written_by_layer_and_task(
         torch.nn.init.normal_(parameter)
     asked = [question("caption", picture(1)), question("recipe", picture(2)), question("recipe", None)]
     write_experts(tmp_path / "experts.csv", replace(assistant, model=model), asked, 10**6)
-    rows = list(csv.DictReader((tmp_path / "experts.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "experts.csv").read_text().splitlines()))
     assert len(rows) == 2 * 2 * 2 * len(ranks)  # q and v of two blocks, two tasks
     assert {(int(row["expert"]), int(row["rank"])) for row in rows} == set(enumerate(ranks))
     assert all(row["layer"].endswith("_proj") for row in rows)

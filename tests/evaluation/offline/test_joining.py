@@ -34,7 +34,8 @@ def pope_sheet(path: Path, **columns: object) -> Path:
 def files(tmp_path: Path) -> dict[str, Any]:
     asked = [(category, image, text) for category in CATEGORIES for image, text, _ in LABELLED]
     files = pope(tmp_path / "pope", asked, dict.fromkeys(CATEGORIES, LABELLED))
-    numbered = [json.loads(line) | {"question_id": n} for n, line in enumerate(files["questions"].open())]
+    lines = files["questions"].read_text().splitlines()
+    numbered = [json.loads(line) | {"question_id": n} for n, line in enumerate(lines)]
     return files | {"questions": jsonl(files["questions"], numbered)}
 
 
