@@ -16,10 +16,8 @@ from onnx import helper
 from onnx.numpy_helper import from_array
 from PIL import Image
 from tokenizers import pre_tokenizers
-from torch.nn.functional import cross_entropy
 from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer, Dinov2Config, Dinov2Model
 
-from components.batching.conversation import IGNORED
 from components.model.assemble import build, trainable_groups
 from components.model.base import load_base
 from components.model.weights import save_parts
@@ -63,22 +61,6 @@ def test_dual_lora_is_twenty_lines() -> None:
     ]
     assert main.end_lineno
     assert main.end_lineno - main.lineno <= 20
-
-
-def test_shared_prefixes_give_the_loss_of_separate_samples(language_model: str, tokenizer: Any) -> None:
-    example = program("shared_prefix_trainer")
-    model = AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32).eval()
-    trainer = object.__new__(example.SharedPrefixTrainer)  # its loss alone
-    with torch.no_grad():
-        shared = trainer.compute_loss(model, example.Collator(tokenizer)(example.GROUPS))
-        summed, number = 0.0, 0
-        for prompt, answers in example.GROUPS:
-            for sample in (example.encode(tokenizer, prompt, answer) for answer in answers):
-                logits = model(torch.tensor([sample.ids])).logits[0, :-1]
-                labels = torch.tensor(sample.labels[1:])
-                summed += cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
-                number += sample.num_supervised
-    assert shared.item() == pytest.approx(summed / number, abs=1e-5)
 
 
 def test_shared_prefixes_train_inside_the_trainer(language_model: str) -> None:
