@@ -57,6 +57,7 @@ def keep_answers(done: registry.Registered, record: Record) -> None:
     with store.answering(store.tracking_uri()):
         client = store.connect()
         version = client.get_model_version(done.name, str(done.version))
+        assert version.run_id, "every version is made from a run"
         answers.keep(client, version.run_id, record.key, files)
 
 

@@ -39,6 +39,12 @@ def measured(workspace: Any) -> Any:
     return workspace
 
 
+def run_of(version: str) -> str:
+    run_id = store.connect().get_model_version("lea", version).run_id
+    assert run_id
+    return run_id
+
+
 def compare(*words: str) -> int:
     arguments = cli.parser().parse_args(["compare", *words])
     return stage.guarded(lambda: cli.VERBS["compare"].run(arguments))
@@ -47,7 +53,7 @@ def compare(*words: str) -> int:
 def test_versions_and_runs_are_compared(measured: Any, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     by_version = ("models:/lea/1", "models:/lea@champion")
-    by_run = ("finetune-a", store.connect().get_model_version("lea", "2").run_id)
+    by_run = ("finetune-a", run_of("2"))
     for first, second in (by_version, by_run, ("models:/lea/1", "workspace")):
         assert compare(first, second, "--json") == 0
         found = json.loads(capsys.readouterr().out)
@@ -78,7 +84,7 @@ def test_answers_are_kept_once_for_each_set_of_conditions(measured: Any) -> None
     measured.measure(0.7, questions="others")
     register.run(measured.params)
     client = store.connect()
-    run_id = client.get_model_version("lea", "2").run_id
+    run_id = run_of("2")
     kept = [item.path for item in client.list_artifacts(run_id, "evaluation")]
     assert len(kept) == 2
     for folder in kept:
