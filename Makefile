@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors forms ranks
 
-.PHONY: $(TABLES) tables git repro test test-slow test-peer test-kernels test-service gpu chaos hostile lint docs wheel format lock clean
+.PHONY: $(TABLES) tables git repro smol test test-slow test-peer test-kernels test-service gpu chaos hostile lint docs wheel format lock clean
 
 repro: git $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
@@ -19,6 +19,11 @@ $(TABLES): git $(READY)  ## one of the paper's tables on the settings of params.
 tables: git $(READY)  ## all of them
 	dvc repro splits base
 	python -m pipelines.tables $(SEEDS)
+
+smol: git $(READY)  ## real small weights on real photos (LEA_REALDATA), under 40 minutes; sets params.yaml to the profile smol
+	python -m tools.smol
+	lea profile smol
+	dvc repro
 
 test: $(READY)  ## the default tests, minutes, and how much of the code they reach
 	pytest -q --cov --cov-report=

@@ -3,7 +3,8 @@
     from local_enhanced_adapters import DualLoraConfig, VisualCueEnhancement
 
 Importing it makes the adapters known to PEFT, so that `PeftModel.from_pretrained` loads saved ones. That needs torch
-and peft alone; `metrics` and `costs` need the extra [pipeline].
+and peft alone, as does `tree` (samples that share a prompt as one sequence); `metrics` and `costs` need the extra
+[pipeline].
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from components.adapters import (
 
 if TYPE_CHECKING:
     from components import adapters, costs
+    from components.batching import tree
     from components.evaluation import metrics
     from components.model.visual_cue import VisualCueEnhancement
 
@@ -30,6 +32,7 @@ _PLACES = {
     "adapters": "components.adapters",
     "costs": "components.costs",
     "metrics": "components.evaluation.metrics",
+    "tree": "components.batching.tree",
 }  # imported when they are first asked for
 _ROOT = DualLoraConfig.__module__.removesuffix("components.adapters.dual_lora")  # empty in the repository
 
@@ -43,6 +46,7 @@ __all__ = [
     "adapters",
     "costs",
     "metrics",
+    "tree",
 ]
 
 

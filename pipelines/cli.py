@@ -10,6 +10,7 @@ from pipelines import stage
 from pipelines.verbs import (
     check,
     clean,
+    compare,
     export,
     history,
     import_,
@@ -34,6 +35,7 @@ VERBS = {
     "serve": serve,
     "export": export,
     "score": score,
+    "compare": compare,
     "tune": tune,
     "import": import_,
     "clean": clean,

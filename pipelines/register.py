@@ -15,10 +15,10 @@ from components.files import read_json, write_json
 from components.metrics import flat_metrics
 from components.model.stored import model_digest
 from components.params import Params
-from components.tracking import promotion, registry, runs, store
+from components.tracking import answers, promotion, registry, runs, store
 from components.tracking.gate import is_empty
 from components.tracking.records import Record, seal
-from components.workspace import BASE, FINETUNE, MEASURED, METRICS, REGISTRATION, home
+from components.workspace import ANSWERS, BASE, FINETUNE, MEASURED, METRICS, REGISTRATION, home
 from pipelines import stage
 
 
@@ -28,6 +28,7 @@ def run(params: Params) -> None:
     done = registry.register(FINETUNE, BASE, record, params)
     print(f"register: {done.name} version {done.version}{'' if done.new else ' (registered before)'}, candidate")
 
+    keep_answers(done, record)
     outcome: dict[str, Any] = {"passed": None, "reasons": ["an experiment registers a candidate only"]}
     if not os.environ.get("DVC_EXP_NAME"):
         gate = params.registry.gate
@@ -48,6 +49,16 @@ def run(params: Params) -> None:
             "gate": outcome,
         },
     )
+
+
+def keep_answers(done: registry.Registered, record: Record) -> None:
+    """Put what was answered beside the run that trained the model: `lea compare` finds it there."""
+    files = [path for path in (ANSWERS, MEASURED) if path.is_file()]
+    with store.answering(store.tracking_uri()):
+        client = store.connect()
+        version = client.get_model_version(done.name, str(done.version))
+        assert version.run_id, "every version is made from a run"
+        answers.keep(client, version.run_id, record.key, files)
 
 
 def present_record(params: Params) -> Record:

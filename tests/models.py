@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -37,6 +37,8 @@ def tiny_tokenizer() -> Any:
 
 def wrapped(core: Tokenizer, **more: str) -> Any:
     """A Hugging Face tokenizer around `core`, with the special tokens of the tiny base."""
+    start = [("<s>", core.token_to_id("<s>"))]
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=start)  # pyright: ignore
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<pad>",

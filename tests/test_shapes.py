@@ -12,7 +12,7 @@ from peft import get_peft_model
 from torch import nn
 
 from components.adapters import DualLoraConfig, LoraMoeConfig, RodeConfig, dual_lora, experts
-from components.batching import packing
+from components.batching import packing, tree
 from components.batching.conversation import IGNORED, Encoded
 from components.model import bilinear, deformable, released_cue, visual_cue
 from tests.shapes import check_shapes
@@ -23,7 +23,7 @@ CONFIGS: list[Callable[..., Any]] = [DualLoraConfig, LoraMoeConfig, RodeConfig]
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    modules = (bilinear, deformable, released_cue, visual_cue, dual_lora, experts, packing)
+    modules = (bilinear, deformable, released_cue, visual_cue, dual_lora, experts, packing, tree)
     return check_shapes(monkeypatch, *modules)
 
 
@@ -37,7 +37,8 @@ def test_what_computes_names_its_shapes(checked: list[str]) -> None:
         *(f"model.released_cue.ReleasedVisualCueEnhancement.{name}" for name in ("forward", "cue")),
         *(f"adapters.dual_lora.{name}" for name in ("Spaces.forward", "DualLoraLayer.extend")),
         *(f"adapters.experts.{name}" for name in ("ExpertsLayer.extend", "ExpertsLayer.delta_weight", "weigh")),
-        *(f"batching.packing.{name}" for name in ("pad", "tree_mask")),
+        "batching.packing.pad",
+        *(f"batching.tree.{name}" for name in ("padded", "tree_mask")),
     }
 
 
@@ -103,19 +104,19 @@ def test_packed_sequences_keep_their_shapes() -> None:
     samples = [Encoded([1, 2, 3, last], [IGNORED, IGNORED, 3, last]) for last in (4, 5)]
     batch = packing.pad([packing.pack(samples), packing.pack(samples[:1])], 0, multiple=8)
     length = batch["ids"].shape[1]
-    assert packing.tree_mask(batch["segments"]).shape == (2, 1, length, length)
+    assert tree.tree_mask(batch["segments"]).shape == (2, 1, length, length)
     for wrong in (batch["segments"][0], batch["segments"].float()):
         with pytest.raises(TypeCheckError, match="sequences tokens"):
-            packing.tree_mask(wrong)
+            tree.tree_mask(wrong)
 
 
 def test_outside_the_check_nothing_is_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = packing.tree_mask
+    plain = tree.tree_mask
     with monkeypatch.context() as during:
-        check_shapes(during, packing)
-        assert packing.tree_mask is not plain
-    assert packing.tree_mask is plain
-    assert not hasattr(packing, "Int")
+        check_shapes(during, tree)
+        assert tree.tree_mask is not plain
+    assert tree.tree_mask is plain
+    assert not hasattr(tree, "Int")
 
 
 def adapted(config: Callable[..., Any]) -> Any:

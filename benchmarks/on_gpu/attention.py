@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.on_gpu.clock import Bench
-from components.batching.packing import tree_block_mask, tree_mask
+from components.batching.packing import tree_block_mask
+from components.batching.tree import tree_mask
 
 
 @dataclass(frozen=True)

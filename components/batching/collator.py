@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from components.batching.conversation import IGNORED, Encoded, Encoder
-from components.batching.packing import PADDING, Packed, pack, pad
+from components.batching.packing import Packed, pack, pad
 from components.batching.sampler import Samples
+from components.batching.tree import PADDING
 from components.images.decoding import decode
 from components.images.transforms import ImageMode, pixel_values
 

@@ -4,6 +4,8 @@
     plain  <image>caption\\n
     chat   the tokenizer's own chat template
 
+v1 and plain begin with the start token that the tokenizer itself puts before a text, where it does.
+
 A conversation becomes pieces: text, or one special token by id. Text is tokenised between special tokens, so that
 nothing a person wrote is ever read as a special token.
 
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from components.batching.text_tokens import encode_with_borders
+from components.batching.text_tokens import encode_with_borders, start_token
 from components.data.schema import IMAGE_MARKER, Turn
 from components.errors import UserError
 
@@ -96,11 +98,12 @@ class Encoder:
 
     def prompt(self, question: str, has_image: bool) -> list[int]:
         """Token ids of an open conversation: the model's next tokens are its answer."""
-        return self._tokens(self._pieces([Turn("human", question)], has_image)).ids
+        ids = self._tokens(self._pieces([Turn("human", question)], has_image)).ids
+        return ids or [self.tokenizer.eos_token_id]  # plain without image: a model goes on from one token at least
 
     def _pieces(self, turns: Sequence[Turn], has_image: bool) -> list[Piece]:
-        bos = self.tokenizer.bos_token_id
-        start = [Piece(special=bos)] if bos is not None and self.template != "chat" else []
+        first = None if self.template == "chat" else start_token(self.tokenizer)
+        start = [] if first is None else [Piece(special=first)]
         make = {"plain": self._plain, "v1": self._v1, "chat": self._chat}[self.template]
         return start + make(turns, has_image)
 

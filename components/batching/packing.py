@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from components.batching.conversation import IGNORED, Encoded
+from components.batching.tree import PADDING, shared_length
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Int
+    from jaxtyping import Int
 
-PADDING = -1  # segment of a place that holds no token
 LENGTHS_ON_GPUS = 64  # tokens; batches are filled up to a multiple: each new length costs a GPU plans and memory
 
 
@@ -41,7 +41,7 @@ class Packed:
 
 def pack(samples: Sequence[Encoded]) -> Packed:
     """Join samples at their longest common prefix that holds no label."""
-    prefix = _shared_length(samples) if len(samples) > 1 else 0
+    prefix = shared_length([s.ids for s in samples], [s.labels for s in samples]) if len(samples) > 1 else 0
     first = samples[0]
     ids, labels = first.ids[:prefix], first.labels[:prefix]
     positions, segments, previous = list(range(prefix)), [0] * prefix, [max(0, n - 1) for n in range(prefix)]
@@ -53,14 +53,6 @@ def pack(samples: Sequence[Encoded]) -> Packed:
         segments += [branch] * length
         previous += [max(0, prefix - 1), *range(start, start + length - 1)]
     return Packed(ids, labels, positions, segments, previous)
-
-
-def _shared_length(samples: Sequence[Encoded]) -> int:
-    shortest = min(next(n for n, label in enumerate(sample.labels) if label != IGNORED) for sample in samples)
-    for length, tokens in enumerate(zip(*(sample.ids[:shortest] for sample in samples), strict=True)):
-        if len(set(tokens)) > 1:
-            return length
-    return shortest
 
 
 def pad(sequences: Sequence[Packed], filler: int, multiple: int = 1) -> dict[str, Int[Tensor, "sequences tokens"]]:
@@ -79,20 +71,8 @@ def pad(sequences: Sequence[Packed], filler: int, multiple: int = 1) -> dict[str
     return padded
 
 
-def tree_mask(segments: Int[Tensor, "sequences tokens"]) -> Bool[Tensor, "sequences 1 tokens tokens"]:
-    """True where the row's token may look at the column's.
-
-    A padding place looks at itself alone, so that its softmax is defined.
-    """
-    here, there = segments.unsqueeze(2), segments.unsqueeze(1)
-    size = segments.shape[1]
-    causal = torch.ones(size, size, dtype=torch.bool, device=segments.device).tril()
-    seen = causal & ((there == 0) | (there == here)) & (there != PADDING)
-    return (seen | torch.eye(size, dtype=torch.bool, device=segments.device)).unsqueeze(1)
-
-
 def tree_block_mask(segments: Int[Tensor, "sequences tokens"]) -> Any:
-    """The same for flex attention, which skips the blocks of the mask where nothing is seen."""
+    """tree.py's mask for flex attention, which skips the blocks of the mask where nothing is seen."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(sequence: Tensor, head: Tensor, here: Tensor, there: Tensor) -> Tensor:

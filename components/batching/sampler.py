@@ -96,7 +96,7 @@ class Plan:
     """
 
     def __init__(self, starts: np.ndarray, global_batch: int, epochs: int, seed: int) -> None:
-        self._starts, self._global_batch, self._seed = starts, global_batch, seed
+        self._starts, self._seed = starts, seed
         self.num_samples = int(starts[-1])
         self.steps_per_epoch = -(-self.num_samples // global_batch)
         self.steps = self.steps_per_epoch * epochs
@@ -106,9 +106,14 @@ class Plan:
         return step // self.steps_per_epoch
 
     def batch(self, step: int) -> list[np.ndarray]:
-        """The samples of a step (counted from 0), row by row; the last batch of an epoch may be smaller."""
-        start = step % self.steps_per_epoch * self._global_batch
-        samples = self._epoch(self.epoch_of(step))[start : start + self._global_batch]
+        """The samples of a step (counted from 0), row by row.
+
+        Where the batch does not divide the samples, all steps of an epoch lack about equally many: a last step of
+        one sample would weigh as much as the others.
+        """
+        within = step % self.steps_per_epoch
+        start, end = (number * self.num_samples // self.steps_per_epoch for number in (within, within + 1))
+        samples = self._epoch(self.epoch_of(step))[start:end]
         rows = np.searchsorted(self._starts, samples, side="right")
         return np.split(samples, np.flatnonzero(np.diff(rows)) + 1)
 

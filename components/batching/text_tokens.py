@@ -24,6 +24,15 @@ class Token(NamedTuple):
     end: int  # one past the last
 
 
+def start_token(tokenizer: Any) -> int | None:
+    """The token that this tokenizer itself puts before a text (Llama: <s>); None where it puts none (GPT-2, SmolLM2).
+
+    A tokenizer may name a start token that its model never saw at the start of a text.
+    """
+    start = tokenizer.bos_token_id
+    return start if start is not None and tokenizer("a")["input_ids"][:1] == [start] else None
+
+
 def encode(tokenizer: Any, text: str, continues: bool = False) -> list[Token]:
     """The tokens of a text, none of them special.
 

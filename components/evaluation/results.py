@@ -102,7 +102,7 @@ def paired(metric: str, first: Sequence[Answer], second: Sequence[Answer], sign:
     task, _, name = metric.partition(".")
     main = scored(first[0].question.benchmark).MAIN[task]
     assert main.name == name, f"{name} is not the main metric of {task}"
-    one, other = (_sums(main, answers) for answers in (first, second))
+    one, other = (sums_of(main, answers) for answers in (first, second))
     columns, compare = one.shape[1], {"-": difference, "/": ratio}[sign]
 
     def figure(means: np.ndarray) -> np.ndarray:
@@ -111,7 +111,8 @@ def paired(metric: str, first: Sequence[Answer], second: Sequence[Answer], sign:
     return np.concatenate([one, other], axis=1), figure
 
 
-def _sums(main: MainMetric, answers: Sequence[Answer]) -> np.ndarray:
+def sums_of(main: MainMetric, answers: Sequence[Answer]) -> np.ndarray:
+    """(units, columns): what the figure of a main metric is made of."""
     texts = [None if answer.failed else answer.text for answer in answers]
     return main.sums([answer.question for answer in answers], texts, [answer.score for answer in answers])
 
@@ -127,7 +128,7 @@ def difference_line(name: str, entry: Mapping[str, Any]) -> str:
 
 
 SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("row", "benchmark", "task", "id", "source", "image_hash")]
+    [(name, pa.string()) for name in ("row", "benchmark", "task", "id", "source", "group", "image_hash")]
     + [(name, pa.string()) for name in ("question", "reference", "gold", "answer")]
     + [("score", pa.float64()), ("failed", pa.string())]
 )
@@ -150,6 +151,7 @@ def _record(row: str, answer: Answer) -> dict[str, Any]:
         "task": question.task,
         "id": question.id,
         "source": question.source,
+        "group": question.group,
         "image_hash": question.image_hash,
         "question": question.text,
         "reference": json.dumps(question.references, ensure_ascii=False),

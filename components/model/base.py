@@ -20,6 +20,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
+    LlamaTokenizer,
     LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedModel,
@@ -128,7 +129,7 @@ def load_pieces(vision: str, language: str, seed: int) -> tuple[PreTrainedModel,
         encoder = _found(AutoModel, vision, "base.compose.vision")
         causal = _found(AutoModelForCausalLM, language, "base.compose.language")
     encoder = getattr(encoder, "vision_model", encoder)  # CLIP and SigLIP checkpoints hold a text tower too
-    tokenizer = _found(AutoTokenizer, language, "base.compose.language")
+    tokenizer = load_tokenizer(language, "base.compose.language")
     return encoder, causal, tokenizer, load_image_processor(vision, "base.compose.vision")
 
 
@@ -153,7 +154,7 @@ def refer_to_checkpoint(folder: Path, model: str, revision: str | None) -> None:
         model, commit = str(local.resolve()), None
     else:
         commit = local.name
-    tokenizer = _found(AutoTokenizer, str(local), "base.checkpoint.model")
+    tokenizer = load_tokenizer(str(local), "base.checkpoint.model")
     if tokenizer.is_fast:  # data are measured with it; a base without is refused where labels are made
         tokenizer.backend_tokenizer.save(str(folder / TOKENIZER_FILE))
     _write_reference(
@@ -165,7 +166,7 @@ def load_base(folder: Path) -> Base:
     """Read the base that a folder holds or refers to."""
     reference, place, revision = _place(folder)
     model = _found(LlavaForConditionalGeneration, place, "base.checkpoint.model", revision=revision)
-    tokenizer = _found(AutoTokenizer, place, "base.checkpoint.model", revision=revision)
+    tokenizer = load_tokenizer(place, "base.checkpoint.model", revision)
     return Base(model, tokenizer, load_image_processor(place, "base.checkpoint.model", revision), reference)
 
 
@@ -190,6 +191,19 @@ def _write_reference(folder: Path, reference: dict[str, Any]) -> None:
 def load_image_processor(place: str, setting: str, revision: str | None = None) -> Any:
     """The image processor of a folder or hub id, which `setting` names."""
     return _found(AutoImageProcessor, place, setting, revision=revision, backend="pil")
+
+
+def load_tokenizer(place: str, setting: str, revision: str | None = None) -> Any:
+    """The tokenizer of a folder or hub id, which `setting` names.
+
+    Llama's starts a text with <s> unless its files say otherwise (`add_bos_token`). transformers 5 documents that
+    default, but adds nothing where a `tokenizer.model` comes without the entry.
+    """
+    tokenizer = _found(AutoTokenizer, place, setting, revision=revision)
+    said = getattr(tokenizer, "init_kwargs", {})
+    if isinstance(tokenizer, LlamaTokenizer) and said.get("vocab_file") and "add_bos_token" not in said:
+        tokenizer.add_bos_token = True
+    return tokenizer
 
 
 def _found(loader: Any, place: str, setting: str, **options: Any) -> Any:

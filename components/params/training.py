@@ -34,7 +34,7 @@ class Recipe(Section):
     template: Template
     image: Literal["crop", "pad"]
     epochs: Positive
-    global_batch: Positive  # samples per optimiser step, over all workers
+    global_batch: Positive  # samples per optimiser step, over all workers; fewer where it does not divide an epoch's
     max_length: Annotated[int, Field(ge=8)]  # tokens, after the image is expanded
     warmup: Fraction  # share of the steps
     weight_decay: Annotated[float, Field(ge=0)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.batching.conversation import SYSTEM
+from components.batching.text_tokens import start_token
 from components.errors import UserError
 from components.files import fresh_folder, write_json, write_tensors
 from components.imports import ABOVE
@@ -33,7 +34,7 @@ AUTO_MAP = {
 }
 # LLaVA's v1 template; content is text, or parts of which the image stands first.
 V1 = (
-    "{{ bos_token }}{% set ns = namespace(system='" + SYSTEM.replace("'", "\\'") + "') %}"
+    "{% set ns = namespace(system='" + SYSTEM.replace("'", "\\'") + "') %}"
     "{% if messages[0]['role'] == 'system' %}{% set ns.system = messages[0]['content'] %}{% endif %}"
     "{{ ns.system + ' ' }}"
     "{% for message in messages %}{% if message['role'] == 'user' %}{{ 'USER: ' }}"
@@ -180,14 +181,15 @@ def _processor(assistant: Assistant) -> Any:
     kept = ("size", "crop_size", "do_resize", "do_center_crop", "do_rescale", "do_normalize", "image_mean", "image_std")
     settings = {key: own[key] for key in (*kept, "resample", "rescale_factor", "do_convert_rgb") if key in own}
     images = LlavaImageProcessorPil(**settings, do_pad=assistant.image == "pad")
-    assistant.tokenizer.chat_template = V1
+    start = "" if start_token(assistant.tokenizer) is None else "{{ bos_token }}"
+    assistant.tokenizer.chat_template = start + V1
     leading = config.vision_feature_select_strategy == "default"
     return LlavaProcessor(
         images,
         assistant.tokenizer,
         patch_size=config.vision_config.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
-        chat_template=V1,
+        chat_template=start + V1,
         image_token=assistant.tokenizer.convert_ids_to_tokens(config.image_token_id),
         num_additional_image_tokens=1 if leading else 0,
     )

@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration
 
 from components.batching.conversation import IGNORED
-from components.batching.packing import tree_block_mask, tree_mask
+from components.batching.packing import tree_block_mask
+from components.batching.tree import tree_mask
 from components.model.connector import image_side, perceive
 from components.model.vlora import ARGUMENT
 

@@ -46,7 +46,8 @@ def run_training(
     steps = Plan(samples.starts, recipe.global_batch, recipe.epochs, params.seed).steps
     covered = newest_intact(job.folder / CHECKPOINTS)
     how = "already done" if covered == steps else f"going on after step {covered}" if covered else "starting"
-    print(f"{stage}: {len(samples)} samples, {steps} steps of {recipe.global_batch}; {how} (run {job.folder.name})")
+    size = f"{len(samples)} samples, {steps} steps of up to {recipe.global_batch}"
+    print(f"{stage}: {size}; {how} (run {job.folder.name})")
     started = time.monotonic()
     record = RunRecord(job.folder.name, stage, flatten(job.settings()), job.sources, job.folder)
     with lock(job.folder.name):  # queued experiments may come to the same run at the same time

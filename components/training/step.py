@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from components.adapters import RouterWeights
 from components.batching.collator import Batch
-from components.batching.packing import PADDING
+from components.batching.tree import PADDING
 from components.training.engine import plain_optimizer
 from components.training.guard import Guard
 

@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration, LlavaProcessor
 
 from components.adapters import METHODS, adapter_parameters
+from components.batching.tree import TreeCollator
 from components.model.base import compose
 from tests.models import tiny_pieces, tiny_tokenizer, wrapped
 
@@ -134,3 +135,48 @@ def test_trl_sft_trainer_trains_a_llava(name: str, tmp_path: Path) -> None:
     trainer.train()
     batch = processor(images=[rows[0]["images"][0]], text=["USER: <image>What"], return_tensors="pt")  # pyright: ignore[reportCallIssue]
     check(trainer, before, llava()[0], dict(batch), tmp_path / "adapter")
+
+
+TREES: list[dict[str, Any]] = [
+    {
+        "input_ids": [[5, 6, 7, 8, 9 + n, 2], [5, 6, 7, 8, 19 + n, 20, 2], [5, 6, 7, 8, 30 + n, 2]],
+        "labels": [[-100] * 4 + [9 + n, 2], [-100] * 4 + [19 + n, 20, 2], [-100] * 4 + [30 + n, 2]],
+    }
+    for n in range(4)
+]
+
+
+def separate_loss(model: Any) -> float:
+    """The mean over all labels of all samples, one by one."""
+    summed, labels = 0.0, 0
+    with torch.no_grad():
+        for group in TREES:
+            for ids, aims in zip(group["input_ids"], group["labels"], strict=True):
+                count = sum(aim >= 0 for aim in aims)
+                summed += count * model(input_ids=torch.tensor([ids]), labels=torch.tensor([aims])).loss.item()
+                labels += count
+    return summed / labels
+
+
+@pytest.mark.parametrize("which", ["transformers", "trl"])
+def test_trees_train_in_both_trainers_as_they_are(which: str, tmp_path: Path) -> None:
+    """The first step's loss is that of the separate samples; then it falls."""
+    model, recipe = get_peft_model(language_model(), config("dual_lora", r".*_proj")), {**RECIPE, "max_steps": 20}
+    expected = separate_loss(model)
+    if which == "trl":
+        datasets, trl = pytest.importorskip("datasets"), pytest.importorskip("trl")
+        arguments = trl.SFTConfig(
+            str(tmp_path), max_length=None, gradient_checkpointing=False, bf16=False,
+            dataset_kwargs={"skip_prepare_dataset": True}, **recipe,
+        )  # fmt: skip
+        data, more = datasets.Dataset.from_list(TREES), {"processing_class": tiny_tokenizer()}
+        trainer = trl.SFTTrainer(model, args=arguments, train_dataset=data, data_collator=TreeCollator(), **more)
+    else:
+        from transformers import Trainer, TrainingArguments
+
+        arguments = TrainingArguments(str(tmp_path), **recipe)
+        trainer = Trainer(model, arguments, train_dataset=TREES, data_collator=TreeCollator())  # type: ignore[arg-type]
+    trainer.train()
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    assert losses[0] == pytest.approx(expected, rel=1e-3)  # the log rounds
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3]), losses

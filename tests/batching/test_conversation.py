@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaTokenizer
 
 from components.batching.conversation import IGNORED, SYSTEM, Encoded, Encoder
@@ -39,7 +39,9 @@ def llama_tokenizer(legacy: bool) -> Any:
     texts = [f"{SYSTEM} USER: what ASSISTANT: rice and beans"] * 10
     core.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=420, special_tokens=specials))
     tree = json.loads(core.to_str())["model"]
-    made = LlamaTokenizer(tree["vocab"], [tuple(pair) for pair in tree["merges"]], legacy=legacy, pad_token="<pad>")
+    made = LlamaTokenizer(
+        tree["vocab"], [tuple(pair) for pair in tree["merges"]], legacy=legacy, add_bos_token=True, pad_token="<pad>"
+    )
     made.add_special_tokens({"additional_special_tokens": ["<image>"]})
     return made
 
@@ -277,6 +279,23 @@ def test_plain_keeps_the_caption_alone() -> None:
     encoded = own.encode([Turn("human", "Describe it.\n<image>"), Turn("assistant", "A plate.")], True, 1000)
     assert own.tokenizer.decode(encoded.ids) == "<s>" + "<image>" * PLACES + "A plate.\n"
     assert own.tokenizer.decode(labels_of(encoded)) == "A plate.\n"
+
+
+def test_no_start_token_where_the_tokenizer_adds_none() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel()  # GPT-2's: nothing before a text
+    assert tokenizer.bos_token == "<s>"
+    turns = [Turn("human", "Describe it.\n<image>"), Turn("assistant", "A plate.")]
+    texts = {}
+    for template in ("plain", "v1"):
+        own = Encoder(tokenizer, template, tokenizer.convert_tokens_to_ids("<image>"), PLACES)
+        encoded = own.encode(turns, True, 1000)
+        texts[template] = tokenizer.decode(encoded.ids)
+        assert own.is_trainable(encoded, True)
+        assert own.prompt("Describe it.", True)[0] != tokenizer.bos_token_id
+        assert own.prompt("Describe it.", False)
+    assert texts["plain"] == "<image>" * PLACES + "A plate.\n"
+    assert texts["v1"].startswith(SYSTEM)
 
 
 def test_first_token_is_never_predicted() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from components.batching.conversation import IGNORED, Encoded
-from components.batching.packing import pack, pad, tree_block_mask, tree_mask
+from components.batching.packing import pack, pad, tree_block_mask
+from components.batching.tree import tree_mask
 from components.model.assemble import build
 from components.model.base import Base, compose
 from components.params import Params

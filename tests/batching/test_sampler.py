@@ -26,6 +26,17 @@ def test_every_sample_comes_once_an_epoch(rows: list[int], batch: int) -> None:
 
 @settings(deadline=None)
 @given(rows=ROWS, batch=st.integers(1, 30))
+def test_steps_of_an_epoch_are_of_one_size_up_to_a_sample(rows: list[int], batch: int) -> None:
+    own = plan(rows, batch)
+    sizes = [sum(len(unit) for unit in own.batch(step)) for step in range(own.steps)]
+    assert max(sizes) <= batch
+    assert max(sizes) - min(sizes) <= 1
+    if sum(rows) % batch == 0:
+        assert set(sizes) == {batch}
+
+
+@settings(deadline=None)
+@given(rows=ROWS, batch=st.integers(1, 30))
 def test_units_hold_samples_of_one_row(rows: list[int], batch: int) -> None:
     own = plan(rows, batch)
     row_of = np.repeat(np.arange(len(rows)), rows)
@@ -62,8 +73,8 @@ def test_shares_of_all_workers_make_up_the_batch(rows: list[int], workers: int, 
 
 
 def test_parts_hold_about_equally_many_samples() -> None:
-    own = plan([1, 3, 5] * 20, 64)
-    shares = [deal(own.batch(0), np.full(180, 9), np.full(180, True), rank, 2, 4) for rank in range(2)]
+    own = plan([1, 3, 5] * 64, 64)
+    shares = [deal(own.batch(0), np.full(576, 9), np.full(576, True), rank, 2, 4) for rank in range(2)]
     sizes = [sum(len(unit) for unit in part) for share in shares for part in share]
     assert sum(sizes) == 64
     assert max(sizes) <= 64 / 8 + 5

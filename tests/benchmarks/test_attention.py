@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.on_gpu.attention import Layout, Plain, two_calls
-from components.batching.packing import tree_mask
+from components.batching.tree import tree_mask
 
 ROWS = [
     [0] * 7 + [1] * 3 + [2] * 4 + [-1] * 2,

@@ -9,14 +9,15 @@ from typing import Any
 
 import gguf
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper
+from onnx.numpy_helper import from_array
 from PIL import Image
 from tokenizers import pre_tokenizers
-from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer, Dinov2Config, Dinov2Model
 
-from components.batching.conversation import IGNORED
 from components.model.assemble import build, trainable_groups
 from components.model.base import load_base
 from components.model.weights import save_parts
@@ -60,22 +61,6 @@ def test_dual_lora_is_twenty_lines() -> None:
     ]
     assert main.end_lineno
     assert main.end_lineno - main.lineno <= 20
-
-
-def test_shared_prefixes_give_the_loss_of_separate_samples(language_model: str, tokenizer: Any) -> None:
-    example = program("shared_prefix_trainer")
-    model = AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32).eval()
-    trainer = object.__new__(example.SharedPrefixTrainer)  # its loss alone
-    with torch.no_grad():
-        shared = trainer.compute_loss(model, example.Collator(tokenizer)(example.GROUPS))
-        summed, number = 0.0, 0
-        for prompt, answers in example.GROUPS:
-            for sample in (example.encode(tokenizer, prompt, answer) for answer in answers):
-                logits = model(torch.tensor([sample.ids])).logits[0, :-1]
-                labels = torch.tensor(sample.labels[1:])
-                summed += cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
-                number += sample.num_supervised
-    assert shared.item() == pytest.approx(summed / number, abs=1e-5)
 
 
 def test_shared_prefixes_train_inside_the_trainer(language_model: str) -> None:
@@ -154,6 +139,45 @@ def test_gguf_becomes_a_folder(tmp_path: Path) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     np.testing.assert_array_equal(model.get_input_embeddings().weight.detach().numpy(), embeddings)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").is_fast
+
+
+OLD_NAMES = {"q_proj": "attention.query", "k_proj": "attention.key", "v_proj": "attention.value"}
+
+
+def write_onnx(path: Path, model: Dinov2Model) -> None:
+    """The weights as torch's export lays them out: linear ones transposed, known by the node that reads them."""
+    tensors, nodes = [], []
+    for name, weight in model.state_dict().items():
+        for new, old in {**OLD_NAMES, "attention.o_proj": "attention.output.dense"}.items():
+            name = name.replace(new, old)
+        value = weight.numpy()
+        if name == "embeddings.mask_token":
+            continue
+        if name == "embeddings.position_embeddings":
+            tensors += [from_array(value[:, :1], "onnx::Concat_1"), from_array(value[:, 1:], "onnx::Reshape_2")]
+        elif value.ndim == 2:
+            stored = f"onnx::MatMul_{len(nodes)}"
+            tensors.append(from_array(np.ascontiguousarray(value.T), stored))
+            node = f"/backbone/{name.removesuffix('.weight').replace('.', '/')}/MatMul".replace("layer/", "layer.")
+            nodes.append(helper.make_node("MatMul", [f"in{len(nodes)}", stored], [f"out{len(nodes)}"], node))
+        else:
+            tensors.append(from_array(value, f"backbone.{name}"))
+    tensors.append(from_array(np.zeros((2, 2), np.float32), "decoder.weight"))
+    onnx.save(helper.make_model(helper.make_graph(nodes, "tests", [], [], tensors)), path)
+
+
+def test_onnx_becomes_a_folder(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 4}
+    torch.manual_seed(0)
+    model = Dinov2Model(Dinov2Config(**sizes, image_size=12)).eval()
+    write_onnx(tmp_path / "tiny.onnx", model)
+    program("onnx_to_dinov2").main(str(tmp_path / "tiny.onnx"), str(tmp_path / "out"), heads=2, side=8)
+    read = Dinov2Model.from_pretrained(tmp_path / "out").eval()
+    pixels = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(read(pixels).last_hidden_state, model(pixels).last_hidden_state)
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "out", backend="pil")
+    assert processor(images=[Image.new("RGB", (20, 30))])["pixel_values"][0].shape == (3, 8, 8)
 
 
 def test_every_example_is_listed_and_run() -> None:

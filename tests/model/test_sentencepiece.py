@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
-from transformers import AutoTokenizer
 
 from components.batching.conversation import IGNORED, SYSTEM, Encoder
 from components.data.schema import Turn
-from components.model.base import compose, load_base, save_base
+from components.model.base import compose, load_base, load_tokenizer, save_base
 from tests.models import sentencepiece_model, tiny_pieces
 
 TURNS = [
@@ -53,13 +52,22 @@ def slow_ids(folder: Path, turns: list[Turn]) -> list[int]:
 
 
 def test_conversations_are_what_the_slow_tokenizer_makes_of_them(folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(str(folder), "base.compose.language")
     encoded = Encoder(tokenizer, "v1", 9999, 4).encode(TURNS, False, 10_000)
     assert encoded.ids == slow_ids(folder, TURNS)
 
 
+def test_no_start_token_where_the_files_say_so(folder: Path) -> None:
+    config = folder / "tokenizer_config.json"
+    for said in (True, False):
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"add_bos_token": said}))
+        tokenizer = load_tokenizer(str(folder), "base.compose.language")
+        spelt = tokenizer.convert_ids_to_tokens(Encoder(tokenizer, "v1", 9999, 4).encode(TURNS, False, 10_000).ids)
+        assert (spelt[0] == "<s>") is said
+
+
 def test_a_lone_blank_before_a_digit_is_supervised(folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(str(folder), "base.compose.language")
     encoded = Encoder(tokenizer, "v1", 9999, 4).encode(TURNS[:2], False, 10_000)
     learnt = tokenizer.convert_ids_to_tokens([label for label in encoded.labels if label != IGNORED])
     assert learnt[:2] == ["▁", "3"]
@@ -68,7 +76,7 @@ def test_a_lone_blank_before_a_digit_is_supervised(folder: Path) -> None:
 
 def test_a_base_is_composed_with_a_sentencepiece_file_alone(folder: Path, tmp_path: Path) -> None:
     vision, language, _, processor = tiny_pieces()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(str(folder), "base.compose.language")
     base = tmp_path / "base"
     base.mkdir()
     save_base(base, compose(vision, language, tokenizer, processor, 0), tokenizer, processor, "compose", "tests")

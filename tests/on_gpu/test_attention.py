@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.on_gpu.attention import Flash, Layout, Plain, two_calls
-from components.batching.packing import tree_mask
+from components.batching.tree import tree_mask
 from components.model.bilinear import by_grid_sample, together
 from tests.benchmarks.test_attention import ROWS
 from tests.on_gpu.conftest import ON_CPU

@@ -51,6 +51,9 @@ x, expected = torch.load("seen.pt")
 torch.testing.assert_close(PeftModel.from_pretrained(base, "adapter")(x), expected)
 vce = local_enhanced_adapters.VisualCueEnhancement(16, 2, num_heads=4)
 assert vce([torch.randn(1, 9, 16)] * 2, (3, 3)).shape == (1, 9, 16)
+group = {"input_ids": [[1, 2, 3], [1, 2, 4]], "labels": [[-100, -100, 3]] * 2}
+batch = local_enhanced_adapters.tree.TreeCollator()([group])
+assert batch["attention_mask"].shape == (1, 1, 5, 5)
 foreign = {"components", "pipelines", "ray", "dvc", "mlflow", "deepspeed", "pydantic"} & set(sys.modules)
 assert not foreign, foreign
 """

@@ -38,6 +38,7 @@ def test_tokenizer_keeps_special_tokens_apart_and_gives_offsets(words: Any) -> N
     ids = words.convert_tokens_to_ids(["<pad>", "<s>", "</s>", IMAGE_MARKER])
     assert len(set(ids)) == 4
     assert words.unk_token_id not in ids
+    assert words("rice")["input_ids"][0] == words.bos_token_id  # as Llama's: v1 and plain then begin with it too
     text = "two tomatoes weigh 160 g, crème brûlée too"
     encoded = words(text, return_offsets_mapping=True, add_special_tokens=False)
     assert words.decode(encoded["input_ids"]) == text

@@ -1,0 +1,133 @@
+"""`lea compare` on versions and runs of a real sqlite registry, and on revisions of a DVC repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.evaluation.question import Question
+from components.evaluation.results import Results, write_answers
+from components.tracking import store
+from pipelines import cli, register, stage
+
+ROOT = Path(__file__).parents[2]
+QUESTIONS = [Question(str(n), "flickr30k", "caption", "?", ("a red dish",), source="mine") for n in range(12)]
+
+
+def write(said: str) -> None:
+    results = Results()
+    results.add("finetune", QUESTIONS, [said if n % 3 else "a red boat" for n in range(12)])
+    write_answers(Path("evaluation/answers.parquet"), results)
+
+
+@pytest.fixture
+def measured(workspace: Any) -> Any:
+    """Two registered models, the second better."""
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    write("a boat")
+    register.run(workspace.params)
+    workspace.train("b")
+    workspace.measure(0.81)
+    write("a red dish")
+    register.run(workspace.params)
+    return workspace
+
+
+def run_of(version: str) -> str:
+    run_id = store.connect().get_model_version("lea", version).run_id
+    assert run_id
+    return run_id
+
+
+def compare(*words: str) -> int:
+    arguments = cli.parser().parse_args(["compare", *words])
+    return stage.guarded(lambda: cli.VERBS["compare"].run(arguments))
+
+
+def test_versions_and_runs_are_compared(measured: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    by_version = ("models:/lea/1", "models:/lea@champion")
+    by_run = ("finetune-a", run_of("2"))
+    for first, second in (by_version, by_run, ("models:/lea/1", "workspace")):
+        assert compare(first, second, "--json") == 0
+        found = json.loads(capsys.readouterr().out)
+        (task,) = found["tasks"]
+        assert (task["metric"], task["better"], task["questions"]) == ("caption.rouge_l", "second", 12)
+        assert not found["same_model"]
+        assert found["conditions_differ"] == []
+
+
+def test_the_table_is_read_by_people(measured: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert compare("models:/lea/1", "models:/lea/1") == 0
+    same = capsys.readouterr().out
+    assert same.startswith("both names are of one model\n")
+    assert "undecided" in same
+    assert compare("finetune-b", "finetune-a") == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "first: finetune-b    second: finetune-a"
+    assert printed[-1].startswith("caption.rouge_l  ")
+    assert printed[-1].endswith("12         first is better")
+    measured.measure(0.8, tokens=9)
+    assert compare("models:/lea/2", "workspace") == 0
+    assert "not measured under the same conditions: evaluate.max_new_tokens (72 and 9)" in capsys.readouterr().out
+
+
+def test_answers_are_kept_once_for_each_set_of_conditions(measured: Any) -> None:
+    register.run(measured.params)
+    measured.measure(0.7, questions="others")
+    register.run(measured.params)
+    client = store.connect()
+    run_id = run_of("2")
+    kept = [item.path for item in client.list_artifacts(run_id, "evaluation")]
+    assert len(kept) == 2
+    for folder in kept:
+        names = {Path(item.path).name for item in client.list_artifacts(run_id, folder)}
+        assert names == {"answers.parquet", "measured.json"}
+
+
+def test_names_of_nothing_are_one_line(workspace: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    for name, complaint in (
+        ("models:/lea/7", "no model 'lea' in the registry"),
+        ("finetune-none", "the tracking store knows no run 'finetune-none'; give workspace, a version"),
+        ("0" * 32, "the tracking store knows no run"),
+    ):
+        assert compare(name, "workspace") == 2
+        complained = capsys.readouterr().err
+        assert complaint in complained
+        assert complained.count("\n") == 1
+
+
+def test_revisions_are_read_from_the_cache(workspace: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def command(*words: str) -> None:
+        subprocess.run(words, check=True, capture_output=True, timeout=120)
+
+    files = ("evaluation/answers.parquet", "evaluation/measured.json")
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    command("git", "init", "-q")
+    command("git", "config", "user.email", "a@b.c")
+    command("git", "config", "user.name", "a")
+    command(sys.executable, "-m", "dvc", "init", "-q")
+    write("a boat")
+    command(sys.executable, "-m", "dvc", "add", "-q", *files)
+    command("git", "add", "evaluation")
+    command("git", "commit", "-qm", "first")
+    workspace.train("b")
+    workspace.measure(0.81)
+    write("a red dish")
+    capsys.readouterr()
+    assert compare("HEAD", "workspace", "--json") == 0
+    (task,) = json.loads(capsys.readouterr().out)["tasks"]
+    assert task["better"] == "second"
+    assert compare("nobody", "workspace") == 2
+    assert "'nobody' is no revision or experiment here; give workspace, a version" in capsys.readouterr().err
+    shutil.rmtree(".dvc/cache")
+    assert compare("HEAD", "workspace") == 2
+    assert "HEAD: DVC has no evaluation/answers.parquet of it in its cache" in capsys.readouterr().err
