@@ -24,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 HEAD, PORT, GUARDED_PORT = "10.9.0.1", 6379, 6390
+ANY_PORT = ["--min-worker-port=0", "--max-worker-port=0"]  # the nodes share one network: no two may choose the same
 S3 = "http://127.0.0.1:5555"
 BUCKET = "s3://lea-test/team"
 CREDENTIALS = "[default]\naws_access_key_id = someone\naws_secret_access_key = secret\n"  # moto takes any
@@ -32,7 +33,7 @@ WORKER = """
 mount -t tmpfs tmpfs /tmp && mkdir -p /tmp/home && mount -t tmpfs tmpfs {root}/components
 mount -t tmpfs tmpfs {root}/pipelines && cd /tmp
 exec {bin}/ray start --address={head}:{port} --node-ip-address={address} --num-cpus={cpus} --block \
-  --object-store-memory=80000000 --disable-usage-stats
+  --object-store-memory=80000000 --disable-usage-stats {ports}
 """
 HIDDEN = f"hidden nodes need root and unshare: {' '.join(NAMESPACES)}"
 
@@ -93,7 +94,7 @@ class Nodes:
 
     def start_head(self) -> None:
         options = ["--num-cpus=0", "--dashboard-host=127.0.0.1", "--object-store-memory=80000000"]
-        head = ["--head", f"--node-ip-address={HEAD}", f"--port={PORT}", "--block", "--disable-usage-stats"]
+        head = ["--head", f"--node-ip-address={HEAD}", f"--port={PORT}", "--block", "--disable-usage-stats", *ANY_PORT]
         self.start(f"{BIN}/ray", "start", *head, *options, log="head")
         self.wait_for(1)
 
@@ -101,13 +102,16 @@ class Nodes:
         """Another cluster, which asks for a token."""
         asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
         options = ["--num-cpus=1", f"--node-ip-address={HEAD}", f"--port={GUARDED_PORT}", "--include-dashboard=false"]
+        options += ["--ray-client-server-port=10051", *ANY_PORT]
         self.start(f"{BIN}/ray", "start", "--head", *options, "--block", log="guarded", **asks)
         until(lambda: "Ray runtime started" in (self.workspace / "guarded.log").read_text(encoding="utf-8"), 60)
 
     def start_worker(self, number: int, cpus: int = 1) -> subprocess.Popen:
         """A node at 10.9.0.NUMBER."""
         address = f"10.9.0.{number}"
-        script = WORKER.format(root=ROOT, bin=BIN, head=HEAD, port=PORT, address=address, cpus=cpus)
+        script = WORKER.format(
+            root=ROOT, bin=BIN, head=HEAD, port=PORT, address=address, cpus=cpus, ports=" ".join(ANY_PORT)
+        )
         return self.start(
             "unshare", "--mount", "sh", "-c", script, log=f"node{number}", HOME="/tmp/home", PYTHONPATH=""
         )
