@@ -40,7 +40,7 @@ test-kernels: $(READY)  ## the Triton kernels, by Triton's interpreter where the
 	pip install -q triton
 	pytest -q tests/adapters/test_fast.py
 
-test-service: $(READY)  ## against servers of their own: S3
+test-service: $(READY)  ## against servers of their own: S3, Ray nodes that share no disk
 	pytest -q -m service
 
 gpu: $(READY)  ## on a CUDA device: the tests that need one, then its figures, into benchmarks/results/gpu.json

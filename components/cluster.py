@@ -9,12 +9,15 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import components
+from components.code_package import pack
 from components.errors import UserError
+from components.shared_storage import addresses, shared_storage
 
 PACKAGE_ROOT = Path(components.__file__).parent.parent  # workers start elsewhere and import from here
 LOOPBACK_ONLY = {  # read when Ray and gloo open their ports; what the user has set stays
@@ -24,37 +27,57 @@ LOOPBACK_ONLY = {  # read when Ray and gloo open their ports; what the user has 
 ANSWER_WITHIN_S = 20.0  # Ray itself tries for a quarter of an hour, and then ends the process
 
 
-def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -> None:
+def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False, on_disk: bool = False) -> None:
     """Join the cluster of RAY_ADDRESS, or start one on this machine with at least `cpus` logical CPUs.
+
+    `on_disk`: for work on the files of this machine, which stays here where the nodes share none (LEA_STORAGE).
 
     `dashboard` (for this machine alone): runs inside Tune's trials need it, for Ray finds out through it which
     worker groups have lost their trial; without it the next trial waits for their CPUs for ever. So it does where
     another Ray runs on the machine, unless processes are given the address of their own.
     """
     address = os.environ.get("RAY_ADDRESS")
+    if on_disk and shared_storage():
+        address = None
     if address:
         check_cluster(address)
+        environment = {name: value for name, value in environment.items() if name != "PYTHONPATH"} | addresses()
+        os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # inside `ray job submit` ours goes over the job's
     else:
         environment = stay_on_loopback() | environment
     import ray
+    from ray.exceptions import AuthenticationError
 
     if dashboard:
         environment = environment | {"RAY_ADDRESS": address or _settled_address()}
     local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": dashboard}
     if dashboard:
         local["dashboard_host"] = "127.0.0.1"
-    try:
-        ray.init(
-            address=address or "local",  # without a word Ray would join what another `ray start` on the machine began
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": environment},
-            **({} if address else local),
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if not address:
-            raise
-        raise UserError(_no_cluster(address, str(error).strip().partition("\n")[0])) from None
+    with tempfile.TemporaryDirectory(prefix="lea-") as folder:
+        modules = {"py_modules": _code(Path(folder))} if address else {}
+        try:
+            ray.init(
+                address=address or "local",  # without a word Ray would join what another `ray start` here began
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": environment, **modules},
+                **({} if address else local),
+            )
+        except AuthenticationError as error:
+            raise UserError(_wrong_token(address or "local", str(error))) from None
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            if not address:
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            about_tokens = "oken authentication" in str(error) or "auth" in reason.lower()
+            raise UserError((_wrong_token if about_tokens else _no_cluster)(address, reason)) from None
+
+
+def _code(folder: Path) -> list[str]:
+    """Pack our code for the nodes, which need have none of their own; prints what goes there."""
+    tops, size = pack(folder)
+    print(f"cluster: sending our code to the nodes: {tops[0].parent.name}, {size / 1e6:.1f} MB", flush=True)
+    return [str(top) for top in tops]
 
 
 def check_cluster(address: str) -> None:
@@ -121,6 +144,13 @@ def _speaks_grpc(host: str, port: str, timeout_s: float) -> bool:
 
 def _no_cluster(address: str, reason: str) -> str:
     return f"no Ray cluster answers at RAY_ADDRESS={address}: {reason}; start it, or unset RAY_ADDRESS to run locally"
+
+
+def _wrong_token(address: str, reason: str) -> str:
+    return (
+        f"the Ray cluster at RAY_ADDRESS={address} and this machine do not agree on a token ({reason[:160]}); set "
+        "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token, or RAY_AUTH_MODE=disabled where it has none"
+    )
 
 
 def _settled_address() -> str:

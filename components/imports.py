@@ -22,11 +22,15 @@ ABOVE = components.__name__.removesuffix("components")  # the package that holds
 # digests and DVC's params by their values. The closure ends at these.
 NEUTRAL = (
     "components.cluster",
+    "components.code_package",
     "components.errors",
     "components.imports",
     "components.locks",
+    "components.nodes",
     "components.params",
     "components.progress",
+    "components.shared_storage",
+    "components.snapshots",
     "components.tracking",
     "components.workspace",
     "pipelines.stage",

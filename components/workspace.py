@@ -40,6 +40,8 @@ def home() -> Path:
     so that all of them share checkpoints and one registry.
     """
     chosen = os.environ.get("LEA_HOME")
+    if chosen and "://" in chosen:
+        raise UserError(f"LEA_HOME={chosen}: is a URL, and must be a folder; LEA_STORAGE takes a URL for run state")
     folder = Path(chosen) if chosen else Path(os.environ.get("DVC_ROOT", ".")) / ".lea"
     try:
         return folder.expanduser().resolve()

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,3 +115,42 @@ def test_a_local_run_listens_on_the_loopback_interface_alone(tmp_path: Path) -> 
     count, others = done.stdout.strip().splitlines()[-1].split(" ", 1)
     assert int(count) > 5
     assert others == "[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("AuthenticationError", "and this machine do not agree on a token .*set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"),
+        ("ConnectionError", "no Ray cluster answers at RAY_ADDRESS=head:6379: refused; start it"),
+    ],
+)
+def test_a_token_that_is_refused_is_no_missing_cluster(error: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    def refuse(**_: object) -> None:
+        raise AuthenticationError("token missing") if error == "AuthenticationError" else ConnectionError("refused")
+
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setattr(cluster, "check_cluster", lambda address: None)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match=line):
+        cluster.start_ray(1, {})
+
+
+def test_workers_of_a_cluster_get_our_code_and_no_path_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    sent: dict[str, Any] = {}
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setenv("LEA_STORAGE", "s3://bucket/lea")
+    monkeypatch.setattr(cluster, "check_cluster", lambda address: None)
+    monkeypatch.setattr(ray, "init", lambda **given: sent.update(given))
+    cluster.start_ray(1, cluster.worker_environment(use_gpu=False, threads=1))
+    variables = sent["runtime_env"]["env_vars"]
+    assert "PYTHONPATH" not in variables
+    assert variables["LEA_STORAGE"] == "s3://bucket/lea"
+    assert [Path(place).name for place in sent["runtime_env"]["py_modules"]] == ["components", "pipelines"]
+    sent.clear()
+    cluster.start_ray(1, {}, on_disk=True)  # what works on this machine's files stays here
+    assert sent["address"] == "local"

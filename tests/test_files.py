@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from components.digests import folder_digest
+from components.errors import UserError
 from components.files import fresh_folder, write_json, write_text
 from components.workspace import home
 
@@ -168,3 +169,9 @@ def test_home_is_the_true_repository_in_a_queued_experiment(monkeypatch: pytest.
     monkeypatch.delenv("LEA_HOME")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert home() == tmp_path / ".lea"
+
+
+def test_a_url_is_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEA_HOME", "s3://bucket/lea")
+    with pytest.raises(UserError, match="LEA_HOME=s3://bucket/lea: is a URL, and must be a folder; LEA_STORAGE takes"):
+        home()

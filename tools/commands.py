@@ -19,7 +19,21 @@ GENERATED = ("troubleshooting.md",)  # messages, not commands to type
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`((?:lea|make|dvc repro|dvc exp run|python -m) [^`]+)`")
 OURS = ("lea", "make", "dvc", "python", "pytest")
-OTHERS = ("git", "mkdir", "cp", "cd", "source", "export", "pip", "mlflow", "aws", "ruff", "pyright", "lint-imports")
+OTHERS = (
+    "git",
+    "mkdir",
+    "cp",
+    "cd",
+    "source",
+    "export",
+    "pip",
+    "mlflow",
+    "aws",
+    "ruff",
+    "pyright",
+    "lint-imports",
+    "ray",
+)
 _SEPARATORS = {"&&", "||", ";", "|"}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from components.cluster import PACKAGE_ROOT, start_ray
 from components.errors import UserError
+from components.nodes import check_workspace
 from components.prepare.chunk import ChunkFiles, Progress, Rules, make_chunk
 from components.prepare.chunks import Chunk
 from components.prepare.counts import RecordCounts
@@ -62,7 +63,8 @@ def _on_workers(todo: Iterable[Chunk], source: str, folder: Path, rules: Rules) 
 
     mine = not ray.is_initialized()
     if mine:
-        start_ray(1, WORKER_ENVIRONMENT)
+        start_ray(1, WORKER_ENVIRONMENT, on_disk=True)
+        check_workspace("components.prepare.chunk")
     work = ray.remote(num_cpus=1)(make_chunk)
     under_way = list[ray.ObjectRef]()
     try:

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -19,6 +19,8 @@ from components.cluster import start_ray
 from components.digests import digest
 from components.files import write_json
 from components.model.assemble import check_fit
+from components.model.stored import REFERENCE_FILE
+from components.nodes import autoscaled, check_nodes, is_remote
 from components.params import Params
 from components.search import trial as one
 from components.search.capacity import TRIAL_CPUS, check_capacity
@@ -27,14 +29,15 @@ from components.search.result import Trial, best_of, make_trial, why_lost
 from components.search.space import apply, decode, domains, encode, points, present, read_space
 from components.search.trial import METRIC, RUNG, Setting, run_trial, stage_1
 from components.search.upkeep import owned, prune
+from components.shared_storage import shared_storage
 from components.training.job import Job, run_digest
-from components.training.launcher import before_ray, worker_environment
-from components.training.stage import BASE
-from components.workspace import PRETRAIN, home
+from components.training.launcher import CODE, before_ray, worker_environment
+from components.workspace import ASSIGNMENTS, BASE, MANIFEST, PREPARED, PRETRAIN, home
 
 DONE_FILE = "done.json"
 STATES = "tune/experiment_state-*.json"  # Ray Tune's, from its first report on
 FITTED, MOST_FITTED = ("vce.", "connector.", "adapter.targets"), 100  # settings that a base must suit; points checked
+TRIAL_SHARE = 0.001  # of what Ray calls node:ADDRESS, which each node has once
 FEWEST_AT_RANDOM = 4  # trials before TPE draws by what it has seen
 
 
@@ -85,7 +88,7 @@ def ray_for(params: Params) -> Iterator[None]:
     environment |= {"LEA_HOME": str(home()), "RAY_CHDIR_TO_TRIAL_DIR": "0"}
     # Read by Ray Tune in this process: trials stay in the repository, Ctrl-C is ours, no report but our lines.
     os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1", "RAY_AIR_NEW_OUTPUT": "0"}
-    remote = bool(os.environ.get("RAY_ADDRESS"))
+    remote = is_remote()
     cpus = os.cpu_count() or 1
     if not remote and not params.training.use_gpu:
         check_capacity(params, [{"CPU": cpus + 1}], f"this machine ({cpus} CPUs)")
@@ -95,10 +98,34 @@ def ray_for(params: Params) -> Iterator[None]:
 
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        check_capacity(params, nodes, "the cluster")
+        if remote:
+            check_cluster_for(params, nodes)
+        else:
+            check_capacity(params, nodes, "this machine")
         yield
     finally:
         ray.shutdown()
+
+
+def check_cluster_for(params: Params, nodes: Sequence[Mapping[str, float]]) -> None:
+    """UserError where the cluster of RAY_ADDRESS is not fit for the trials of these settings."""
+    tune, gpus = params.tune, params.training.use_gpu
+    share = tune.gpu_per_worker if gpus else 1.0
+    if autoscaled("GPU" if gpus else "CPU", share) < tune.concurrent_trials * tune.workers_per_trial:
+        check_capacity(params, nodes, "the cluster", trial_cpus=0)
+    files = [ASSIGNMENTS, BASE / REFERENCE_FILE, *(PREPARED / name / MANIFEST for name in params.finetune.sources)]
+    check_nodes(files, shared_storage(), gpus, CODE, here=True)
+
+
+def resources() -> Any:
+    """Of the process that looks after a trial: on a cluster it stays on this machine, which has the workspace."""
+    from ray import tune
+
+    if not is_remote():
+        return {"cpu": TRIAL_CPUS}
+    import ray
+
+    return tune.PlacementGroupFactory([{f"node:{ray.util.get_node_ip_address()}": TRIAL_SHARE}])
 
 
 def run(search: Search, go_on: bool) -> list[Trial]:
@@ -114,7 +141,7 @@ def run(search: Search, go_on: bool) -> list[Trial]:
     def trainable(config: dict[str, Any]) -> None:
         run_trial(config, setting, tune.report)
 
-    work = tune.with_resources(trainable, {"cpu": TRIAL_CPUS})
+    work = tune.with_resources(trainable, resources())
     if go_on:
         tuner = tune.Tuner.restore(str(search.state / "tune"), trainable=work)
     else:

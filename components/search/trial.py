@@ -145,7 +145,7 @@ def fit_in_trial(job: Job, per_worker: dict[str, float] | None, report: Report =
     once = replace(job, training=job.training.model_copy(update={"max_failures": 0}))
     for starts_left in reversed(range(job.training.max_failures + 1)):
         try:
-            fit(once, on_validation=report, per_worker=per_worker)
+            fit(once, on_validation=report, per_worker=per_worker, checked=True)
             return
         except WorkersFailed:
             if not starts_left:

@@ -10,15 +10,23 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from components.cluster import start_ray, worker_environment
+from components.data.storage import is_url
 from components.errors import UserError
+from components.model.stored import REFERENCE_FILE
+from components.nodes import check_nodes, is_remote, wait_for_room
 from components.params import Training
 from components.progress import Bar
+from components.shared_storage import shared_storage
 from components.training.checkpoint import CHECKPOINTS, latest_step
-from components.training.job import Job, from_message, to_message
+from components.training.job import Job
 from components.training.journal import METRICS_FILE, SKIPPED_FILE, VALIDATION_FILE, read_journal
+from components.training.remote import Mirror, Remote, bring, put_inputs, settle
+from components.training.worker import forget_mistake, message, mistake_of, work
+from components.workspace import MANIFEST
 
 # Ray Train's background services that one run on a few workers does not need; each can be set otherwise outside.
 QUICK_START = {
@@ -30,7 +38,7 @@ QUICK_START = {
 ELASTIC = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20"}  # how long workers that do not come are waited for
 RESIZE_EVERY_S = 30.0  # how often an elastic run looks for nodes that have come
 WATCH_EVERY_S = 0.5
-MISTAKE_FILE = "mistake.txt"  # in a run's folder: what a worker cannot mend by starting again
+CODE = ("components.training.loop",)  # what workers run: its closure is the same on all nodes
 RAY_LOGS = "logs: /tmp/ray/session_latest/logs"
 
 
@@ -72,6 +80,7 @@ def fit(
     on_checkpoint: Callable[[int], object] = lambda step: None,
     on_validation: Callable[[dict[str, Any]], object] = lambda line: None,
     per_worker: dict[str, float] | None = None,
+    checked: bool = False,
 ) -> None:
     """Run a job to its end on Ray Train workers, in the Ray that is up: a stage's own, or a search's in a trial.
 
@@ -79,7 +88,8 @@ def fit(
     mended by starting again (a UserError in a worker) ends the run with that line: the worker leaves it in the
     run's folder, where a group that Ray starts again reads it and exits. Called here, not in a worker:
     `on_checkpoint` with the steps that the newest checkpoint covers, `on_validation` with each line of
-    validation.jsonl, from the first. `per_worker`: resources, if not a CPU (or a GPU) each.
+    validation.jsonl, from the first. `per_worker`: resources, if not a CPU (or a GPU) each. `checked`: the cluster
+    is known to be fit for such a job. With LEA_STORAGE inputs and state of the run lie there.
     """
     before_ray(job.training)
     from ray.exceptions import RayActorError
@@ -95,11 +105,16 @@ def fit(
     job.folder.mkdir(parents=True, exist_ok=True)
     scratch = job.folder / "ray"  # Ray's own run state; ours is in checkpoints
     shutil.rmtree(scratch, ignore_errors=True)
-    mistake = job.folder / MISTAKE_FILE
-    mistake.unlink(missing_ok=True)
+    forget_mistake(job)
+    if is_remote() and not checked:
+        check_cluster_for(job)
+    storage = shared_storage()
+    remote = put_inputs(job, storage) if storage else None
+    if remote:
+        settle(job, remote)
     trainer = TorchTrainer(
-        _work,
-        train_loop_config=to_message(job),
+        work,
+        train_loop_config=message(job, remote),
         torch_config=process_group("nccl" if training.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=(fewest, training.workers) if elastic else training.workers,
@@ -113,33 +128,34 @@ def fit(
             failure_config=FailureConfig(max_failures=training.max_failures),
         ),
     )
-    watcher = Watcher(job, on_checkpoint, on_validation)
+    watcher = Watcher(job, on_checkpoint, on_validation, remote)
     try:
         with watcher:
             trainer.fit()
     except TrainingFailedError as error:
-        if not mistake.exists():
+        if mistake_of(job, remote) is None:
             raise _explained(error, job) from error
     except RayActorError as error:
         raise UserError(f"{job.stage}: Ray's controller was lost; run the stage again to go on ({RAY_LOGS})") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if mistake.exists():
-        raise UserError(mistake.read_text(encoding="utf-8"))
+    if storage:
+        bring(job, storage)
+    mistake = mistake_of(job, remote)
+    if mistake is not None:
+        raise UserError(mistake)
 
 
-def _work(message: dict[str, Any]) -> None:
-    from components.training.loop import train
-
-    job = from_message(message)
-    mistake = job.folder / MISTAKE_FILE
-    if mistake.exists():
-        return
-    try:
-        train(job)
-    except UserError as error:
-        mistake.write_text(str(error), encoding="utf-8")
-        raise
+def check_cluster_for(job: Job) -> None:
+    """UserError where the cluster of RAY_ADDRESS is not fit for a job; waits where it has no room at the moment."""
+    training = job.training
+    least = training.worker_counts[0]
+    setting = "training.min_workers" if least < training.workers else "training.workers"
+    wait_for_room(least, training.use_gpu, setting)
+    files = [job.assignments, job.base / REFERENCE_FILE]
+    if not is_url(job.prepared):
+        files += [Path(job.prepared, source, MANIFEST) for source in job.sources]
+    check_nodes(files, shared_storage(), training.use_gpu, CODE)
 
 
 class Watcher:
@@ -147,12 +163,17 @@ class Watcher:
     and validations."""
 
     def __init__(
-        self, job: Job, on_checkpoint: Callable[[int], object], on_validation: Callable[[dict[str, Any]], object]
+        self,
+        job: Job,
+        on_checkpoint: Callable[[int], object],
+        on_validation: Callable[[dict[str, Any]], object],
+        remote: Remote | None = None,
     ) -> None:
         self._folder, self._stage, self._on_checkpoint = job.folder, job.stage, on_checkpoint
         self._on_validation, self._reported = on_validation, 0  # the last step whose validation was reported
         self._covered = latest_step(job.folder / CHECKPOINTS)
         self._skipped = len(read_journal(job.folder / SKIPPED_FILE))
+        self._mirror = Mirror(job, remote) if remote else None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -167,20 +188,21 @@ class Watcher:
         with Bar(self._stage, None) as bar:
             while not self._over.wait(WATCH_EVERY_S):
                 self._look(bar)
-            self._look(bar)
+            self._look(bar, last=True)
 
-    def _look(self, bar: Bar) -> None:
+    def _look(self, bar: Bar, last: bool = False) -> None:
+        there = self._mirror.covered(at_once=last) if self._mirror else 0
         lines = read_journal(self._folder / METRICS_FILE)
         if lines:
-            last = lines[-1]
-            bar.total = last["of"]
-            bar.at(last["step"], "skipped" if last["skipped"] else f"loss {last['loss']:.3f}")
+            step = lines[-1]
+            bar.total = step["of"]
+            bar.at(step["step"], "skipped" if step["skipped"] else f"loss {step['loss']:.3f}")
         skipped = read_journal(self._folder / SKIPPED_FILE)
         for line in skipped[self._skipped :]:
             words = f"{self._stage}: step {line['step']} skipped: {line['why']} (samples {line['samples']})"
             print(words, file=sys.stderr, flush=True)
         self._skipped = len(skipped)
-        covered = latest_step(self._folder / CHECKPOINTS)
+        covered = max(there, latest_step(self._folder / CHECKPOINTS))
         if covered > self._covered:
             self._covered = covered
             self._on_checkpoint(covered)
@@ -195,6 +217,8 @@ def _explained(error: Exception, job: Job) -> Exception:
     failures = getattr(error, "worker_failures", None) or {}
     for failure in failures.values():
         for cause in _chain(failure):
+            if isinstance(cause, UserError):
+                return UserError(str(cause))
             if isinstance(cause, OSError) and cause.errno == 28:
                 return UserError(f"no space left for checkpoints in {job.folder}; free some and run the stage again")
     for failure in failures.values():
@@ -204,7 +228,8 @@ def _explained(error: Exception, job: Job) -> Exception:
             f"{job.stage}: a worker failed: {type(root).__name__}: {words[-1] if words else ''} "
             f"(what was saved is kept, run the stage again to go on; {RAY_LOGS})"
         )
-    return WorkersFailed(f"{job.stage}: {str(error).strip().splitlines()[0]}")
+    lines = [line for cause in _chain(error) for line in str(cause).strip().splitlines() if not line.endswith(":")]
+    return WorkersFailed(f"{job.stage}: {lines[0] if lines else type(error).__name__} ({RAY_LOGS})")
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

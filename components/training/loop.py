@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -42,10 +42,11 @@ READERS = 1  # threads that read and decode ahead of the step
 SUSPECTS_SHOWN = 16  # of the samples that a bad step may be due to
 
 
-def train(job: Job) -> None:
+def train(job: Job, written: Callable[[bool], object] = lambda saved: None) -> None:
     """Train from the newest checkpoint of `job.folder` to the end and store the parts; returns at once if all is there.
 
-    Called by every worker, in an initialised process group.
+    Called by every worker, in an initialised process group. `written` is called by rank 0 when it has written to
+    `job.folder`: with True where that was a checkpoint or the parts; the other ranks wait for it then.
     """
     torch.set_num_threads(job.training.threads_per_worker)
     samples = Samples(job.prepared, job.assignments, job.recipe.sources, job.recipe.tasks, "train")
@@ -53,7 +54,7 @@ def train(job: Job) -> None:
     state = _agreed_checkpoint(job)
     if state is not None and state.step == plan.steps and parts_of(job) and not lacks_validation(job, plan.steps):
         return
-    run = _Run(job, samples, plan, state)
+    run = _Run(job, samples, plan, state, written)
     for units, batches in ahead(run.prepare, range(run.done, plan.steps), READERS):
         run.step(units, batches)
     run.close()
@@ -62,8 +63,11 @@ def train(job: Job) -> None:
 class _Run:
     """One worker's part of a run, opened at `state` or at the start: `step` by step, then `close`."""
 
-    def __init__(self, job: Job, samples: Samples, plan: Plan, state: TrainState | None) -> None:
+    def __init__(
+        self, job: Job, samples: Samples, plan: Plan, state: TrainState | None, written: Callable[[bool], object]
+    ) -> None:
         self._job, self._samples, self._plan, self._state = job, samples, plan, state
+        self._written = written
         self._rank, self._workers = dist.get_rank(), dist.get_world_size()
         self._micro_batches = -(-job.recipe.global_batch // (self._workers * job.training.micro_batch))
         self._balance = balance_weight(job.adapter)
@@ -136,6 +140,8 @@ class _Run:
             self._validator.measure(self._engine, self.done)
         if self.done % self._job.training.checkpoint_every_steps == 0 or self.done == self._plan.steps:
             self._save()
+        elif self._journal:
+            self._written(False)
         self._started = time.monotonic()
 
     def close(self) -> None:
@@ -143,6 +149,7 @@ class _Run:
         if self._rank == 0:
             assert self._state is not None, "a run has at least one step"
             write_parts(self._job, self._base.reference, self._state.weights, self._wrapped)
+            self._written(True)
         dist.barrier()
 
     def _save(self) -> None:
@@ -151,6 +158,7 @@ class _Run:
             self._journal.settle()
             keep = 1 if self.done == self._plan.steps else 2
             save_checkpoint(self._job.folder / CHECKPOINTS, self._state, keep=keep)
+            self._written(True)
         dist.barrier()
 
     def _stop(self, figures: Figures, suspects: str | None) -> NoReturn:

@@ -25,6 +25,7 @@ from components.training.job import Job, Validation, run_digest
 from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, VALIDATION_FILE, read_journal
 from components.training.launcher import launch
 from components.training.parts import parts_of
+from components.training.remote import recall
 from components.workspace import ASSIGNMENTS, BASE, LOG, PREPARED, VALIDATION, home
 
 
@@ -44,6 +45,7 @@ def run_training(
     job = make_job(stage, params, recipe, adapter, start)
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
     steps = Plan(samples.starts, recipe.global_batch, recipe.epochs, params.seed).steps
+    recall(job)
     covered = newest_intact(job.folder / CHECKPOINTS)
     how = "already done" if covered == steps else f"going on after step {covered}" if covered else "starting"
     size = f"{len(samples)} samples, {steps} steps of up to {recipe.global_batch}"

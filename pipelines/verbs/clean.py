@@ -46,10 +46,15 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def _free(folder: Path) -> str | None:
-    """Remove a run's state, or say why it stays. A stage that comes to it meanwhile waits for the lock."""
+    """Remove a run's state, here and in the storage that LEA_STORAGE names, or say why it stays.
+
+    A stage that comes to it meanwhile waits for the lock.
+    """
     import shutil
 
     from components.locks import lock_if_free
+    from components.shared_storage import shared_storage
+    from components.snapshots import remove_run
     from components.tracking.runs import WAITING_FILE
 
     if (folder / WAITING_FILE).exists():
@@ -58,6 +63,9 @@ def _free(folder: Path) -> str | None:
         for name in dict.fromkeys(_locks(folder)):
             if not held.enter_context(lock_if_free(name)):
                 return "a process is at work on it"
+        storage = shared_storage()
+        if storage:
+            remove_run(storage, folder.name)
         shutil.rmtree(folder)
     return None
 

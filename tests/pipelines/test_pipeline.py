@@ -16,8 +16,7 @@ from components.errors import UserError
 from components.params import Params
 from components.serving.predict import predict
 from components.tracking import records, registry, store
-from components.training import launcher
-from components.training.job import to_message
+from components.training import worker
 from components.training.stage import make_job
 from components.workspace import home
 from pipelines import evaluate, finetune, pretrain, register, report
@@ -171,7 +170,7 @@ def test_mistake_that_only_a_worker_sees_is_told_once_and_not_tried_again(done: 
     with pytest.raises(UserError, match=r"have no token to learn from within max_length 40"):
         finetune.run(short)
     job = make_job("finetune", short, short.finetune, short.adapter, Path("models/pretrain"))
-    launcher._work(to_message(job))  # a worker that Ray starts again: finds the mistake and goes home at once
+    worker.work(worker.message(job, None))  # a worker that Ray starts again: finds the mistake and goes home at once
     shutil.rmtree(job.folder)
 
 

@@ -47,10 +47,12 @@ def answers_by_workers(
     from ray.util import ActorPool
 
     from components.cluster import start_ray, worker_environment
+    from components.nodes import check_workspace
 
     ours = not ray.is_initialized()
     if ours:
-        start_ray(evaluate.workers, worker_environment(evaluate.use_gpu, threads=1))
+        start_ray(evaluate.workers, worker_environment(evaluate.use_gpu, threads=1), on_disk=True)
+        check_workspace("components.evaluation.inference.workers", evaluate.use_gpu)
     make: Any = ray.remote(num_cpus=1, num_gpus=int(evaluate.use_gpu), max_restarts=RESTARTS, max_task_retries=RESTARTS)
     try:
         pool = ActorPool([make(Worker).remote(system, limits) for _ in range(evaluate.workers)])

@@ -1,0 +1,157 @@
+"""The place that all nodes reach: LEA_STORAGE, a URL that fsspec knows (s3://, gs://, file:///nfs/..).
+
+Objects are whole or absent. Each store has errors of its own; here they are a UserError of one line.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from components.errors import UserError
+
+T = TypeVar("T")
+VARIABLE = "LEA_STORAGE"
+# Where a store is, for the workers; who may use it (keys, tokens, profiles) is never sent.
+ADDRESSES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", VARIABLE)
+IN_PLACE = {"file", "local", "sftp", "ssh", "hdfs", "webhdfs", "smb"}  # a reader would see these files while they grow
+PAUSES_S = (1, 4, 15)  # before an access that failed is tried again
+NO_CREDENTIALS = ("NoCredentialsError", "CredentialRetrievalError", "DefaultCredentialsError", "RefreshError")
+LAST = (FileNotFoundError, PermissionError, ImportError, ValueError)  # no second try mends these
+
+
+class StorageError(UserError):
+    """The storage does not give or take what it should."""
+
+
+@dataclass(frozen=True)
+class SharedStorage:
+    """Objects by name below `url`."""
+
+    url: str
+
+    def read(self, name: str) -> bytes | None:
+        """The content of an object, or None where there is none."""
+        try:
+            return self._tried(lambda: self._store.cat_file(self._path(name)), name, "read")
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        self._put(name, lambda path: self._store.pipe_file(path, content))
+
+    def put(self, name: str, file: Path) -> None:
+        self._put(name, lambda path: self._store.put_file(str(file), path))
+
+    def get(self, name: str, file: Path) -> None:
+        """Copy an object into a local file. FileNotFoundError where there is none."""
+        self._tried(lambda: self._store.get_file(self._path(name), str(file)), name, "read")
+
+    def exists(self, name: str) -> bool:
+        return self._tried(lambda: self._store.exists(self._path(name)), name, "read")
+
+    def remove(self, name: str) -> None:
+        """Remove an object, or all below a name; what is not there is no error."""
+        try:
+            self._tried(lambda: self._store.rm(self._path(name), recursive=True), name, "written")
+        except FileNotFoundError:
+            return
+
+    def _put(self, name: str, put: Callable[[str], object]) -> None:
+        target = self._path(name)
+
+        def whole() -> None:
+            if not self._grows:
+                put(target)
+                return
+            aside = f"{target}.{uuid.uuid4().hex[:8]}.partial"
+            self._store.makedirs(target.rpartition("/")[0], exist_ok=True)
+            put(aside)
+            self._store.mv(aside, target)
+
+        self._tried(whole, name, "written")
+
+    def _tried(self, act: Callable[[], T], name: str, verb: str) -> T:
+        for pause in (*PAUSES_S, None):
+            try:
+                return act()
+            except (FileNotFoundError, UserError):
+                raise
+            except Exception as error:  # each store has errors of its own
+                if pause is None or isinstance(error, LAST) or _lacks_credentials(error):
+                    raise StorageError(self._line(error, name, verb)) from None
+                time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
+
+    def _line(self, error: Exception, name: str, verb: str) -> str:
+        if _lacks_credentials(error):
+            return f"no credentials for {self.url}"
+        if isinstance(error, PermissionError):
+            return f"{self.url} does not let {name} be {verb} with these credentials ({_first_line(error)})"
+        return f"{self.url}/{name} cannot be {verb}: {type(error).__name__}: {_first_line(error)}"
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        import fsspec
+
+        try:
+            return fsspec.url_to_fs(self.url, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise StorageError(f"{VARIABLE}={self.url} cannot be used: {_first_line(error)}") from None
+
+    @property
+    def _store(self) -> Any:
+        return self._opened[0]
+
+    @property
+    def _root(self) -> str:
+        return self._opened[1].rstrip("/")
+
+    @cached_property
+    def _grows(self) -> bool:
+        protocol = self._store.protocol
+        return bool(IN_PLACE & set([protocol] if isinstance(protocol, str) else protocol))
+
+
+def shared_storage() -> SharedStorage | None:
+    """The storage that LEA_STORAGE names, if it names one. UserError where that is no URL, or holds a password."""
+    url = os.environ.get(VARIABLE, "").rstrip("/")
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if not parts.scheme or "://" not in url or not parts.netloc + parts.path.strip("/"):
+        raise UserError(f"{VARIABLE} must be a URL as s3://bucket/lea or file:///nfs/lea, got {url!r}")
+    if parts.password:
+        raise UserError(
+            f"{VARIABLE} must hold no password: it goes to all nodes; each node uses credentials of its own"
+        )
+    return SharedStorage(url)
+
+
+def addresses() -> dict[str, str]:
+    """Environment variables that tell workers where the storage is; none that says who may use it."""
+    found = {name: os.environ[name] for name in ADDRESSES if os.environ.get(name)}
+    return {name: value for name, value in found.items() if "@" not in urlsplit(value).netloc}
+
+
+def _lacks_credentials(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if type(seen).__name__ in NO_CREDENTIALS:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -1,0 +1,234 @@
+"""Folders in the shared storage: a listing (name -> SHA-256), and each file once, under its digest.
+
+A listing is written when all its files are there, so that a folder is complete or absent. What is read is compared
+with its digest. On a node the files lie once in a cache, however many folders and workers use them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.digests import digest, file_digest
+from components.errors import UserError
+from components.files import fresh_folder, remove_folder, write_text
+from components.shared_storage import SharedStorage
+
+Listing = dict[str, str]  # name of a file, with slashes -> SHA-256 of its content
+AT_ONCE = 8  # transfers
+FOLDERS, FILES, RUNS = "folders", "files", "runs"
+TRIES = 3  # to read a run's state that is being replaced
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps what it has fetched: under XDG_CACHE_HOME, by default ~/.cache."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser().absolute() / "local-enhanced-adapters"
+
+
+class Digests:
+    """SHA-256 of local files; a file of the same size and modification time is not read again."""
+
+    def __init__(self, memory: Path | None = None) -> None:
+        """memory: a file that keeps them from one process to the next."""
+        self._memory = memory
+        self._seen: dict[str, list] = {}
+        if memory is not None and memory.is_file():
+            try:
+                self._seen = json.loads(memory.read_text(encoding="utf-8"))
+            except ValueError:  # only a memory: made again
+                self._seen = {}
+
+    def of(self, file: Path) -> str:
+        stat = file.stat()
+        as_it_is = [stat.st_size, stat.st_mtime_ns]
+        known = self._seen.get(str(file))
+        if known is None or known[:2] != as_it_is:
+            known = self._seen[str(file)] = [*as_it_is, file_digest(file)]
+        return known[2]
+
+    def keep(self) -> None:
+        if self._memory is not None:
+            write_text(self._memory, json.dumps(self._seen))
+
+
+def put_folder(storage: SharedStorage, files: Mapping[str, Path], digests: Digests) -> str:
+    """Put files under their names in the storage as one folder that never changes; its digest.
+
+    Files that are there already, of this folder or another, are not sent again.
+    """
+    listing = {name: digests.of(path) for name, path in sorted(files.items())}
+    name = digest(listing)
+    if not storage.exists(f"{FOLDERS}/{name}.json"):
+        _put_files(storage, FILES, {listing[each]: path for each, path in files.items()})
+        storage.write(f"{FOLDERS}/{name}.json", json.dumps(listing).encode())
+    return name
+
+
+def fetch_folder(storage: SharedStorage, name: str) -> Path:
+    """The folder of `put_folder` on this machine: from the cache, or fetched into it."""
+    cache = cache_folder()
+    folder = cache / FOLDERS / name
+    with locked(cache, FILES):  # what two workers ask for, or two folders share, is fetched once
+        digests = Digests(cache / "seen.json")
+        listing = _listing(storage, f"{FOLDERS}/{name}.json", name)
+        if listing is None:
+            raise UserError(f"{storage.url} holds no folder {name[:16]}; run the command again to put it there")
+        if not _is_whole(folder, listing, digests):
+            _fetch_files(storage, listing, cache, digests)
+            with fresh_folder(folder) as aside:
+                for each, value in listing.items():
+                    (aside / each).parent.mkdir(parents=True, exist_ok=True)
+                    os.link(cache / FILES / value, aside / each)
+            _is_whole(folder, listing, digests)
+        digests.keep()
+    return folder
+
+
+def publish(
+    storage: SharedStorage, run: str, folder: Path, names: Callable[[Path], Iterator[str]], digests: Digests
+) -> None:
+    """Make the storage's state of a run that of the files `names(folder)`: all of them, or the state before.
+
+    Files that neither state holds are removed; those of the state before stay for one that reads it now.
+    """
+    before = run_listing(storage, run) or {}
+    listing = {name: digests.of(folder / name) for name in sorted(names(folder))}
+    if listing == before:
+        return
+    there, pool = set(before.values()), f"{RUNS}/{run}/{FILES}"
+    new = {value: folder / name for name, value in listing.items() if value not in there}
+    _put_files(storage, pool, new)
+    storage.write(f"{RUNS}/{run}/listing.json", json.dumps(listing).encode())
+    old_name = f"{RUNS}/{run}/before.json"
+    older = json.loads(storage.read(old_name) or b"{}")
+    for value in set(older.values()) - set(listing.values()) - there:
+        storage.remove(f"{pool}/{value}")
+    storage.write(old_name, json.dumps(before).encode())
+
+
+def run_listing(storage: SharedStorage, run: str) -> Listing | None:
+    return _listing(storage, f"{RUNS}/{run}/listing.json")
+
+
+def collect(
+    storage: SharedStorage,
+    run: str,
+    folder: Path,
+    names: Callable[[Path], Iterator[str]],
+    digests: Digests,
+    wanted: Callable[[str], bool] = lambda name: True,
+) -> Listing:
+    """Make the files `names(folder)` those of the storage's state of a run, as far as they are wanted; the state.
+
+    Folders are whole or absent at every moment, as far down as files lie in them.
+    """
+    for left in reversed(range(TRIES)):
+        listing = run_listing(storage, run) or {}
+        try:
+            _collect(storage, run, folder, {n: v for n, v in listing.items() if wanted(n)}, digests)
+            break
+        except FileNotFoundError:  # the state has been replaced, twice, since its listing was read
+            if not left:
+                raise UserError(f"{storage.url}/{RUNS}/{run} lacks files of its listing; remove it") from None
+    tops = {_whole_folder(name) for name in listing}
+    for name in [each for each in names(folder) if wanted(each) and each not in listing]:
+        top = _whole_folder(name)
+        if not top or top in tops:
+            (folder / name).unlink(missing_ok=True)
+        elif (folder / top).exists():
+            remove_folder(folder / top)
+    return listing
+
+
+def _whole_folder(name: str) -> str:
+    """The folder that a file of a run belongs to and that is there whole or not at all; empty: the file itself."""
+    parts = name.split("/")
+    return "/".join(parts[:2]) if parts[0] == "checkpoints" else parts[0] if len(parts) > 1 else ""
+
+
+def _collect(storage: SharedStorage, run: str, folder: Path, listing: Listing, digests: Digests) -> None:
+    pool = f"{RUNS}/{run}/{FILES}"
+    inside: dict[str, Listing] = {}  # by folder that is whole or absent
+    for name, value in listing.items():
+        inside.setdefault(_whole_folder(name), {})[name] = value
+    for top, members in inside.items():
+        if all((folder / name).is_file() and digests.of(folder / name) == value for name, value in members.items()):
+            continue
+        if not top:
+            for name, value in members.items():
+                _get(storage, f"{pool}/{value}", folder / name, value)
+            continue
+        with fresh_folder(folder / top) as aside:
+            for name, value in members.items():
+                _get(storage, f"{pool}/{value}", aside / name.removeprefix(f"{top}/"), value)
+
+
+def remove_run(storage: SharedStorage, run: str) -> None:
+    """Remove a run's state: the listing first, so that no part of one is ever taken for a whole."""
+    storage.remove(f"{RUNS}/{run}/listing.json")
+    storage.remove(f"{RUNS}/{run}")
+
+
+def _listing(storage: SharedStorage, name: str, expected: str | None = None) -> Listing | None:
+    content = storage.read(name)
+    if content is None:
+        return None
+    try:
+        listing = json.loads(content)
+    except ValueError:
+        raise UserError(f"{storage.url}/{name} is damaged; remove it") from None
+    if expected is not None and digest(listing) != expected:
+        raise UserError(f"{storage.url}/{name} is not what was put there; remove it")
+    return listing
+
+
+def _put_files(storage: SharedStorage, pool: str, files: Mapping[str, Path]) -> None:
+    def put(value: str) -> None:
+        if not storage.exists(f"{pool}/{value}"):
+            storage.put(f"{pool}/{value}", files[value])
+
+    with ThreadPoolExecutor(AT_ONCE) as transfers:
+        list(transfers.map(put, files))
+
+
+def _fetch_files(storage: SharedStorage, listing: Listing, cache: Path, digests: Digests) -> None:
+    def fetch(value: str) -> None:
+        file = cache / FILES / value
+        if not file.is_file() or digests.of(file) != value:
+            _get(storage, f"{FILES}/{value}", file, value)
+
+    with ThreadPoolExecutor(AT_ONCE) as transfers:
+        list(transfers.map(fetch, set(listing.values())))
+
+
+def _get(storage: SharedStorage, name: str, file: Path, value: str) -> None:
+    """Fetch one file; it is there whole and as its digest says, or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        storage.get(name, aside)
+        if file_digest(aside) != value:
+            raise UserError(f"{storage.url}/{name} is damaged: it does not match its digest; remove it")
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _is_whole(folder: Path, listing: Listing, digests: Digests) -> bool:
+    return all((folder / name).is_file() and digests.of(folder / name) == value for name, value in listing.items())
+
+
+@contextmanager
+def locked(cache: Path, name: str) -> Iterator[None]:
+    """Held against the other processes of this machine."""
+    (cache / "locks").mkdir(parents=True, exist_ok=True)
+    with (cache / "locks" / name).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

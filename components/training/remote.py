@@ -1,0 +1,189 @@
+"""A run whose inputs and state lie in the shared storage, for workers that do not see this machine's disk.
+
+Here inputs are put there once, and what the workers store is collected. A worker finds its inputs in its node's cache,
+works in a folder beside them, and publishes that folder at each checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from components import snapshots
+from components.data.shards import read_manifest
+from components.data.storage import is_url
+from components.errors import UserError
+from components.files import remove_folder
+from components.locks import lock
+from components.shared_storage import SharedStorage, shared_storage
+from components.training.checkpoint import CHECKPOINTS, latest_step
+from components.training.job import Job
+from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, VALIDATION_FILE
+from components.training.parts import PARTS
+from components.workspace import MANIFEST, home
+
+JOURNALS = (METRICS_FILE, TIMINGS_FILE, SKIPPED_FILE, VALIDATION_FILE)
+MISTAKE = "mistake.txt"  # of a run: what a worker cannot mend by starting again
+EVERY_S = 15.0  # how often the journals are published between checkpoints
+LOOK_EVERY_S = 5.0  # how often they are looked for
+
+
+def state_files(folder: Path) -> Iterator[str]:
+    """Names of the files that are a run's state: journals, checkpoints, parts; not what is half written."""
+    yield from (name for name in JOURNALS if (folder / name).is_file())
+    for part in (*sorted((folder / CHECKPOINTS).glob("step-*")), folder / PARTS):
+        for path in part.rglob("*"):
+            if path.is_file() and not path.name.endswith(".partial"):
+                yield path.relative_to(folder).as_posix()
+
+
+def latest_of(listing: snapshots.Listing) -> int:
+    """Steps that the newest checkpoint of a listing covers."""
+    names = (name.split("/")[1] for name in listing if name.startswith(f"{CHECKPOINTS}/step-"))
+    return max((int(name.removeprefix("step-")) for name in names), default=0)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What a worker needs to find a run in the storage."""
+
+    url: str
+    inputs: str  # digest of the folder with base, start, prepared, assignments
+    run: str
+
+    @property
+    def storage(self) -> SharedStorage:
+        return SharedStorage(self.url)
+
+
+def put_inputs(job: Job, storage: SharedStorage) -> Remote:
+    """Put what a run reads into the storage, unless it is there. Gigabytes are hashed once, and sent once."""
+    files = {"assignments.parquet": job.assignments, **_below("base", job.base)}
+    if job.start:
+        files |= _below("start", job.start)
+    if not is_url(job.prepared):
+        for source in job.sources:
+            folder = Path(job.prepared, source)
+            names = [MANIFEST, "index.parquet", *(shard["name"] for shard in read_manifest(folder)["shards"])]
+            files |= {f"prepared/{source}/{name}": folder / name for name in names}
+    with lock("storage"):  # trials of a search come here at the same time
+        digests = snapshots.Digests(home() / "stored-files.json")
+        inputs = snapshots.put_folder(storage, files, digests)
+        digests.keep()
+    return Remote(storage.url, inputs, job.folder.name)
+
+
+def _below(name: str, folder: Path) -> dict[str, Path]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {f"{name}/{path.relative_to(folder).as_posix()}": path for path in paths}
+
+
+def recall(job: Job) -> None:
+    """Bring what the storage, if one is named, holds of a run to this machine where that is further than here."""
+    storage = shared_storage()
+    if storage is None:
+        return
+    listing = snapshots.run_listing(storage, job.folder.name) or {}
+    ends_there = latest_of(listing) == latest_step(job.folder / CHECKPOINTS) and not (job.folder / PARTS).exists()
+    if latest_of(listing) > latest_step(job.folder / CHECKPOINTS) or (ends_there and _has_parts(listing)):
+        bring(job, storage)
+
+
+def bring(job: Job, storage: SharedStorage) -> None:
+    """Make the run's state on this machine that of the storage."""
+    snapshots.collect(storage, job.folder.name, job.folder, state_files, snapshots.Digests())
+
+
+def settle(job: Job, remote: Remote) -> None:
+    """Before workers start: the storage holds the state that this machine holds, and no earlier mistake."""
+    recall(job)
+    snapshots.publish(remote.storage, remote.run, job.folder, state_files, snapshots.Digests())
+    remote.storage.remove(f"{snapshots.RUNS}/{remote.run}/{MISTAKE}")
+
+
+def _has_parts(listing: snapshots.Listing) -> bool:
+    return any(name.startswith(f"{PARTS}/") for name in listing)
+
+
+def leave_mistake(remote: Remote, line: str) -> None:
+    remote.storage.write(f"{snapshots.RUNS}/{remote.run}/{MISTAKE}", line.encode())
+
+
+def read_mistake(remote: Remote) -> str | None:
+    content = remote.storage.read(f"{snapshots.RUNS}/{remote.run}/{MISTAKE}")
+    return content.decode() if content else None
+
+
+def localized(job: Job, remote: Remote) -> Job:
+    """In a worker: the job with its inputs and its folder on this node, in the state that the storage holds."""
+    inputs = snapshots.fetch_folder(remote.storage, remote.inputs)
+    cache = snapshots.cache_folder()
+    here = replace(
+        job,
+        base=inputs / "base",
+        start=inputs / "start" if job.start else None,
+        prepared=job.prepared if is_url(job.prepared) else str(inputs / "prepared"),
+        assignments=inputs / "assignments.parquet",
+        folder=cache / snapshots.RUNS / remote.run,
+    )
+    with snapshots.locked(cache, remote.run):  # the node's workers share it
+        bring(here, remote.storage)
+    return here
+
+
+def leave(job: Job) -> None:
+    """In a worker that is done: free the node of the run's state, which the storage holds."""
+    with snapshots.locked(snapshots.cache_folder(), job.folder.name):
+        if job.folder.exists():
+            remove_folder(job.folder)
+
+
+class Publisher:
+    """Called by the worker of rank 0 after each step: publishes the run's state, at checkpoints and now and then."""
+
+    def __init__(self, job: Job, remote: Remote) -> None:
+        self._folder, self._remote = job.folder, remote
+        self._digests = snapshots.Digests()
+        self._last = time.monotonic()
+
+    def __call__(self, saved: bool) -> None:
+        """saved: a checkpoint, or the parts, have just been written; workers go on when all of it is there."""
+        if not saved and time.monotonic() - self._last < EVERY_S:
+            return
+        snapshots.publish(self._remote.storage, self._remote.run, self._folder, state_files, self._digests)
+        self._last = time.monotonic()
+
+
+class Mirror:
+    """Keeps the journals on this machine those of the storage while workers write there."""
+
+    def __init__(self, job: Job, remote: Remote, clock: Callable[[], float] = time.monotonic) -> None:
+        self._job, self._remote, self._clock = job, remote, clock
+        self._digests, self._next, self._covered, self._said = snapshots.Digests(), 0.0, 0, False
+
+    def covered(self, at_once: bool = False) -> int:
+        """Bring the journals, if it is time; the steps that the newest checkpoint covers.
+
+        A storage that fails meanwhile costs the view of the progress, not the run: it is said once.
+        """
+        if not at_once and self._clock() < self._next:
+            return self._covered
+        self._next = self._clock() + LOOK_EVERY_S
+        try:
+            listing = snapshots.collect(
+                self._remote.storage,
+                self._remote.run,
+                self._job.folder,
+                state_files,
+                self._digests,
+                wanted=lambda name: "/" not in name,
+            )
+            self._covered = latest_of(listing)
+        except UserError as error:
+            if not self._said:
+                self._said = True
+                print(f"{self._job.stage}: progress is not to be seen: {error}", file=sys.stderr, flush=True)
+        return self._covered

@@ -1,0 +1,157 @@
+"""Folders in a storage: whole or absent, each file once, and never other bytes than were put there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components import shared_storage as shared
+from components import snapshots
+from components.errors import UserError
+from components.shared_storage import SharedStorage, shared_storage
+from components.snapshots import Digests, collect, fetch_folder, publish, put_folder, remove_run, run_listing
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedStorage:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "node"))
+    monkeypatch.setattr(shared, "PAUSES_S", ())
+    return SharedStorage(f"file://{tmp_path}/store")
+
+
+def written(folder: Path, **files: str) -> dict[str, Path]:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return {name.replace("__", "/"): folder / name.replace("__", "/") for name in files}
+
+
+def state(folder: Path) -> Iterator[str]:
+    yield from (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_a_folder_is_fetched_as_it_was_put_and_only_once(
+    storage: SharedStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = written(tmp_path / "base", config="c", weights__one="1", weights__two="2")
+    name = put_folder(storage, files, Digests())
+    folder = fetch_folder(storage, name)
+    assert {each: (folder / each).read_text() for each in files} == {
+        "config": "c",
+        "weights/one": "1",
+        "weights/two": "2",
+    }
+    got: list[str] = []
+    monkeypatch.setattr(SharedStorage, "get", lambda self, name, file: got.append(name))
+    assert fetch_folder(storage, name) == folder
+    assert not got
+
+
+def test_what_two_folders_share_is_sent_and_fetched_once(
+    storage: SharedStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = written(tmp_path / "base", weights="big")
+    first = put_folder(storage, {**base, **written(tmp_path / "a", splits="a")}, Digests())
+    fetch_folder(storage, first)
+    sent: list[Path] = []
+    put, got, get = SharedStorage.put, [], SharedStorage.get
+    monkeypatch.setattr(SharedStorage, "put", lambda self, name, file: (sent.append(file), put(self, name, file)))
+    monkeypatch.setattr(SharedStorage, "get", lambda self, name, file: (got.append(name), get(self, name, file)))
+    second = put_folder(storage, {**base, **written(tmp_path / "b", splits="b")}, Digests())
+    fetch_folder(storage, second)
+    assert [file.name for file in sent] == ["splits"]
+    assert len(got) == 1
+
+
+def test_a_damaged_file_is_not_used(storage: SharedStorage, tmp_path: Path) -> None:
+    name = put_folder(storage, written(tmp_path / "base", weights="right"), Digests())
+    (stored,) = (tmp_path / "store" / "files").iterdir()
+    stored.write_text("wrong")
+    with pytest.raises(UserError, match="is damaged: it does not match its digest"):
+        fetch_folder(storage, name)
+
+
+def test_a_file_that_changed_in_the_cache_is_fetched_again(storage: SharedStorage, tmp_path: Path) -> None:
+    name = put_folder(storage, written(tmp_path / "base", weights="right"), Digests())
+    (fetch_folder(storage, name) / "weights").write_text("wrong!")
+    assert (fetch_folder(storage, name) / "weights").read_text() == "right"
+
+
+def test_a_run_is_collected_in_the_last_state_that_was_published_whole(
+    storage: SharedStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = tmp_path / "worker", tmp_path / "driver"
+    written(there, log="one", checkpoints__step_1__weights="1", checkpoints__step_1__state="{}")
+    publish(storage, "run", there, state, Digests())
+    written(there, log="one two", checkpoints__step_2__weights="2")
+    put, count = SharedStorage.put, 0
+
+    def killed(self: SharedStorage, name: str, file: Path) -> None:
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+        put(self, name, file)
+
+    monkeypatch.setattr(SharedStorage, "put", killed)
+    with pytest.raises(KeyboardInterrupt):
+        publish(storage, "run", there, state, Digests())
+    monkeypatch.setattr(SharedStorage, "put", put)
+    collect(storage, "run", here, state, Digests())
+    assert (here / "log").read_text() == "one"
+    assert list(state(here)) == ["checkpoints/step_1/state", "checkpoints/step_1/weights", "log"]
+    publish(storage, "run", there, state, Digests())
+    collect(storage, "run", here, state, Digests())
+    assert (here / "log").read_text() == "one two"
+
+
+def test_what_a_run_does_not_hold_any_more_goes_everywhere(storage: SharedStorage, tmp_path: Path) -> None:
+    there, here = tmp_path / "worker", tmp_path / "driver"
+    written(there, log="1", checkpoints__step_1__weights="1")
+    for step in (2, 3, 4, 5):
+        publish(storage, "run", there, state, Digests())
+        collect(storage, "run", here, state, Digests())
+        snapshots.remove_folder(there / "checkpoints" / f"step_{step - 1}")
+        written(there, log=str(step), **{f"checkpoints__step_{step}__weights": f"weights {step}"})
+    publish(storage, "run", there, state, Digests())
+    collect(storage, "run", here, state, Digests())
+    assert [path.name for path in (here / "checkpoints").iterdir()] == ["step_5"]
+    kept = list((tmp_path / "store" / "runs" / "run" / "files").iterdir())
+    assert len(kept) <= 4  # the state, and the one before for a reader that is at it
+    remove_run(storage, "run")
+    assert run_listing(storage, "run") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("bucket/lea", "LEA_STORAGE must be a URL as s3://bucket/lea or file:///nfs/lea, got 'bucket/lea'"),
+        ("s3://", "LEA_STORAGE must be a URL"),
+        ("sftp://me:secret@host/lea", "LEA_STORAGE must hold no password"),
+    ],
+)
+def test_a_storage_that_is_none_is_refused(url: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEA_STORAGE", url)
+    with pytest.raises(UserError, match=line) as caught:
+        shared_storage()
+    assert "secret" not in str(caught.value)
+
+
+def test_an_unknown_kind_of_storage_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="LEA_STORAGE=nowhere://x cannot be used"):
+        SharedStorage("nowhere://x").read("a")
+
+
+def test_no_credential_of_the_driver_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:secret@minio:9000")
+    monkeypatch.setenv("AWS_REGION", "eu-1")
+    monkeypatch.setenv("LEA_STORAGE", "s3://bucket/lea")
+    sent = shared.addresses()
+    assert "secret" not in str(sent)
+    assert sent["LEA_STORAGE"] == "s3://bucket/lea"
+    assert sent["AWS_REGION"] == "eu-1"

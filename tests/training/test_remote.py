@@ -1,0 +1,134 @@
+"""A run by way of the storage: the same bits, whichever node it is on, and nothing of it on this machine's disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+
+from components.errors import UserError
+from components.model.stored import model_digest
+from components.params import Params
+from components.shared_storage import SharedStorage, StorageError, shared_storage
+from components.training import loop, remote, stage, worker
+from components.training.job import Job
+from components.training.journal import METRICS_FILE, read_journal
+from components.training.parts import PARTS
+from components.training.remote import Mirror, Publisher, Remote, bring, localized, put_inputs, recall, settle
+from tests.workspace import prepare_workspace
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
+    folder, before = tmp_path_factory.mktemp("remote"), Path.cwd()
+    os.chdir(folder)
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())  # pyright: ignore
+    yield prepare_workspace(folder, training__workers=1)
+    dist.destroy_process_group()
+    os.chdir(before)
+
+
+@pytest.fixture
+def job(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A run, with a storage; nodes keep their caches elsewhere."""
+    monkeypatch.setenv("LEA_STORAGE", f"file://{tmp_path}/storage")
+    monkeypatch.setattr(remote, "EVERY_S", 0.0)
+    on_node("one", tmp_path, monkeypatch)
+    return stage.make_job("pretrain", params, params.pretrain, None, None)
+
+
+def on_node(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+
+
+def started(job: Job) -> Remote:
+    storage = shared_storage()
+    assert storage
+    there = put_inputs(job, storage)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    settle(job, there)
+    return there
+
+
+def until(step: int) -> Callable[..., Any]:
+    """`ahead` of a worker that dies after a step."""
+    whole = loop.ahead
+    return lambda make, steps, readers: whole(make, range(steps.start, min(step, steps.stop)), readers)
+
+
+def test_a_run_that_changes_nodes_ends_as_one_that_stays_here(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.train(job)
+    calm, journal = model_digest(job.folder / PARTS), (job.folder / METRICS_FILE).read_bytes()
+    shutil.rmtree(job.folder)
+
+    there = started(job)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "ahead", until(3))
+        patch.setattr(loop._Run, "close", lambda self: None)
+        here = localized(job, there)
+        assert not [path for path in (here.base, here.folder, here.assignments) if path.is_relative_to(Path.cwd())]
+        loop.train(here, Publisher(here, there))
+    on_node("two", tmp_path, monkeypatch)
+    here = localized(job, there)
+    assert len(read_journal(here.folder / METRICS_FILE)) == 3
+    loop.train(here, Publisher(here, there))
+
+    bring(job, there.storage)
+    assert model_digest(job.folder / PARTS) == calm
+    assert (job.folder / METRICS_FILE).read_bytes() == journal
+
+
+def test_progress_is_seen_from_here_while_workers_write(job: Job) -> None:
+    there = started(job)
+    here = localized(job, there)
+    mirror = Mirror(job, there, clock=lambda: 0.0)
+    assert mirror.covered() == 0
+    loop.train(here, Publisher(here, there))
+    assert mirror.covered() == 0  # not looked for again so soon
+    later = Mirror(job, there)
+    assert later.covered() == 4
+    assert len(read_journal(job.folder / METRICS_FILE)) == 4
+    assert not (job.folder / PARTS).exists()
+
+
+def test_what_another_machine_has_trained_is_not_trained_again(
+    job: Job, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = started(job)
+    here = localized(job, there)
+    loop.train(here, Publisher(here, there))
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / "another"))
+    again = stage.make_job("pretrain", params, params.pretrain, None, None)
+    recall(again)
+    assert model_digest(again.folder / PARTS) == model_digest(here.folder / PARTS)
+
+
+def test_a_mistake_is_found_by_the_next_group_and_forgotten_by_the_next_run(job: Job) -> None:
+    there = started(job)
+    remote.leave_mistake(there, "lower the learning rate")
+    assert worker.mistake_of(job, there) == "lower the learning rate"
+    worker.work(worker.message(job, there))  # goes home at once
+    settle(job, there)
+    assert worker.mistake_of(job, there) is None
+
+
+def test_a_storage_that_fails_is_named_with_the_node(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = started(job)
+    monkeypatch.setattr("components.nodes.this_node", lambda: "node-7")
+
+    def forbidden(self: SharedStorage, name: str, file: Path) -> None:
+        raise StorageError("no credentials for s3://b")
+
+    monkeypatch.setattr(SharedStorage, "get", forbidden)
+    with pytest.raises(UserError, match="worker on node-7: no credentials for s3://b"):
+        worker.work(worker.message(job, there))
+    assert worker.mistake_of(job, there) == "worker on node-7: no credentials for s3://b"
