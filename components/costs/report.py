@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from components.costs.card import MARGIN, USABLE
 from components.params import Params
 from components.progress import print_table
 
@@ -58,9 +59,7 @@ def tell_plan(plan: Any, params: Params) -> None:
         time.add_row(name, *cells)
     print_table(time, f"\nTime on {workers} {unit}s at {_flop(assumed['flops'])}/s each")
     flops = plan["stages"]["finetune"]["flops"]
-    texts = {name: stage["text_tokens"] for name, stage in plan["stages"].items()}
-    same = len(set(texts.values())) == 1
-    text = str(texts["finetune"]) if same else ", ".join(f"{number} ({name})" for name, number in texts.items())
+    text = _texts(plan["stages"])
     with_image, without = (_flop(flops[key]) for key in ("language_model", "language_model_text_only"))
     print(f"Forward of the language model alone: {with_image}, without visual tokens {without}.")
     if not all(stage["samples"] for stage in plan["stages"].values()):
@@ -68,10 +67,10 @@ def tell_plan(plan: Any, params: Params) -> None:
 
     print(
         f"""
-Assumed: {text} text tokens a sample (--text-tokens), half of them answers; no prefix shared between samples;
+Assumed: {text}, half of them answers; no prefix shared between samples;
   {_flop(assumed["flops"])}/s sustained per {unit} (--flops; by default 40 % of an A100's peak in bf16, or a CPU core);
   sample counts of the prepared data, else as published or drawn (plates.sets), or --samples; fused attention;
-  {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the runtime.
+  {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the runtime; {USABLE:.1%} of a card usable, {MARGIN:.0%} of the need free.
   Not counted in hours: reading data, evaluation, start-up, failures, waiting for others."""
     )
     published = _table("ours and published", "ours", "published", "unit", "source")
@@ -83,15 +82,38 @@ Assumed: {text} text tokens a sample (--text-tokens), half of them answers; no p
 
 
 def verdict(plan: Any) -> str:
-    """Whether a card holds the training as it is set, and the largest micro-batch that it holds for certain."""
+    """Whether a card holds the training as it is set, its longest samples included, and what would make it fit."""
     card, training = plan["assumed"]["gpu_bytes"], plan["training"]
     if not card:
         return "Say --gpu-memory, as in --gpu-memory 80GiB, to see what fits a card."
-    stage = str(training["zero_stage"])
-    rows = plan["memory"]["longest"]["rows"]
+    stage, memory = str(training["zero_stage"]), plan["memory"]
+    rows = memory["longest"]["rows"]
     fitting = [row["micro_batch"] for row in rows if row["zero"][stage]["fits"]]
-    most = f"the longest samples fit up to micro-batch {max(fitting)}" if fitting else "the longest sample does not fit"
-    return f"{'Fits' if plan['memory']['own']['fits'] else 'Does not fit'} {card / GIB:g} GiB; {most}."
+    if training["micro_batch"] in fitting:
+        return f"Fits {card / GIB:g} GiB, the longest samples too (up to micro-batch {max(fitting)})."
+    longest = (
+        f"longest samples fit up to micro-batch {max(fitting)}" if fitting else "longest sample does not fit at all"
+    )
+    what = "Fits, but not the longest samples" if memory["own"]["fits"] else "Does not fit"
+    ways = [f"{_settings(one['settings'])} ({one['total'] / GIB:.1f} GiB)" for one in memory["remedies"]]
+    advice = f" It fits with {', or '.join(ways)}." if ways else " No setting makes it fit: take a larger card."
+    return f"{what}: in {card / GIB:g} GiB the {longest}.{advice}"
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    return " and ".join(f"training.{name}={str(value).lower()}" for name, value in settings.items())
+
+
+def _texts(stages: Any) -> str:
+    """The text tokens of the stages, and whether they were counted."""
+    said = {
+        name: f"{stage['text_tokens']} text tokens a sample "
+        + ("as counted in the prepared data" if stage["text_counted"] else "(--text-tokens)")
+        for name, stage in stages.items()
+    }
+    if len(set(said.values())) == 1:
+        return said["finetune"]
+    return ", ".join(f"{text} in {name}" for name, text in said.items())
 
 
 def _flop(number: float) -> str:
