@@ -11,6 +11,7 @@ from pipelines.verbs import (
     check,
     clean,
     export,
+    fetch,
     history,
     import_,
     plan,
@@ -25,6 +26,7 @@ from pipelines.verbs import (
 
 VERBS = {
     "profile": profile,
+    "fetch": fetch,
     "check": check,
     "plan": plan,
     "predict": predict,

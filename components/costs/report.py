@@ -70,7 +70,8 @@ def tell_plan(plan: Any, params: Params) -> None:
 Assumed: {text}, half of them answers; no prefix shared between samples;
   {_flop(assumed["flops"])}/s sustained per {unit} (--flops; by default 40 % of an A100's peak in bf16, or a CPU core);
   sample counts of the prepared data, else as published or drawn (plates.sets), or --samples; fused attention;
-  {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the runtime; {USABLE:.1%} of a card usable, {MARGIN:.0%} of the need free.
+  {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the runtime;
+  {USABLE:.1%} of a card usable, {MARGIN:.0%} of what is needed kept free.
   Not counted in hours: reading data, evaluation, start-up, failures, waiting for others."""
     )
     published = _table("ours and published", "ours", "published", "unit", "source")
