@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from components.digests import file_digest
+from components.digests import digest, file_digest
 from components.errors import UserError
 from components.fetching.replies import Cut, Reply, ask
 from components.files import write_json
@@ -81,7 +81,7 @@ def _go_on(wanted: Wanted, aside: Path, limits: Limits, progress: Progress) -> N
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    if start and said["validator"] and not (wanted.digest_known and said.get("url") != wanted.url):
+    if start and said["validator"] and not (wanted.digest_known and said.get("url") != digest(wanted.url)):
         headers["If-Range"] = said["validator"]  # of the same server: a mirror has marks of its own
     with ask(wanted.url, headers, wanted.token, limits.silent_s, other_origins=wanted.digest_known) as reply:
         if reply.status == 416 or (reply.status == 206 and (reply.start, reply.total) != (start, said.get("total"))):
@@ -95,7 +95,7 @@ def _go_on(wanted: Wanted, aside: Path, limits: Limits, progress: Progress) -> N
         if reply.status == 200:
             _forget(aside)
             start = 0
-        write_json(_state(aside), {"url": wanted.url, "validator": reply.validator, "total": reply.total})
+        write_json(_state(aside), {"url": digest(wanted.url), "validator": reply.validator, "total": reply.total})
         _append(reply, aside, start, total, wanted.url, limits, progress)
 
 
@@ -143,11 +143,11 @@ def _refuse(wanted: Wanted, aside: Path, what: str) -> NoReturn:
 
 def blob_id(path: Path) -> str:
     """Git's name for a file's bytes: SHA-1 of "blob", the size, a zero byte, the bytes."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    hashed = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as stream:
         while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+            hashed.update(piece)
+    return hashed.hexdigest()
 
 
 def _state(aside: Path) -> Path:

@@ -17,6 +17,7 @@ from components.fetching.catalogue import Entry, Unpack
 from components.fetching.download import Limits, Wanted, blob_id, download
 from components.fetching.hub import files_of
 from components.files import read_json, write_json
+from components.masking import masked
 
 MIRROR = "LEA_MIRROR"  # http(s)://HOST/..: holds the files of data/raw under the same names
 MOST_UNPACKED = 2 << 30  # bytes
@@ -73,7 +74,7 @@ def carry_out(
         size = one.path.stat().st_size
         done += size
         notes[one.path.relative_to(task.folder).as_posix()] = {
-            "url": one.url,
+            "url": masked(one.url),  # a mirror's may hold a password, and this file is committed
             "bytes": size,
             "sha256": sha256,
             "digest_known_before": one.digest_known,

@@ -77,6 +77,8 @@ def _list(catalogue: dict[str, Any], as_json: bool) -> None:
 
 def _tell(tasks: list[Errand]) -> None:
     """Sizes and licences, before anything is fetched."""
+    from components.masking import masked
+
     for task in tasks:
         size = f"{task.num_bytes / 1e9:.2f} GB" + ("" if task.all_known else " and what the server does not say before")
         here = f", {len(task.present)} are here" if task.present else ""
@@ -85,7 +87,7 @@ def _tell(tasks: list[Errand]) -> None:
         print(f"  licence: {task.entry.licence} (as far as it is known here: read it at its source)", file=sys.stderr)
         for one in task.missing:
             known = "" if one.digest_known else ", digest not known before: noted when it is here"
-            print(f"    {one.url}{known}", file=sys.stderr)
+            print(f"    {masked(one.url)}{known}", file=sys.stderr)
 
 
 def _ask() -> None:

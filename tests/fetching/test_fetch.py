@@ -112,6 +112,11 @@ def test_a_mirror_holds_the_same_names(server: FileServer, tmp_path: Path, monke
     one = entry(files=[{"path": "a.zip", "url": "https://nowhere.invalid/a.zip"}])
     (path,) = carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path)
     assert path.read_bytes() == b"first"
+    path.unlink()
+    monkeypatch.setenv("LEA_MIRROR", server.url.replace("//", "//ada:opensesame@") + "/lea")
+    carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path)
+    assert server.seen[-1]["authorization"].startswith("Basic ")
+    assert "opensesame" not in (tmp_path / "data/raw/mine.sources.json").read_text()
     monkeypatch.setenv("LEA_MIRROR", "/mnt/mirror")
     with pytest.raises(UserError, match="LEA_MIRROR=/mnt/mirror: must begin with http"):
         errand("other", one, tmp_path / "other")
