@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import Any
 
 from components.costs.card import remedies, usable
@@ -87,53 +86,65 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
 
 def _memory(params: Params, learnt: Learnt, assumed: Assumed, finetune: Any) -> dict[str, Any]:
     """Bytes per GPU as it is set and for the longest samples, by micro-batch and ZeRO stage, and what would fit."""
-    training, tokens = params.training, params.finetune.max_length
+    training = params.training
     held = parameters_by_part(skeleton(params, learnt)).values()
     trained = sum(number for number, is_trained in held if is_trained)
-    frozen = sum(number for number, is_trained in held if not is_trained)
-
-    def memory(training: Training, activations: int, zero_stage: int) -> dict[str, Any]:
-        one_tensor = training.updates_one_tensor(zero_stage) and learnt != "language_model"
-        memory = gpu_memory(frozen, trained, activations, training, zero_stage, one_tensor=one_tensor)
-        needed = memory.total + assumed.runtime_bytes
-        fits = None if assumed.gpu_bytes is None else needed <= usable(assumed.gpu_bytes)
-        return {**asdict(memory), "runtime": assumed.runtime_bytes, "total": needed, "fits": fits}
-
-    @cache
-    def longest(checkpointing: bool) -> list[int]:
-        """Bytes of activations of one and of two of the longest samples."""
-        varied = params.model_copy(
-            update={"training": training.model_copy(update={"activation_checkpointing": checkpointing})}
-        )
-        shapes = (1, 2)
-        return at_full_depth(
-            varied,
-            learnt,
-            lambda m: [dry_run(m, _shape(m, n, tokens, tokens), on_gpu=training.use_gpu).activations for n in shapes],
-        )
-
-    def row(training: Training, micro_batch: int, zero_stage: int) -> dict[str, Any]:
-        one, two = longest(training.activation_checkpointing)
-        return memory(training, one + (micro_batch - 1) * (two - one), zero_stage)
-
-    def needed(training: Training, micro_batch: int) -> int:
-        return row(training, micro_batch, training.zero_stage)["total"]
-
+    need = _Need(params, learnt, assumed, trained, sum(number for number, _ in held) - trained)
     most = max(training.micro_batch, min(params.finetune.global_batch // training.workers, MICRO_BATCHES[-1]))
     sizes = sorted({n for n in MICRO_BATCHES if n <= most} | {training.micro_batch})
-    own = memory(training, finetune["activations"], training.zero_stage)
+    own = need.of(training, finetune["activations"], training.zero_stage)
+    card = assumed.gpu_bytes
     return {
         "own": {"tokens": finetune["tokens"], "micro_batch": training.micro_batch, **own},
         "longest": {
-            "tokens": tokens,
+            "tokens": params.finetune.max_length,
             "rows": [
-                {"micro_batch": n, "zero": {str(stage): row(training, n, stage) for stage in STAGES}} for n in sizes
+                {"micro_batch": n, "zero": {str(stage): need.of_longest(training, n, stage) for stage in STAGES}}
+                for n in sizes
             ],
         },
-        "usable": None if assumed.gpu_bytes is None else usable(assumed.gpu_bytes),
-        "remedies": [] if assumed.gpu_bytes is None else remedies(training, needed, assumed.gpu_bytes),
+        "usable": None if card is None else usable(card),
+        "remedies": [] if card is None else remedies(training, need.total, card),
         "trained": trained,
     }
+
+
+class _Need:
+    """Bytes per GPU of the fine-tuning, under settings of `training` that may differ from the ones that are set."""
+
+    def __init__(self, params: Params, learnt: Learnt, assumed: Assumed, trained: int, frozen: int) -> None:
+        self.params, self.learnt, self.assumed = params, learnt, assumed
+        self.trained, self.frozen = trained, frozen
+        self._activations: dict[bool, list[int]] = {}
+
+    def of(self, training: Training, activations: int, zero_stage: int) -> dict[str, Any]:
+        """By what it is for, and whether a card holds it."""
+        one_tensor = training.updates_one_tensor(zero_stage) and self.learnt != "language_model"
+        memory = gpu_memory(self.frozen, self.trained, activations, training, zero_stage, one_tensor=one_tensor)
+        runtime, card = self.assumed.runtime_bytes, self.assumed.gpu_bytes
+        total = memory.total + runtime
+        fits = None if card is None else total <= usable(card)
+        return {**asdict(memory), "runtime": runtime, "total": total, "fits": fits}
+
+    def of_longest(self, training: Training, micro_batch: int, zero_stage: int) -> dict[str, Any]:
+        one, two = self._longest(training.activation_checkpointing)
+        return self.of(training, one + (micro_batch - 1) * (two - one), zero_stage)
+
+    def total(self, training: Training, micro_batch: int) -> int:
+        return self.of_longest(training, micro_batch, training.zero_stage)["total"]
+
+    def _longest(self, checkpointing: bool) -> list[int]:
+        """Bytes of activations of one and of two of the longest samples; counted once, it takes seconds."""
+        if checkpointing not in self._activations:
+            training = self.params.training.model_copy(update={"activation_checkpointing": checkpointing})
+            varied, tokens = self.params.model_copy(update={"training": training}), self.params.finetune.max_length
+
+            def count(model: Any) -> list[int]:
+                shapes = (_shape(model, number, tokens, tokens) for number in (1, 2))
+                return [dry_run(model, shape, on_gpu=training.use_gpu).activations for shape in shapes]
+
+            self._activations[checkpointing] = at_full_depth(varied, self.learnt, count)
+        return self._activations[checkpointing]
 
 
 def _compared(assumed: Assumed, text: int) -> list[Comparison]:
