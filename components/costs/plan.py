@@ -113,7 +113,8 @@ class _Need:
     """Bytes per GPU of the fine-tuning, under settings of `training` that may differ from the ones that are set."""
 
     def __init__(self, params: Params, learnt: Learnt, assumed: Assumed, trained: int, frozen: int) -> None:
-        self.params, self.learnt, self.assumed = params, learnt, assumed
+        self.params, self.assumed = params, assumed
+        self.learnt: Learnt = learnt
         self.trained, self.frozen = trained, frozen
         self._activations: dict[bool, list[int]] = {}
 
