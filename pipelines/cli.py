@@ -12,6 +12,7 @@ from pipelines.verbs import (
     clean,
     compare,
     export,
+    fetch,
     history,
     import_,
     plan,
@@ -26,6 +27,7 @@ from pipelines.verbs import (
 
 VERBS = {
     "profile": profile,
+    "fetch": fetch,
     "check": check,
     "plan": plan,
     "predict": predict,

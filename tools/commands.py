@@ -14,7 +14,7 @@ import yaml
 
 from tools.markdown import ROOT
 
-PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/**/*.md", "infra/*.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/**/*.md", "infra/**/*.md")
 GENERATED = ("troubleshooting.md",)  # messages, not commands to type
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`((?:lea|make|dvc repro|dvc exp run|python -m) [^`]+)`")

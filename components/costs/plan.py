@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from components.costs.card import remedies, usable
 from components.costs.dry_run import Shape, dry_run, language_flops
 from components.costs.memory import STAGES, gpu_memory
-from components.costs.published import comparisons
+from components.costs.published import Comparison, comparisons, hours_of_llava
 from components.costs.samples import num_samples
 from components.costs.skeleton import (
     LLAVA,
@@ -25,20 +26,22 @@ from components.costs.skeleton import (
     parameters_by_part,
     skeleton,
 )
+from components.costs.text_lengths import mean_text_tokens
 from components.errors import UserError
-from components.params import Params, Recipe
+from components.params import Params, Recipe, Training
 
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 GPU_FLOPS = 125e12  # per second: 40 % of the 312e12 that an A100 can do in bf16
 CORE_FLOPS = 30e9  # per second, of a CPU core
-STEPS = 4  # dry runs of a plan, for its progress bar
+TEXT_TOKENS = 128  # of a sample, where no prepared data says it
+STEPS = 4  # parts of a plan, for its progress bar
 
 
 @dataclass(frozen=True)
 class Assumed:
     """What cannot be known before the data is there and the machine is chosen."""
 
-    text_tokens: int = 128  # of a sample, beside its image
+    text_tokens: int | None = None  # of a sample, beside its image; None: of the prepared data, else TEXT_TOKENS
     flops: float | None = None  # per second and worker, sustained; None: GPU_FLOPS or CORE_FLOPS
     runtime_bytes: int = 3 * 2**29  # per GPU: CUDA, NCCL, what the allocator cannot use
     samples: int | None = None  # per epoch and stage; None: those of the named sources
@@ -57,35 +60,12 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
     done(1)
     stages["finetune"] = _stage(params, recipe, learnt, assumed)
     done(2)
-    tokens = recipe.max_length
-    one, two = at_full_depth(
-        params,
-        learnt,
-        lambda m: [dry_run(m, _shape(m, n, tokens, tokens), on_gpu=training.use_gpu).activations for n in (1, 2)],
-    )
-    done(3)
     counted = parameters_by_part(skeleton(params, learnt, as_released=True))
-    held = parameters_by_part(skeleton(params, learnt)).values()
-    total = sum(number for number, _ in counted.values())
-    trained = sum(number for number, is_trained in held if is_trained)
-    frozen = sum(number for number, is_trained in held if not is_trained)
-
-    def memory(activations: int, zero_stage: int) -> dict[str, Any]:
-        one_tensor = training.updates_one_tensor(zero_stage) and learnt != "language_model"
-        memory = gpu_memory(frozen, trained, activations, training, zero_stage, one_tensor=one_tensor)
-        needed = memory.total + assumed.runtime_bytes
-        fits = None if assumed.gpu_bytes is None else needed <= assumed.gpu_bytes
-        return {**asdict(memory), "runtime": assumed.runtime_bytes, "total": needed, "fits": fits}
-
-    most = max(training.micro_batch, min(recipe.global_batch // training.workers, MICRO_BATCHES[-1]))
-    sizes = sorted({n for n in MICRO_BATCHES if n <= most} | {training.micro_batch})
-    worst = [
-        {"micro_batch": n, "zero": {str(stage): memory(one + (n - 1) * (two - one), stage) for stage in STAGES}}
-        for n in sizes
-    ]
-    own = memory(stages["finetune"].pop("activations"), training.zero_stage)
-    stages["pretrain"].pop("activations")
-    published = bare(llava_config(*LLAVA["llava-hf/llava-1.5-7b-hf"])).num_parameters()
+    memory = _memory(params, learnt, assumed, stages["finetune"])
+    for stage in stages.values():
+        del stage["activations"]
+    done(3)
+    compared = _compared(assumed, stages["finetune"]["text_tokens"])
     done(STEPS)
     bytes_each = 2 if training.precision == "bf16" else 4
     return {
@@ -96,24 +76,94 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
             name: {"number": number, "bytes": number * bytes_each, "trained": is_trained}
             for name, (number, is_trained) in counted.items()
         },
-        "total": total,
-        "trained": trained,
+        "total": sum(number for number, _ in counted.values()),
+        "trained": memory.pop("trained"),
         "stages": stages,
-        "memory": {
-            "own": {"tokens": stages["finetune"]["tokens"], "micro_batch": training.micro_batch, **own},
-            "longest": {"tokens": tokens, "rows": worst},
-        },
-        "published": [asdict(row) for row in comparisons(published)],
+        "memory": memory,
+        "published": [asdict(row) for row in compared],
     }
+
+
+def _memory(params: Params, learnt: Learnt, assumed: Assumed, finetune: Any) -> dict[str, Any]:
+    """Bytes per GPU as it is set and for the longest samples, by micro-batch and ZeRO stage, and what would fit."""
+    training = params.training
+    held = parameters_by_part(skeleton(params, learnt)).values()
+    trained = sum(number for number, is_trained in held if is_trained)
+    need = _Need(params, learnt, assumed, trained, sum(number for number, _ in held) - trained)
+    most = max(training.micro_batch, min(params.finetune.global_batch // training.workers, MICRO_BATCHES[-1]))
+    sizes = sorted({n for n in MICRO_BATCHES if n <= most} | {training.micro_batch})
+    own = need.of(training, finetune["activations"], training.zero_stage)
+    card = assumed.gpu_bytes
+    return {
+        "own": {"tokens": finetune["tokens"], "micro_batch": training.micro_batch, **own},
+        "longest": {
+            "tokens": params.finetune.max_length,
+            "rows": [
+                {"micro_batch": n, "zero": {str(stage): need.of_longest(training, n, stage) for stage in STAGES}}
+                for n in sizes
+            ],
+        },
+        "usable": None if card is None else usable(card),
+        "remedies": [] if card is None else remedies(training, need.total, card),
+        "trained": trained,
+    }
+
+
+class _Need:
+    """Bytes per GPU of the fine-tuning, under settings of `training` that may differ from the ones that are set."""
+
+    def __init__(self, params: Params, learnt: Learnt, assumed: Assumed, trained: int, frozen: int) -> None:
+        self.params, self.assumed = params, assumed
+        self.learnt: Learnt = learnt
+        self.trained, self.frozen = trained, frozen
+        self._activations: dict[bool, list[int]] = {}
+
+    def of(self, training: Training, activations: int, zero_stage: int) -> dict[str, Any]:
+        """By what it is for, and whether a card holds it."""
+        one_tensor = training.updates_one_tensor(zero_stage) and self.learnt != "language_model"
+        memory = gpu_memory(self.frozen, self.trained, activations, training, zero_stage, one_tensor=one_tensor)
+        runtime, card = self.assumed.runtime_bytes, self.assumed.gpu_bytes
+        total = memory.total + runtime
+        fits = None if card is None else total <= usable(card)
+        return {**asdict(memory), "runtime": runtime, "total": total, "fits": fits}
+
+    def of_longest(self, training: Training, micro_batch: int, zero_stage: int) -> dict[str, Any]:
+        one, two = self._longest(training.activation_checkpointing)
+        return self.of(training, one + (micro_batch - 1) * (two - one), zero_stage)
+
+    def total(self, training: Training, micro_batch: int) -> int:
+        return self.of_longest(training, micro_batch, training.zero_stage)["total"]
+
+    def _longest(self, checkpointing: bool) -> list[int]:
+        """Bytes of activations of one and of two of the longest samples; counted once, it takes seconds."""
+        if checkpointing not in self._activations:
+            training = self.params.training.model_copy(update={"activation_checkpointing": checkpointing})
+            varied, tokens = self.params.model_copy(update={"training": training}), self.params.finetune.max_length
+
+            def count(model: Any) -> list[int]:
+                shapes = (_shape(model, number, tokens, tokens) for number in (1, 2))
+                return [dry_run(model, shape, on_gpu=training.use_gpu).activations for shape in shapes]
+
+            self._activations[checkpointing] = at_full_depth(varied, self.learnt, count)
+        return self._activations[checkpointing]
+
+
+def _compared(assumed: Assumed, text: int) -> list[Comparison]:
+    """Sizes, FLOPs and hours beside the published ones. A CPU's rate says nothing about A100s."""
+    models = {name: bare(llava_config(*LLAVA[f"llava-hf/llava-1.5-{name}-hf"])) for name in ("7b", "13b")}
+    forward = {name: language_flops(model, model.config.image_seq_length + text) for name, model in models.items()}
+    return [*comparisons(models["7b"].num_parameters()), *hours_of_llava(forward, text, GPU_FLOPS)]
 
 
 def _stage(params: Params, recipe: Recipe, learnt: Learnt, assumed: Assumed) -> dict[str, Any]:
     """Steps, FLOPs, hours and price of a training stage, of samples with an image and the assumed text."""
     training = params.training
     visual = 0 if params.connector.chosen_vlora else base_config(params).image_seq_length
-    text = min(assumed.text_tokens, recipe.max_length - visual)
-    if text < 1:
+    room = recipe.max_length - visual
+    if room < 1:
         raise UserError(f"params.yaml: max_length {recipe.max_length} leaves no text beside {visual} image tokens")
+    counted = None if assumed.text_tokens else mean_text_tokens(params, recipe, room)
+    text = min(assumed.text_tokens or counted or TEXT_TOKENS, room)
 
     def count(model: Any) -> list[int]:
         shape = _shape(model, training.micro_batch, visual + text, text)
@@ -134,7 +184,8 @@ def _stage(params: Params, recipe: Recipe, learnt: Learnt, assumed: Assumed) -> 
         "epochs": recipe.epochs,
         "steps": math.ceil(samples / recipe.global_batch) * recipe.epochs if samples else None,
         "tokens": visual + text,
-        "text_tokens": text,  # as assumed, or what max_length leaves
+        "text_tokens": text,  # as counted or assumed, or what max_length leaves
+        "text_counted": counted is not None,
         "flops": {
             "language_model_text_only": text_only,
             "language_model": language,

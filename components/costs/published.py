@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from peft import get_peft_model
 from torch import nn
 
 from components.adapters import adapter_parameters, method
+from components.costs.samples import PUBLISHED
 from components.model.visual_cue import VisualCueEnhancement
 
 MIB = 2**20
@@ -59,6 +61,34 @@ class Comparison:
     unit: str
     digits: int  # that are printed
     source: str
+
+
+# LLaVA's README: hours of LLaVA-1.5 on 8 A100s. Both stages recompute activations; stage 1 needs no gradients of
+# weights. Passes: forwards of the language model, a backward pass counts one for inputs and one for weights.
+LLAVA_GPUS = 8
+LLAVA_HOURS = (
+    # model, what, samples, passes, hours
+    ("7b", "stage 1 on 558K", PUBLISHED["llava_558k"], 3, 3.5),
+    ("7b", "stage 2 on mix665k, all weights", PUBLISHED["mix665k"], 4, 10.0),
+    ("13b", "stage 1 on 558K", PUBLISHED["llava_558k"], 3, 5.5),
+    ("13b", "stage 2 on mix665k, all weights", PUBLISHED["mix665k"], 4, 20.0),
+)
+
+
+def hours_of_llava(language_flops: Mapping[str, int], text: int, rate: float) -> list[Comparison]:
+    """Hours of LLaVA's own training by the arithmetic of these plans, beside the hours that its authors give.
+
+    language_flops: forward of the language model of "7b" and "13b", of one sample with its image and `text` tokens;
+    rate: FLOPs per second that each GPU sustains.
+    """
+    vision = llava_flops(0, 577, 24, 1024)  # CLIP ViT-L/14-336, forward
+    rows = []
+    for model, what, samples, passes, published in LLAVA_HOURS:
+        each = vision + passes * language_flops[model]
+        hours = samples * each / (rate * LLAVA_GPUS) / 3600
+        name = f"LLaVA-1.5-{model.upper()}, {what}, {text} text tokens, {LLAVA_GPUS} A100s"
+        rows.append(Comparison(name, hours, published, "hours", 1, "LLaVA's README"))
+    return rows
 
 
 def comparisons(llava_parameters: int) -> list[Comparison]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from components.params import Params
+from components.costs.card import MARGIN, USABLE
+from components.params import Params, Training
 from components.progress import print_table
 
 GIB, MIB = 2**30, 2**20
@@ -14,9 +15,21 @@ GIB, MIB = 2**30, 2**20
 
 def tell_plan(plan: Any, params: Params) -> None:
     """Print a plan: model, memory, time, what is assumed, and the published figures beside ours."""
-    training, assumed = params.training, plan["assumed"]
-    workers = training.workers
-    unit = "GPU" if training.use_gpu else "worker"
+    unit = "GPU" if params.training.use_gpu else "worker"
+    _tell_model(plan, params, unit)
+    _tell_memory(plan, params.training, unit)
+    _tell_time(plan, params.training, unit)
+    _tell_assumed(plan, unit)
+    published = _table("ours and published", "ours", "published", "unit", "source")
+    for row in plan["published"]:
+        ours = f"{row['ours']:,.{row['digits']}f}"
+        theirs = "" if row["published"] is None else f"{row['published']:,}"
+        published.add_row(row["what"], ours, theirs, row["unit"], row["source"])
+    print_table(published, "\nThe formulas beside published figures")
+
+
+def _tell_model(plan: Any, params: Params, unit: str) -> None:
+    training = params.training
     model = _table("part", "parameters", f"MiB in {training.precision}", "trained")
     for name, part in plan["parameters"].items():
         mib = f"{part['bytes'] / MIB:,.2f}"
@@ -27,9 +40,11 @@ def tell_plan(plan: Any, params: Params) -> None:
     adapter += targets if isinstance(targets, str) else ", ".join(targets)
     if params.finetune.language_model == "trained":
         adapter = "the language model is trained, without adapter"
-    print_table(model, f"{params.profile}: {adapter}; {workers} {unit}s")
+    print_table(model, f"{params.profile}: {adapter}; {training.workers} {unit}s")
 
-    own, card = plan["memory"]["own"], assumed["gpu_bytes"]
+
+def _tell_memory(plan: Any, training: Training, unit: str) -> None:
+    own, card = plan["memory"]["own"], plan["assumed"]["gpu_bytes"]
     memory = _table(f"finetune, GiB per {unit}", "ZeRO 0", "ZeRO 1", "ZeRO 2", "ZeRO 3")
     for row in plan["memory"]["longest"]["rows"]:
         cells = [_gib(row["zero"][str(stage)]) for stage in range(4)]
@@ -45,6 +60,9 @@ def tell_plan(plan: Any, params: Params) -> None:
     if training.precision == "bf16":
         print("  Training in bf16 takes ZeRO 2 or 3; 0 and 1 are for comparison.")
 
+
+def _tell_time(plan: Any, training: Training, unit: str) -> None:
+    assumed = plan["assumed"]
     money = assumed["price"] is not None
     time = _table("stage", "samples", "steps", "tokens", "forward", "training", "total", "hours", *["cost"] * money)
     for name, stage in plan["stages"].items():
@@ -56,42 +74,60 @@ def tell_plan(plan: Any, params: Params) -> None:
         if money:
             cells += [f"{stage['price']:,.2f}" if samples else "?"]
         time.add_row(name, *cells)
-    print_table(time, f"\nTime on {workers} {unit}s at {_flop(assumed['flops'])}/s each")
+    print_table(time, f"\nTime on {training.workers} {unit}s at {_flop(assumed['flops'])}/s each")
     flops = plan["stages"]["finetune"]["flops"]
-    texts = {name: stage["text_tokens"] for name, stage in plan["stages"].items()}
-    same = len(set(texts.values())) == 1
-    text = str(texts["finetune"]) if same else ", ".join(f"{number} ({name})" for name, number in texts.items())
     with_image, without = (_flop(flops[key]) for key in ("language_model", "language_model_text_only"))
     print(f"Forward of the language model alone: {with_image}, without visual tokens {without}.")
     if not all(stage["samples"] for stage in plan["stages"].values()):
         print("The size of a source is not known before it is prepared: run dvc repro splits, or give --samples.")
 
+
+def _tell_assumed(plan: Any, unit: str) -> None:
+    assumed = plan["assumed"]
     print(
         f"""
-Assumed: {text} text tokens a sample (--text-tokens), half of them answers; no prefix shared between samples;
+Assumed: {_texts(plan["stages"])}, half of them answers; no prefix shared between samples;
   {_flop(assumed["flops"])}/s sustained per {unit} (--flops; by default 40 % of an A100's peak in bf16, or a CPU core);
   sample counts of the prepared data, else as published or drawn (plates.sets), or --samples; fused attention;
-  {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the runtime.
+  {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the runtime;
+  {USABLE:.1%} of a card usable, {MARGIN:.0%} of what is needed kept free.
   Not counted in hours: reading data, evaluation, start-up, failures, waiting for others."""
     )
-    published = _table("ours and published", "ours", "published", "unit", "source")
-    for row in plan["published"]:
-        ours = f"{row['ours']:,.{row['digits']}f}"
-        theirs = "" if row["published"] is None else f"{row['published']:,}"
-        published.add_row(row["what"], ours, theirs, row["unit"], row["source"])
-    print_table(published, "\nThe formulas beside published figures")
 
 
 def verdict(plan: Any) -> str:
-    """Whether a card holds the training as it is set, and the largest micro-batch that it holds for certain."""
+    """Whether a card holds the training as it is set, its longest samples included, and what would make it fit."""
     card, training = plan["assumed"]["gpu_bytes"], plan["training"]
     if not card:
         return "Say --gpu-memory, as in --gpu-memory 80GiB, to see what fits a card."
-    stage = str(training["zero_stage"])
-    rows = plan["memory"]["longest"]["rows"]
+    stage, memory = str(training["zero_stage"]), plan["memory"]
+    rows = memory["longest"]["rows"]
     fitting = [row["micro_batch"] for row in rows if row["zero"][stage]["fits"]]
-    most = f"the longest samples fit up to micro-batch {max(fitting)}" if fitting else "the longest sample does not fit"
-    return f"{'Fits' if plan['memory']['own']['fits'] else 'Does not fit'} {card / GIB:g} GiB; {most}."
+    if training["micro_batch"] in fitting:
+        return f"Fits {card / GIB:g} GiB, the longest samples too (up to micro-batch {max(fitting)})."
+    longest = (
+        f"longest samples fit up to micro-batch {max(fitting)}" if fitting else "longest sample does not fit at all"
+    )
+    what = "Fits, but not the longest samples" if memory["own"]["fits"] else "Does not fit"
+    ways = [f"{_settings(one['settings'])} ({one['total'] / GIB:.1f} GiB)" for one in memory["remedies"]]
+    advice = f" It fits with {', or '.join(ways)}." if ways else " No setting makes it fit: take a larger card."
+    return f"{what}: in {card / GIB:g} GiB the {longest}.{advice}"
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    return " and ".join(f"training.{name}={str(value).lower()}" for name, value in settings.items())
+
+
+def _texts(stages: Any) -> str:
+    """The text tokens of the stages, and whether they were counted."""
+    said = {
+        name: f"{stage['text_tokens']} text tokens a sample "
+        + ("as counted in the prepared data" if stage["text_counted"] else "(--text-tokens)")
+        for name, stage in stages.items()
+    }
+    if len(set(said.values())) == 1:
+        return said["finetune"]
+    return ", ".join(f"{text} in {name}" for name, text in said.items())
 
 
 def _flop(number: float) -> str:

@@ -55,10 +55,16 @@ def num_samples(params: Params, recipe: Recipe, root: Path = Path()) -> int | No
     return total
 
 
+def is_prepared(params: Params, source: str, root: Path = Path()) -> bool:
+    """Whether the source was prepared with these settings."""
+    there = (root / PREPARED / source / MANIFEST).is_file()
+    return there and _settings_prepared_with(root, source) == params.data.sources[source]
+
+
 def _prepared(params: Params, source: str, root: Path) -> dict[str, float] | None:
     """Training samples by task of a source that was prepared with these settings; None where it was not."""
     manifest = _read_json(root / PREPARED / source / MANIFEST)
-    if not manifest or _settings_prepared_with(root, source) != params.data.sources[source]:
+    if not manifest or not is_prepared(params, source, root):
         return None
     split = (_read_json(root / SPLITS_SUMMARY) or {}).get(source, {})
     if split and sum(of_split["rows"] for of_split in split.values()) == manifest["rows"]:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from components.costs.published import adapter_bytes, comparisons, llava_flops, vce_bytes, vlora_flops
+from components.costs.published import (
+    adapter_bytes,
+    comparisons,
+    hours_of_llava,
+    llava_flops,
+    vce_bytes,
+    vlora_flops,
+)
 from components.costs.skeleton import LLAVA, bare, llava_config, parameters_by_part, skeleton
 from components.params import load_params, profiles
 
@@ -71,3 +78,11 @@ def test_vlora_profile_trains_the_published_generator_and_the_language_model(tmp
     assert counted["vlora"] == (851_891_712, True)
     assert counted["language model"][1]
     assert not counted["vision tower"][1]
+
+
+def test_hours_of_llava_are_passes_over_the_model_at_a_rate() -> None:
+    rows = hours_of_llava({"7b": 10 * 10**12, "13b": 20 * 10**12}, 128, 1e14)
+    assert [row.published for row in rows] == [3.5, 10.0, 5.5, 20.0]  # LLaVA's README
+    vision = 24 * 577 * 24 * 1024**2 + 4 * 577**2 * 24 * 1024
+    assert rows[0].ours == pytest.approx(558_000 * (vision + 3 * 10e12) / 8e14 / 3600)
+    assert rows[1].ours == pytest.approx(665_000 * (vision + 4 * 10e12) / 8e14 / 3600)

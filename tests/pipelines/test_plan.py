@@ -41,8 +41,34 @@ def test_profile_7b_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert stage["flops"]["language_model"] > stage["flops"]["language_model_text_only"] * 5
     fits = {row["micro_batch"]: row["zero"]["2"]["fits"] for row in told["memory"]["longest"]["rows"]}
     assert fits[1] is True
-    assert fits[16] is False
+    assert fits[4] is False
+    assert [one["settings"] for one in told["memory"]["remedies"]] == [
+        {"micro_batch": 2},
+        {"activation_checkpointing": True},
+    ]
+    assert all(one["total"] < told["memory"]["usable"] < 39 * 2**30 for one in told["memory"]["remedies"])
     assert (ROOT / "params.yaml").read_bytes() == before
+
+
+def test_twice_the_gpus_take_half_the_hours(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for gpus in ("8", "16"):
+        plan("--gpus", gpus, "--samples", "1000", "--json")
+        told.append(json.loads(capsys.readouterr().out))
+    assert [one["training"]["workers"] for one in told] == [8, 16]
+    assert all(one["training"]["use_gpu"] for one in told)
+    few, many = (one["stages"]["finetune"] for one in told)
+    assert many["hours"] == pytest.approx(few["hours"] / 2)
+    assert many["gpu_hours"] == pytest.approx(few["gpu_hours"])
+    assert many["steps"] == few["steps"]
+
+
+def test_what_does_not_fit_is_said_with_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    plan("--gpus", "2", "--gpu-memory", "1.6GiB")
+    told = capsys.readouterr().out
+    assert re.search(r"Does not fit: in 1\.6 GiB the longest samples? .*No setting makes it fit", told)
+    assert re.search(r"LLaVA-1.5-7B, stage 1 on 558K, 128 text tokens, 8 A100s +4\.5 +3\.5 +hours", told)
+    assert re.search(r"all weights, 128 text tokens, 8 A100s +7\.1 +10\.0 +hours", told)
 
 
 def test_what_was_counted_is_told(
@@ -56,7 +82,7 @@ def test_what_was_counted_is_told(
     told = capsys.readouterr().out
     assert r"rank 8 on layers\.\d+\..*(q|v)_proj" in told
     # max_length 192 and 256, 36 of them of the image
-    assert "Assumed: 156 (pretrain), 220 (finetune) text tokens a sample" in told
+    assert "Assumed: 156 text tokens a sample (--text-tokens) in pretrain, 220 text tokens" in told
 
 
 def test_table_holds_the_published_figures(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +100,8 @@ def test_table_holds_the_published_figures(capsys: pytest.CaptureFixture[str]) -
         (["--gpu-memory=-1GiB"], "--gpu-memory must be a positive number"),
         (["--flops", "fast"], "--flops must be a positive number"),
         (["--price", "-2.5"], "--price must be a number of at least 0, got -2.5"),
+        (["--gpus", "0"], "--gpus must be at least 1, got 0"),
+        (["--gpus", "3"], r"--gpus 3: pretrain.global_batch must be a multiple of training.workers \(3\), got 32"),
         (["--samples", "0"], "--samples must be at least 1, got 0"),
     ],
 )

@@ -1,0 +1,1 @@
+"""The published data and weights, by name: fetched in pieces that survive an interruption, and checked."""
