@@ -64,14 +64,12 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False, o
                 runtime_env={"env_vars": environment, **modules},
                 **({} if address else local),
             )
-        except AuthenticationError as error:
-            raise UserError(_wrong_token(address or "local", str(error))) from None
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (AuthenticationError, ConnectionError, ValueError, RuntimeError) as error:
             if not address:
                 raise
+            is_token = isinstance(error, AuthenticationError) or "oken auth" in str(error)
             reason = str(error).strip().partition("\n")[0]
-            about_tokens = "oken authentication" in str(error) or "auth" in reason.lower()
-            raise UserError((_wrong_token if about_tokens else _no_cluster)(address, reason)) from None
+            raise UserError((_wrong_token if is_token else _no_cluster)(address, reason)) from None
 
 
 def _code(folder: Path) -> list[str]:
