@@ -24,6 +24,7 @@ LOOPBACK_ONLY = {  # read when Ray and gloo open their ports; what the user has 
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as on these systems, a Ray that `ray.init` starts gets no other address
     "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
 }
+PLAIN_GRPC = [("grpc.enable_http_proxy", 0)]
 ANSWER_WITHIN_S = 20.0  # Ray itself tries for a quarter of an hour, and then ends the process
 
 
@@ -63,14 +64,12 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False, o
                 runtime_env={"env_vars": environment, **modules},
                 **({} if address else local),
             )
-        except AuthenticationError as error:
-            raise UserError(_wrong_token(address or "local", str(error))) from None
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (AuthenticationError, ConnectionError, ValueError, RuntimeError) as error:
             if not address:
                 raise
+            is_token = isinstance(error, AuthenticationError) or "oken auth" in str(error)
             reason = str(error).strip().partition("\n")[0]
-            about_tokens = "oken authentication" in str(error) or "auth" in reason.lower()
-            raise UserError((_wrong_token if about_tokens else _no_cluster)(address, reason)) from None
+            raise UserError((_wrong_token if is_token else _no_cluster)(address, reason)) from None
 
 
 def _code(folder: Path) -> list[str]:
@@ -96,6 +95,10 @@ def check_cluster(address: str) -> None:
         raise UserError(_no_cluster(address, (error.strerror or str(error)).lower())) from None
     if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_grpc(host, port, deadline - time.monotonic()):
         raise UserError(_no_cluster(address, "what listens there does not answer as Ray does"))
+    if os.environ.get("RAY_USE_TLS", "0") == "0" and not address.startswith("ray://"):
+        refusal = _token_refused(host, port)
+        if refusal:
+            raise UserError(_wrong_token(address, refusal))
 
 
 def stay_on_loopback() -> dict[str, str]:
@@ -133,13 +136,36 @@ def gpu_environment() -> dict[str, str]:
 def _speaks_grpc(host: str, port: str, timeout_s: float) -> bool:
     import grpc
 
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    with grpc.insecure_channel(place, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    with grpc.insecure_channel(_place(host, port), options=PLAIN_GRPC) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=max(1.0, timeout_s))
         except grpc.FutureTimeoutError:
             return False
     return True
+
+
+def _token_refused(host: str, port: str) -> str | None:
+    """Why Ray would refuse this machine's token, or its lack of one: Ray itself tries for long, and logs each try."""
+    import grpc
+    from ray._raylet import AuthenticationTokenLoader  # no public way to read which token Ray would send
+
+    loader = AuthenticationTokenLoader.instance()
+    asked = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+    given = asked and loader.has_token(ignore_auth_mode=True)
+    headers = [("authorization", f"Bearer {loader.get_raw_token(ignore_auth_mode=True)}")] if given else []
+    with grpc.insecure_channel(_place(host, port), options=PLAIN_GRPC) as channel:
+        call: Any = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        try:
+            call(b"", metadata=headers, timeout=10)
+        except grpc.RpcError as error:
+            code = getattr(error, "code", lambda: None)()
+            if code == grpc.StatusCode.UNAUTHENTICATED:
+                return "it refuses the token given" if given else "it asks for a token, and none is given"
+    return None
+
+
+def _place(host: str, port: str) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _no_cluster(address: str, reason: str) -> str:

@@ -76,7 +76,10 @@ class SharedStorage:
             put(aside)
             self._store.mv(aside, target)
 
-        self._tried(whole, name, "written")
+        try:
+            self._tried(whole, name, "written")
+        except FileNotFoundError as error:
+            raise StorageError(f"{self.url} does not exist: {_first_line(error)}") from None
 
     def _tried(self, act: Callable[[], T], name: str, verb: str) -> T:
         for pause in (*PAUSES_S, None):

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 HEAD, PORT, GUARDED_PORT = "10.9.0.1", 6379, 6390
@@ -295,7 +297,9 @@ def lost(up: Nodes) -> None:
 
     def strike() -> None:
         until(lambda: s3_log().count("listing.json") > before + 6, 200)
-        os.killpg(workers[0].pid, signal.SIGKILL)
+        node = psutil.Process(workers[0].pid)
+        for process in [node, *node.children(recursive=True)]:
+            process.kill()
 
     def s3_log() -> str:
         return "\n".join(x for x in (up.workspace / "s3.log").read_text(encoding="utf-8").splitlines() if "PUT" in x)

@@ -92,6 +92,8 @@ def test_what_a_cluster_lacks_is_one_line_before_training_starts(workspace: Path
 
 
 def test_nodes_that_share_no_disk_learn_what_the_laptop_learns(workspace: Path, trained: Path) -> None:
+    for stage in ("pretrain", "finetune"):
+        shutil.rmtree(workspace / "models" / stage)
     told = run_scenario("training", workspace, 400)
     for name in ("pretrain", "finetune", "pretrain elsewhere"):
         assert told[name]["code"] == 0, told[name]

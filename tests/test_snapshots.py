@@ -155,3 +155,12 @@ def test_no_credential_of_the_driver_is_sent(monkeypatch: pytest.MonkeyPatch) ->
     assert "secret" not in str(sent)
     assert sent["LEA_STORAGE"] == "s3://bucket/lea"
     assert sent["AWS_REGION"] == "eu-1"
+
+
+def test_a_bucket_that_is_missing_is_named(storage: SharedStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: str, content: bytes) -> None:
+        raise FileNotFoundError("The specified bucket does not exist")
+
+    monkeypatch.setattr(storage._store, "pipe_file", missing)
+    with pytest.raises(UserError, match="store does not exist: The specified bucket does not exist"):
+        storage.write("a", b"b")

@@ -93,15 +93,8 @@ def fit(
     """
     before_ray(job.training)
     from ray.exceptions import RayActorError
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    from components.training.rendezvous import process_group
-
-    training = job.training
-    fewest = training.worker_counts[0]
-    elastic = fewest < training.workers
     job.folder.mkdir(parents=True, exist_ok=True)
     scratch = job.folder / "ray"  # Ray's own run state; ours is in checkpoints
     shutil.rmtree(scratch, ignore_errors=True)
@@ -112,25 +105,9 @@ def fit(
     remote = put_inputs(job, storage) if storage else None
     if remote:
         settle(job, remote)
-    trainer = TorchTrainer(
-        work,
-        train_loop_config=message(job, remote),
-        torch_config=process_group("nccl" if training.use_gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=(fewest, training.workers) if elastic else training.workers,
-            use_gpu=training.use_gpu,
-            resources_per_worker=per_worker,
-            elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
-        ),
-        run_config=RunConfig(
-            name=f"{job.stage}-{uuid.uuid4().hex[:8]}",
-            storage_path=str(scratch),
-            failure_config=FailureConfig(max_failures=training.max_failures),
-        ),
-    )
-    watcher = Watcher(job, on_checkpoint, on_validation, remote)
+    trainer = _trainer(job, remote, scratch, per_worker)
     try:
-        with watcher:
+        with Watcher(job, on_checkpoint, on_validation, remote):
             trainer.fit()
     except TrainingFailedError as error:
         if mistake_of(job, remote) is None:
@@ -144,6 +121,33 @@ def fit(
     mistake = mistake_of(job, remote)
     if mistake is not None:
         raise UserError(mistake)
+
+
+def _trainer(job: Job, remote: Remote | None, scratch: Path, per_worker: dict[str, float] | None) -> Any:
+    """Ray's trainer for a job; Ray is up."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from components.training.rendezvous import process_group
+
+    training = job.training
+    fewest = training.worker_counts[0]
+    return TorchTrainer(
+        work,
+        train_loop_config=message(job, remote),
+        torch_config=process_group("nccl" if training.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=(fewest, training.workers) if fewest < training.workers else training.workers,
+            use_gpu=training.use_gpu,
+            resources_per_worker=per_worker,
+            elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
+        ),
+        run_config=RunConfig(
+            name=f"{job.stage}-{uuid.uuid4().hex[:8]}",
+            storage_path=str(scratch),
+            failure_config=FailureConfig(max_failures=training.max_failures),
+        ),
+    )
 
 
 def check_cluster_for(job: Job) -> None:
