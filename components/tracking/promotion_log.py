@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 COPY_FILE = "promotions.jsonl"  # of the log, in the home folder
 ENTRY_TAG, SETTLED_TAG = "lea.entry", "lea.settled"
-SOURCE = "urn:lea:promotion"  # a version must have one; an entry has no files
+# A version must have one, and an entry has no files. A server takes no relative path.
+SOURCE = "lea:/promotion"
+LASTING = ("PERMISSION_DENIED", "UNAUTHENTICATED")  # no second try mends these
 TRIES, WAIT_S = 8, 0.05  # for a number, where others write at the same time
 
 Kind = Literal["repro", "promote", "rollback", "by hand"]
@@ -72,6 +74,15 @@ class Log:
     def head(self) -> str:
         """The digest that the next entry must name."""
         return self.entries[-1].digest if self.entries else ""
+
+    @property
+    def versions(self) -> set[int]:
+        """Every version that was judged or moved."""
+        return {one.to for one in self.entries if one.to is not None}
+
+    def number_of(self, entry: Entry) -> int:
+        """Where an entry of the chain stands in the registry."""
+        return self.numbers[[one.digest for one in self.entries].index(entry.digest)]
 
     def moves(self, alias: str) -> list[tuple[int, Entry]]:
         """Entries that moved an alias, with their places."""
@@ -117,26 +128,28 @@ def read(client: MlflowClient, name: str) -> Log:
 
 
 def append(client: MlflowClient, log: Log, entry: Entry) -> bool:
-    """Write an entry behind `log`; False where another one came in between, and this one is void."""
+    """Write an entry behind `log`; False where another one came in between, and this one is void.
+
+    An entry that was written twice (a server's answer was lost and MLflow asked again) stands in the chain once.
+    """
     from mlflow.exceptions import MlflowException
 
     assert entry.before == log.head
+    if not log.entries:  # asked for first: a server with users forbids versions of a model that does not exist
+        _make_room(client, entry.model)
     for attempt in range(TRIES):
         try:
-            made = client.create_model_version(
+            client.create_model_version(
                 log_name(entry.model), SOURCE, tags={ENTRY_TAG: json.dumps(asdict(entry), sort_keys=True)}
             )
             break
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                _make_room(client, entry.model)
-            elif attempt == TRIES - 1:  # another writer took the number, or holds the database
+            if attempt == TRIES - 1 or error.error_code in LASTING:
                 raise
-            else:
-                time.sleep(WAIT_S * 2**attempt * (1 + random.random()))
+            time.sleep(WAIT_S * 2**attempt * (1 + random.random()))  # another took the number, or holds the database
     else:
         raise AssertionError("unreachable")
-    return int(made.version) in read(client, entry.model).numbers
+    return entry.digest in [one.digest for one in read(client, entry.model).entries]
 
 
 def settle(client: MlflowClient, name: str, number: int) -> None:
