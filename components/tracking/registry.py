@@ -48,7 +48,7 @@ def register(parts: Path, base: Path, record: Record, params: Params) -> Registe
         made = None if known else _create(client, parts, base, settings, own, record, params)
         first = _only_one(client, name, own)  # another home may have been quicker than our look or our making
         number = int(first.version)
-        if made is None and version_files.repair(client, first, parts, base, settings, params):
+        if made is None and version_files.repair(client, first, parts, base, params):
             print(f"register: the files of {name} version {number} were missing or changed; they are put back")
         new = made is not None and int(made.version) == number
         if not new:
@@ -165,7 +165,7 @@ def _create(
     run = runs.find_or_create_run(client, settings.get("run") or own, "finetune")
     data = record.measured["data"]
     runs.log_datasets(client, run.info.run_id, data, "evaluation")
-    with version_files.laid_out(parts, base, settings, params) as files:
+    with version_files.laid_out(parts, base, params) as files:
         model = version_files.log(run.info.run_id, files, own, record.figures, name)
     _make_room(client, name)
     adapter = (settings["adapter"] or {}).get("kind", "none")
