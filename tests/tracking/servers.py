@@ -81,12 +81,23 @@ def postgres(folder: Path) -> Iterator[str]:
     secret.write_text(PASSWORD)
     prefix = _as_postgres(data, secret)
     subprocess.run(
-        [*prefix, programs["initdb"], "-D", data, "-U", "mlflow", "-A", "scram-sha-256", f"--pwfile={secret}"],
+        [
+            *prefix,
+            programs["initdb"],
+            "-D",
+            data,
+            "-U",
+            "mlflow",
+            "-A",
+            "scram-sha-256",
+            f"--pwfile={secret}",
+            "--no-sync",
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
         cwd=data,
     )
-    options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
+    options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-F"]
     with _running([*prefix, programs["postgres"], "-D", data, *options], folder / "postgres.log", cwd=data):
         _wait("PostgreSQL", lambda: _takes_connections(data), folder / "postgres.log")
         _create_databases(port)
@@ -149,6 +160,7 @@ def _mlflow(folder: Path, database: str, s3: str) -> Iterator[str]:
         "MLFLOW_FLASK_SERVER_SECRET_KEY": PASSWORD,
         "MLFLOW_S3_ENDPOINT_URL": s3,
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that a registry does not need
         "AWS_ACCESS_KEY_ID": KEYS[0],
         "AWS_SECRET_ACCESS_KEY": KEYS[1],
         "AWS_DEFAULT_REGION": "us-east-1",
