@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,11 +64,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Log:
-    """The entries of the chain in order, with their numbers in the registry and which of them are settled."""
+    """The entries of the chain in order, with their numbers in the registry and which of them are settled.
+
+    gaps: numbers of entries that name one which is not there: it was deleted or changed in the registry.
+    """
 
     entries: Sequence[Entry]
     numbers: Sequence[int]
     settled: Sequence[bool]
+    gaps: Collection[int] = ()
 
     @property
     def head(self) -> str:
@@ -105,12 +109,17 @@ def log_name(name: str) -> str:
 
 
 def read(client: MlflowClient, name: str) -> Log:
-    """The chain: entries in the order of their numbers, each naming the one before; void ones are left out."""
+    """The chain: entries in the order of their numbers, each naming the one before; void ones are left out.
+
+    A void entry names an earlier one of the chain, behind which another was quicker. One that names none of them has
+    lost the entry before it: the chain goes on with it, and has a gap there.
+    """
     found = client.search_model_versions(f"name = '{log_name(name)}'")
     entries: list[Entry] = []
     numbers: list[int] = []
     settled: list[bool] = []
-    before = ""
+    gaps: list[int] = []
+    known = [""]  # what entries name: the last one, or they are void
     for version in sorted(found, key=lambda one: int(one.version)):
         try:
             entry = Entry(**json.loads(version.tags[ENTRY_TAG]))
@@ -119,12 +128,16 @@ def read(client: MlflowClient, name: str) -> Log:
                 f"version {version.version} of {log_name(name)} in the registry is no entry of the promotion log; "
                 "delete that version in MLflow"
             ) from None
-        if entry.before == before:
-            entries.append(entry)
-            numbers.append(int(version.version))
-            settled.append(SETTLED_TAG in version.tags)
-            before = entry.digest
-    return Log(entries, numbers, settled)
+        if entry.before in known[:-1]:
+            continue
+        if entry.before != known[-1]:
+            gaps.append(int(version.version))
+            known.append(entry.before)
+        entries.append(entry)
+        numbers.append(int(version.version))
+        settled.append(SETTLED_TAG in version.tags)
+        known.append(entry.digest)
+    return Log(entries, numbers, settled, gaps)
 
 
 def append(client: MlflowClient, log: Log, entry: Entry) -> bool:
@@ -179,6 +192,7 @@ def as_lines(log: Log) -> list[dict[str, Any]]:
             "metrics": dict(entry.metrics),
             "digest": entry.digest,
             "before": entry.before,
+            "gap": number in log.gaps,
         }
         for number, entry in zip(log.numbers, log.entries, strict=True)
     ]

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.digests import file_digest
 from components.errors import UserError
 from components.files import write_json
 from components.locks import lock
 from components.tracking import store
+from components.tracking.origin import origin
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,7 +25,6 @@ RECORD_FILE = "tracked.json"  # of a finished run: what it is, and the stores th
 WAITING_FILE = "waiting.json"  # beside it while the store that is named now has not had it
 STEP, VALIDATION_LOSS = "step", "validation_loss"
 RUN_TAG, DESCRIBED_TAG = "lea.run", "lea.described"
-PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "mlflow", "dvc")
 BATCH = 900  # MLflow takes 1000 entities a call
 _reported: set[Path] = set()  # folders of runs whose store was reported away, and has not answered since
 
@@ -145,42 +140,24 @@ def find_or_create_run(client: MlflowClient, run_digest: str, name: str) -> Run:
         made = client.create_run(experiment, run_name=name, tags={RUN_TAG: run_digest, **origin()})
         first = next(iter(_runs(client, experiment, run_digest)), made)
         if first.info.run_id != made.info.run_id:  # another home was quicker
-            client.delete_run(made.info.run_id)
+            _remove(client, made.info.run_id)
         return first
+
+
+def _remove(client: MlflowClient, run_id: str) -> None:
+    """Delete a run that nothing was sent to. Where a server's user may not delete, it stays as it is, unused."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.delete_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
 
 
 def _runs(client: MlflowClient, experiment: str, run_digest: str) -> list[Run]:
     found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run_digest}'")
     return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
-
-
-def origin(root: Path = Path()) -> dict[str, str]:
-    """Tags that say where a run came from: user, commit, dvc.lock, versions."""
-    tags = {"mlflow.user": store.who(), "lea.python": platform.python_version()}
-    commit = _git_commit(root)
-    if commit:
-        tags["mlflow.source.git.commit"] = commit
-    lock_file = root / "dvc.lock"
-    if lock_file.is_file():
-        tags["lea.dvc_lock"] = file_digest(lock_file)
-    if os.environ.get("DVC_EXP_NAME"):
-        tags["lea.experiment"] = os.environ["DVC_EXP_NAME"]
-    for package in PACKAGES:
-        try:
-            tags[f"lea.{package}"] = version(package)
-        except PackageNotFoundError:  # a serving machine has no DVC
-            continue
-    return tags
-
-
-def _git_commit(root: Path) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):  # a container without git
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _describe(client: MlflowClient, run_id: str, record: RunRecord) -> None:

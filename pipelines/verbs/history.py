@@ -26,6 +26,8 @@ def run(arguments: argparse.Namespace) -> None:
     if not lines:
         print(f"nothing was decided on {name} yet")
     for line in lines:
+        if line["gap"]:
+            print("(what was written here was deleted or changed in the registry)")
         to = line["to"] or "none"
         what = f"{line['from'] or 'none'} -> {to}" if line["moved"] else f"version {to} refused"
         print(f"{line['when']}  {line['who']}  {line['source']}  {line['alias']}: {what}  ({line['reason']})")

@@ -280,6 +280,33 @@ def test_foreign_version_in_the_log_is_named(versions):
         promotion.rollback("lea", "x")
 
 
+@pytest.mark.parametrize("damage", ["deleted", "changed"])
+def test_entry_that_was_deleted_or_changed_is_noticed_and_those_behind_it_stay(versions, capsys, damage):
+    client = store.connect()
+    if damage == "deleted":
+        client.delete_model_version("lea-promotions", "2")
+    else:
+        entry = json.loads(client.get_model_version("lea-promotions", "2").tags["lea.entry"])
+        client.set_model_version_tag("lea-promotions", "2", "lea.entry", json.dumps({**entry, "who": "nobody"}))
+    log = promotion_log.read(client, "lea")
+    assert list(log.numbers) == ([1, 3] if damage == "deleted" else [1, 2, 3])
+    assert list(log.gaps) == [3]
+    assert run("history") == 0
+    assert "deleted or changed in the registry" in capsys.readouterr().out.splitlines()[-2]
+    assert promotion.rollback("lea", "answers in capitals").before == 3
+    after = promotion_log.read(client, "lea")
+    assert (after.entries[-1].before, list(after.gaps)) == (log.head, [3])
+
+
+def test_entry_that_lost_a_race_stays_void_when_the_one_before_it_is_deleted(versions):
+    client = store.connect()
+    lost = json.loads(client.get_model_version("lea-promotions", "3").tags["lea.entry"]) | {"who": "the slower one"}
+    client.create_model_version("lea-promotions", promotion_log.SOURCE, tags={"lea.entry": json.dumps(lost)})
+    assert list(promotion_log.read(client, "lea").numbers) == [1, 2, 3]
+    client.delete_model_version("lea-promotions", "2")
+    assert list(promotion_log.read(client, "lea").numbers) == [1, 3]
+
+
 def test_two_homes_register_one_version_of_one_model(workspace, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri())
     register.run(workspace.params)
