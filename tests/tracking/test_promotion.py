@@ -280,6 +280,20 @@ def test_foreign_version_in_the_log_is_named(versions):
         promotion.rollback("lea", "x")
 
 
+def test_history_is_for_those_who_may_only_read_too(versions, quick, monkeypatch, capsys):
+    store.connect().set_registered_model_alias("lea", "champion", "1")
+
+    def refused(*_, **__):
+        raise MlflowException("Permission denied", PERMISSION_DENIED)
+
+    for name in WRITES:
+        monkeypatch.setattr(MlflowClient, name, refused)
+    assert run("history") == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 3
+    assert "you may not write here" in printed.err
+
+
 @pytest.mark.parametrize("damage", ["deleted", "changed"])
 def test_entry_that_was_deleted_or_changed_is_noticed_and_those_behind_it_stay(versions, capsys, damage):
     client = store.connect()
