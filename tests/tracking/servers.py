@@ -72,33 +72,18 @@ def team_server(folder: Path) -> Iterator[Server]:
 def postgres(folder: Path) -> Iterator[str]:
     """A PostgreSQL server with a database `mlflow` and one `users`; its URI. It refuses root, so it gets a user."""
     places = os.pathsep.join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])  # Debian's
-    programs = {name: shutil.which(name, path=places) for name in ("initdb", "postgres")}
-    lacking = [name for name, found in programs.items() if found is None]
-    if lacking:
-        pytest.skip(f"PostgreSQL is not installed: {' and '.join(lacking)} not found")
+    initdb, server = (shutil.which(name, path=places) for name in ("initdb", "postgres"))
+    if initdb is None or server is None:
+        pytest.skip("PostgreSQL is not installed: initdb or postgres is not found")
     port, data, secret = free_port(), folder / "postgres", folder / "secret"
     data.mkdir(parents=True)
     secret.write_text(PASSWORD)
     prefix = _as_postgres(data, secret)
-    subprocess.run(
-        [
-            *prefix,
-            programs["initdb"],
-            "-D",
-            data,
-            "-U",
-            "mlflow",
-            "-A",
-            "scram-sha-256",
-            f"--pwfile={secret}",
-            "--no-sync",
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        cwd=data,
-    )
+    login = ["-U", "mlflow", "-A", "scram-sha-256", f"--pwfile={secret}"]
+    command = [*prefix, initdb, "-D", str(data), "--no-sync", *login]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=data)
     options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-F"]
-    with _running([*prefix, programs["postgres"], "-D", data, *options], folder / "postgres.log", cwd=data):
+    with _running([*prefix, server, "-D", data, *options], folder / "postgres.log", cwd=data):
         _wait("PostgreSQL", lambda: _takes_connections(data), folder / "postgres.log")
         _create_databases(port)
         yield f"postgresql+psycopg2://mlflow:{PASSWORD}@127.0.0.1:{port}/mlflow"

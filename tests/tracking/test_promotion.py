@@ -137,7 +137,7 @@ def test_entry_looks_to_a_server_like_a_version(versions):
     from mlflow.server.handlers import _validate_source_run
 
     for version in store.connect().search_model_versions("name = 'lea-promotions'"):
-        _validate_source_run(version.source, "")  # it refuses what could be a path of its own disk
+        _validate_source_run(version.source or "", "")  # it refuses what could be a path of its own disk
 
 
 def test_model_of_the_log_is_there_before_its_first_entry(workspace, monkeypatch):
