@@ -84,6 +84,8 @@ def _only_one(client: MlflowClient, name: str, own: str) -> ModelVersion:
         number = int(version.version)
         if number in taken:
             continue
+        for record in records.each(version):  # what was measured of it stays known
+            records.add(client, first, record)
         try:
             client.delete_model_version(name, str(number))
         except MlflowException as error:

@@ -335,11 +335,19 @@ def test_second_version_of_a_model_is_removed_unless_it_was_promoted(workspace, 
     """A command that was stopped between making it and looking again has left it."""
     register.run(workspace.params)
     tags = store.connect().get_model_version("lea", "1").tags
-    for _ in range(2):
-        store.connect().create_model_version("lea", "urn:nothing", tags=dict(tags))
+    first = register.present_record(workspace.params)
+    workspace.measure(0.81, tokens=6)
+    other = register.present_record(workspace.params)
+    for record in (other, first):
+        store.connect().create_model_version(
+            "lea", "urn:nothing", tags={**tags, records.OWN_TAG: records.as_tag(record)}
+        )
     promotion.promote("lea", "3", workspace.params.registry.gate, force=True)
+    workspace.measure(0.8)
     register.run(workspace.params)
     assert version_numbers() == [1, 3]
+    known = records.each(store.connect().get_model_version("lea", "1"))
+    assert [record.figures for record in known] == [first.figures, other.figures]
 
 
 def version_numbers() -> list[int]:
