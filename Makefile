@@ -40,7 +40,8 @@ test-kernels: $(READY)  ## the Triton kernels, by Triton's interpreter where the
 	pip install -q triton
 	pytest -q tests/adapters/test_fast.py
 
-test-service: $(READY)  ## against servers of their own: S3, Ray nodes that share no disk
+test-service: $(READY)  ## against servers of their own: S3, Ray nodes that share no disk, MLflow on PostgreSQL
+	pip install -q -c constraints.txt -e '.[dev,server]'
 	pytest -q -m service
 
 gpu: $(READY)  ## on a CUDA device: the tests that need one, then its figures, into benchmarks/results/gpu.json
@@ -86,7 +87,7 @@ $(READY): pyproject.toml constraints.txt
 
 lock:  ## renew constraints.txt from a fresh environment
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -e '.[dev]' trl datasets
+	$(BIN)/pip install -q -e '.[dev,server]' trl datasets
 	head -2 constraints.txt > .constraints && $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' >> .constraints
 	mv .constraints constraints.txt
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,8 @@ def _save(folder: Path, params: Params, pieces: tuple[Any, ...], name: str) -> N
 
 
 def _tiny(params: Params) -> tuple[Any, ...]:
-    import torch
-
     from components.synthetic.tiny.base import train_tiny_base
 
-    torch.set_num_threads(os.cpu_count() or 1)
     with Bar("base", None) as bar:
         return train_tiny_base(params.base.tiny, params.plates.image_size, params.seed, bar)
 

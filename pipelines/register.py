@@ -24,7 +24,7 @@ from pipelines import stage
 
 def run(params: Params) -> None:
     record = present_record(params)
-    runs.send_waiting(home() / "runs")
+    runs.send_missing(home() / "runs")
     done = registry.register(FINETUNE, BASE, record, params)
     print(f"register: {done.name} version {done.version}{'' if done.new else ' (registered before)'}, candidate")
 

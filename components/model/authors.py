@@ -29,7 +29,7 @@ from components.errors import UserError
 from components.files import fresh_folder
 from components.model.assemble import add_connector, put_adapter
 from components.model.base import read_config
-from components.model.stored import read_reference
+from components.model.stored import path_free, read_reference
 from components.model.weights import CONNECTOR, save_parts
 
 WEIGHTS, CONFIG = "adapter_weight.pth", "config.yaml"
@@ -71,7 +71,7 @@ def import_parts(folder: Path, base: Path, out: Path) -> dict[str, int]:
     weights = _named(theirs)
     _check_fit(folder / WEIGHTS, weights, model)
     settings = {
-        "base": read_reference(base),
+        "base": path_free(read_reference(base)),
         "connector": "projector",
         "vlora": None,
         "vce": vce.model_dump() if vce else None,

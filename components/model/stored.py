@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,17 @@ def model_digest(parts: Path) -> str:
 def read_reference(folder: Path) -> dict[str, Any]:
     """Which base a folder holds or refers to: kind, id, revision, digest."""
     return read_json(folder / REFERENCE_FILE, "run: dvc repro base", ("kind", "id", "revision", "digest"))
+
+
+def path_free(reference: Mapping[str, Any]) -> dict[str, Any]:
+    """A reference as a trained model states it: never where the base lay, so that equal weights make equal files.
+
+    A hub id with its revision stays one that can be loaded; of a folder's path the last name stays.
+    """
+    name = str(reference["id"])
+    if reference["revision"] is None:
+        name = " + ".join(Path(piece).name if Path(piece).is_absolute() else piece for piece in name.split(" + "))
+    return {**reference, "id": name}
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

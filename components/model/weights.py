@@ -23,7 +23,7 @@ from components.adapters import METHODS, LoraConfig
 from components.errors import UserError
 from components.files import write_tensors
 from components.model.released_cue import UNUSED_NORM, ReleasedVisualCueEnhancement
-from components.model.stored import ADAPTER_FOLDER, CONNECTOR_FILE, LANGUAGE_FILE, SETTINGS_FILE
+from components.model.stored import ADAPTER_FOLDER, CONNECTOR_FILE, LANGUAGE_FILE, SETTINGS_FILE, path_free
 from components.params.model import MAX_RANK
 from components.params.patterns import complaint
 
@@ -56,9 +56,9 @@ def save_parts(
 def _name_base(wrapped: PeftModel, reference: Mapping[str, Any]) -> None:
     """Say in adapter_config.json and the README which base this is: never where it lay, so that equal weights make
     equal files. A hub id stays one that can be loaded; any other base has its digest behind its name."""
-    name, revision = reference["id"], reference["revision"]
+    name, revision = path_free(reference)["id"], reference["revision"]
     if not revision:
-        name = f"{Path(name).name if Path(name).is_absolute() else name}@{reference['digest'][:16]}"
+        name = f"{name}@{reference['digest'][:16]}"
     config = wrapped.active_peft_config
     config.base_model_name_or_path, config.revision = name, revision
     base: Any = wrapped.get_base_model()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -16,6 +17,11 @@ from components.files import fresh_folder, write_json
 from components.workspace import BASE, home
 
 REFERENCE_FILE = "base.json"
+# Where another machine makes the same files: the digest is of all of them, and libraries write their versions there.
+REMEDIES = {
+    "tiny": ", or make it under its params.yaml, package versions and kind of processor with: dvc repro base",
+    "compose": ", or make it under its params.yaml and package versions with: dvc repro base",
+}
 CHECKPOINT = "checkpoint"  # the kind whose files lie elsewhere: in a folder of the user's, or on the hub
 
 
@@ -52,30 +58,59 @@ def place_of(base: Path, reference: Mapping[str, Any]) -> Path:
 
 
 def find(reference: Mapping[str, Any], copies: list[str]) -> Path:
-    """The folder of the base with this digest, verified.
+    """The folder of the base with this digest, verified; it is brought here where it can be had elsewhere.
 
-    Looked for in LEA_BASE, the home folder, where it was when registered, models/base, the hub.
+    Looked for in LEA_BASE alone, where that is set; else in the home folder, where it was when registered, in what
+    models/base holds or refers to, and on the hub.
     """
-    short, kind = reference["digest"][:12], reference["kind"]
     chosen = os.environ.get("LEA_BASE")
     if chosen:
-        folder = Path(chosen).resolve()
-        if folder.is_dir() and base_digest(folder, kind) == reference["digest"]:
-            return folder
-        state = "holds other files" if folder.is_dir() else "is no folder"
-        raise UserError(f"LEA_BASE: {chosen} {state}; the model needs the base with digest {short}")
-    for place in [_kept(reference), *map(Path, copies), BASE]:
-        if place.is_dir() and base_digest(place, kind) == reference["digest"]:
+        return _chosen(chosen, reference)
+    for place in _places_here(reference, copies):
+        if _is(place, reference):
             return place.resolve()
-    if kind == CHECKPOINT and reference["revision"]:
-        folder = _downloaded(reference["id"], reference["revision"])
-        if base_digest(folder, kind) == reference["digest"]:
-            return folder
-        raise UserError(f"{reference['id']} at {reference['revision']} is not the base with digest {short}")
+    fetched = _fetched(reference)
+    if fetched is not None:
+        return fetched
     raise UserError(
-        f"the model's base {reference['id']!r} (digest {short}) is not on this machine; "
-        "set LEA_BASE to its folder, or make it with: dvc repro base"
+        f"the model's base {reference['id']!r} (digest {reference['digest'][:12]}) is not on this machine; "
+        f"set LEA_BASE to a copy of its folder{REMEDIES.get(reference['kind'], '')}"
     )
+
+
+def _chosen(folder: str, reference: Mapping[str, Any]) -> Path:
+    place = Path(folder).expanduser().resolve()
+    if _is(place, reference):
+        return place
+    state = "holds other files" if place.is_dir() else "is no folder"
+    raise UserError(f"LEA_BASE: {folder} {state}; the model needs the base with digest {reference['digest'][:12]}")
+
+
+def _places_here(reference: Mapping[str, Any], copies: list[str]) -> Iterator[Path]:
+    yield _kept(reference)
+    yield from map(Path, copies)
+    yield BASE
+    present = BASE / REFERENCE_FILE
+    if reference["kind"] == CHECKPOINT and present.is_file():  # a folder that lies elsewhere on each machine
+        stated = json.loads(present.read_text(encoding="utf-8"))
+        if stated["kind"] == CHECKPOINT and stated["digest"] == reference["digest"]:
+            yield Path(stated["id"])
+
+
+def _fetched(reference: Mapping[str, Any]) -> Path | None:
+    """A base that is not on this machine, brought here by its digest from where others can have it: the hub."""
+    if reference["kind"] != CHECKPOINT or not reference["revision"]:
+        return None
+    folder = _downloaded(reference["id"], reference["revision"])
+    if _is(folder, reference):
+        return folder
+    raise UserError(
+        f"{reference['id']} at {reference['revision']} is not the base with digest {reference['digest'][:12]}"
+    )
+
+
+def _is(folder: Path, reference: Mapping[str, Any]) -> bool:
+    return folder.is_dir() and base_digest(folder, reference["kind"]) == reference["digest"]
 
 
 @contextmanager

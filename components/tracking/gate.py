@@ -6,6 +6,7 @@ side, are a refusal that says what to do, never a pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -88,7 +89,7 @@ def _against_blind(found: _Findings, figures: Figures, gate: Gate) -> None:
         row = _row(name, "better_than_blind")
         if not _measured(found, name, figures.all):
             continue
-        if name not in figures.blind or name not in figures.sighted:
+        if not _finite(figures.blind, name) or not _finite(figures.sighted, name):
             found.add(False, f"{name} was not measured with the images of other questions; run: dvc repro evaluate")
             continue
         failed = sorted(each for each, number in figures.blind.items() if each.endswith(".failed") and number)
@@ -118,9 +119,9 @@ def _against_champions(found: _Findings, figures: Mapping[str, float], rivals: S
         if not _measured(found, name, figures):
             continue
         reigning = [one for one in rivals if one.reigns and one.figures is not None]
-        if any(name not in (one.figures or {}) for one in reigning):
+        if any(not _finite(one.figures or {}, name) for one in reigning):
             found.add(False, f"{name} was not measured for the champion, version {reigning[0].version}")
-        known = [(one, one.figures[name]) for one in rivals if one.figures is not None and name in one.figures]
+        known = [(one, one.figures[name]) for one in rivals if one.figures is not None and _finite(one.figures, name)]
         if known:
             _compare(found, row, figures[name], known, allowed, name)
 
@@ -138,7 +139,7 @@ def _compare(
 def _measured(found: _Findings, name: str, figures: Mapping[str, float]) -> bool:
     """Whether there is a finite figure; a refusal where there is none."""
     ungraded = figures.get(f"{name.partition('.')[0]}.ungraded")
-    if name in figures and not ungraded:
+    if _finite(figures, name) and not ungraded:
         return True
     if ungraded:  # left out of the mean: the worst answers are those that a judge does not grade
         found.bad.append(f"{name}: {ungraded:.0f} answers have no grade; run: dvc repro -sf evaluate")
@@ -149,6 +150,10 @@ def _measured(found: _Findings, name: str, figures: Mapping[str, float]) -> bool
         f"in evaluate.benchmarks (measured: {measured})"
     )
     return False
+
+
+def _finite(figures: Mapping[str, float], name: str) -> bool:
+    return name in figures and math.isfinite(figures[name])
 
 
 def _row(name: str, where: str) -> Metric:

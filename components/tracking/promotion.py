@@ -102,7 +102,7 @@ def rollback(name: str, reason: str) -> Promotion:
 
 
 def mended(client: MlflowClient, name: str) -> Log:
-    """The log, once the champion is what it says: a move that was stopped is finished, one by hand written down."""
+    """The log, once every alias is what it says: a move that was stopped is finished, one by hand written down."""
     patient = False
     while True:
         log = promotion_log.read(client, name)
@@ -112,20 +112,34 @@ def mended(client: MlflowClient, name: str) -> Log:
             _follow(client, name, alias)
         if unfinished:
             continue
-        moves = log.moves(CHAMPION)
-        stated = moves[-1][1].to if moves else None
-        present = registry.alias_version(client, name, CHAMPION)
-        if present == stated:
+        strayed = _strayed(client, name, log)
+        if strayed is None:
             promotion_log.write_copy(log)
             return log
         if not patient:
             time.sleep(PATIENCE_S)
             patient = True
             continue
-        figures = registry.version_metrics(client.get_model_version(name, str(present))) if present else {}
-        entry = _entry(log, name, CHAMPION, stated, present, "by hand", None, True, [BY_HAND], figures)
-        if promotion_log.append(client, log, entry):
-            promotion_log.settle(client, name, promotion_log.read(client, name).numbers[-1])
+        _write_down(client, name, log, *strayed)
+
+
+def _strayed(client: MlflowClient, name: str, log: Log) -> tuple[str, int | None, int | None] | None:
+    """The first alias that is not where the log says, with the version that the log states and the present one."""
+    present = registry.aliases(client, name)
+    for alias in dict.fromkeys([CHAMPION, *(one.alias for one in log.entries)]):
+        moves = log.moves(alias)
+        stated = moves[-1][1].to if moves else None
+        if present.get(alias) != stated:
+            return alias, stated, present.get(alias)
+    return None
+
+
+def _write_down(client: MlflowClient, name: str, log: Log, alias: str, stated: int | None, present: int | None) -> None:
+    """An entry for a move that was made outside of lea, unless another command has written one meanwhile."""
+    figures = registry.version_metrics(client.get_model_version(name, str(present))) if present else {}
+    entry = _entry(log, name, alias, stated, present, "by hand", None, True, [BY_HAND], figures)
+    if promotion_log.append(client, log, entry):
+        promotion_log.settle(client, name, promotion_log.read(client, name).number_of(entry))
 
 
 def _settle(client: MlflowClient, name: str, alias: str, log: Log) -> None:

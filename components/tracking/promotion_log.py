@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 COPY_FILE = "promotions.jsonl"  # of the log, in the home folder
 ENTRY_TAG, SETTLED_TAG = "lea.entry", "lea.settled"
-SOURCE = "urn:lea:promotion"  # a version must have one; an entry has no files
+# A version must have one, and an entry has no files. A server takes no relative path.
+SOURCE = "lea:/promotion"
+LASTING = ("PERMISSION_DENIED", "UNAUTHENTICATED")  # no second try mends these
 TRIES, WAIT_S = 8, 0.05  # for a number, where others write at the same time
 
 Kind = Literal["repro", "promote", "rollback", "by hand"]
@@ -62,16 +64,29 @@ class Entry:
 
 @dataclass(frozen=True)
 class Log:
-    """The entries of the chain in order, with their numbers in the registry and which of them are settled."""
+    """The entries of the chain in order, with their numbers in the registry and which of them are settled.
+
+    gaps: numbers of entries that name one which is not there: it was deleted or changed in the registry.
+    """
 
     entries: Sequence[Entry]
     numbers: Sequence[int]
     settled: Sequence[bool]
+    gaps: Collection[int] = ()
 
     @property
     def head(self) -> str:
         """The digest that the next entry must name."""
         return self.entries[-1].digest if self.entries else ""
+
+    @property
+    def versions(self) -> set[int]:
+        """Every version that was judged or moved."""
+        return {one.to for one in self.entries if one.to is not None}
+
+    def number_of(self, entry: Entry) -> int:
+        """Where an entry of the chain stands in the registry."""
+        return self.numbers[[one.digest for one in self.entries].index(entry.digest)]
 
     def moves(self, alias: str) -> list[tuple[int, Entry]]:
         """Entries that moved an alias, with their places."""
@@ -94,12 +109,17 @@ def log_name(name: str) -> str:
 
 
 def read(client: MlflowClient, name: str) -> Log:
-    """The chain: entries in the order of their numbers, each naming the one before; void ones are left out."""
+    """The chain: entries in the order of their numbers, each naming the one before; void ones are left out.
+
+    A void entry names an earlier one of the chain, behind which another was quicker. One that names none of them has
+    lost the entry before it: the chain goes on with it, and has a gap there.
+    """
     found = client.search_model_versions(f"name = '{log_name(name)}'")
     entries: list[Entry] = []
     numbers: list[int] = []
     settled: list[bool] = []
-    before = ""
+    gaps: list[int] = []
+    known = [""]  # what entries name: the last one, or they are void
     for version in sorted(found, key=lambda one: int(one.version)):
         try:
             entry = Entry(**json.loads(version.tags[ENTRY_TAG]))
@@ -108,35 +128,41 @@ def read(client: MlflowClient, name: str) -> Log:
                 f"version {version.version} of {log_name(name)} in the registry is no entry of the promotion log; "
                 "delete that version in MLflow"
             ) from None
-        if entry.before == before:
-            entries.append(entry)
-            numbers.append(int(version.version))
-            settled.append(SETTLED_TAG in version.tags)
-            before = entry.digest
-    return Log(entries, numbers, settled)
+        if entry.before in known[:-1]:
+            continue
+        if entry.before != known[-1]:
+            gaps.append(int(version.version))
+            known.append(entry.before)
+        entries.append(entry)
+        numbers.append(int(version.version))
+        settled.append(SETTLED_TAG in version.tags)
+        known.append(entry.digest)
+    return Log(entries, numbers, settled, gaps)
 
 
 def append(client: MlflowClient, log: Log, entry: Entry) -> bool:
-    """Write an entry behind `log`; False where another one came in between, and this one is void."""
+    """Write an entry behind `log`; False where another one came in between, and this one is void.
+
+    An entry that was written twice (a server's answer was lost and MLflow asked again) stands in the chain once.
+    """
     from mlflow.exceptions import MlflowException
 
     assert entry.before == log.head
+    if not log.entries:  # asked for first: a server with users forbids versions of a model that does not exist
+        _make_room(client, entry.model)
     for attempt in range(TRIES):
         try:
-            made = client.create_model_version(
+            client.create_model_version(
                 log_name(entry.model), SOURCE, tags={ENTRY_TAG: json.dumps(asdict(entry), sort_keys=True)}
             )
             break
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                _make_room(client, entry.model)
-            elif attempt == TRIES - 1:  # another writer took the number, or holds the database
+            if attempt == TRIES - 1 or error.error_code in LASTING:
                 raise
-            else:
-                time.sleep(WAIT_S * 2**attempt * (1 + random.random()))
+            time.sleep(WAIT_S * 2**attempt * (1 + random.random()))  # another took the number, or holds the database
     else:
         raise AssertionError("unreachable")
-    return int(made.version) in read(client, entry.model).numbers
+    return entry.digest in [one.digest for one in read(client, entry.model).entries]
 
 
 def settle(client: MlflowClient, name: str, number: int) -> None:
@@ -166,6 +192,7 @@ def as_lines(log: Log) -> list[dict[str, Any]]:
             "metrics": dict(entry.metrics),
             "digest": entry.digest,
             "before": entry.before,
+            "gap": number in log.gaps,
         }
         for number, entry in zip(log.numbers, log.entries, strict=True)
     ]

@@ -13,7 +13,7 @@ from components.locks import lock
 from components.masking import masked
 from components.model.stored import model_digest
 from components.params import Params
-from components.tracking import bases, records, runs, store, version_files
+from components.tracking import bases, promotion_log, records, runs, store, version_files
 from components.tracking.records import Record
 from components.tracking.version_files import MODEL_TAG
 
@@ -44,26 +44,56 @@ def register(parts: Path, base: Path, record: Record, params: Params) -> Registe
     client = store.connect()
     uri = store.tracking_uri()
     with store.answering(uri), store.fluent(uri), lock("registry"):
-        found = find_by_digest(client, name, own)
-        if found is None:
-            made = _create(client, parts, base, settings, own, record, params)
-            first = find_by_digest(client, name, own) or made
-            number = int(first.version)
-            if number != int(made.version):  # another home was quicker: one version for one model
-                client.delete_model_version(name, str(made.version))
-        else:
-            number = int(found.version)
-            if version_files.repair(client, found, parts, base, settings, params):
-                print(f"register: the files of {name} version {number} were missing or changed; they are put back")
-            records.add(client, found, record)
+        known = find_by_digest(client, name, own)
+        made = None if known else _create(client, parts, base, settings, own, record, params)
+        first = _only_one(client, name, own)  # another home may have been quicker than our look or our making
+        number = int(first.version)
+        if made is None and version_files.repair(client, first, parts, base, params):
+            print(f"register: the files of {name} version {number} were missing or changed; they are put back")
+        new = made is not None and int(made.version) == number
+        if not new:
+            records.add(client, first, record)
         if alias_version(client, name, CANDIDATE) != number:
             store.insert(lambda: client.set_registered_model_alias(name, CANDIDATE, str(number)))
-    return Registered(name, number, own, new=found is None)
+    return Registered(name, number, own, new)
 
 
 def find_by_digest(client: MlflowClient, name: str, own: str) -> ModelVersion | None:
+    """The oldest version of a model, which is the only one but for a moment."""
+    return next(iter(_by_digest(client, name, own)), None)
+
+
+def _by_digest(client: MlflowClient, name: str, own: str) -> list[ModelVersion]:
     found = client.search_model_versions(f"name = '{name}' and tags.`{MODEL_TAG}` = '{own}'")
-    return min(found, key=lambda version: int(version.version), default=None)
+    return sorted(found, key=lambda version: int(version.version))
+
+
+def _only_one(client: MlflowClient, name: str, own: str) -> ModelVersion:
+    """The oldest version of a model, once the younger ones are gone.
+
+    MLflow has no unique tag, but it numbers versions one by one: of two homes that register a model at the same time
+    both look again, and both keep the same version. A younger one that a stopped command left is removed here too,
+    unless it was promoted meanwhile.
+    """
+    from mlflow.exceptions import MlflowException
+
+    first, *younger = _by_digest(client, name, own)
+    known = promotion_log.read(client, name).versions if younger else set()
+    taken = known | (set(aliases(client, name).values()) if younger else set())
+    for version in younger:
+        number = int(version.version)
+        if number in taken:
+            continue
+        for record in records.each(version):  # what was measured of it stays known
+            records.add(client, first, record)
+        try:
+            client.delete_model_version(name, str(number))
+        except MlflowException as error:
+            if error.error_code == "PERMISSION_DENIED":
+                print(f"register: {name} version {number} is version {first.version} again; you may not delete it")
+            elif error.error_code != "RESOURCE_DOES_NOT_EXIST":  # the other home has removed it
+                raise
+    return first
 
 
 def alias_version(client: MlflowClient, name: str, alias: str) -> int | None:
@@ -137,7 +167,7 @@ def _create(
     run = runs.find_or_create_run(client, settings.get("run") or own, "finetune")
     data = record.measured["data"]
     runs.log_datasets(client, run.info.run_id, data, "evaluation")
-    with version_files.laid_out(parts, base, settings, params) as files:
+    with version_files.laid_out(parts, base, params) as files:
         model = version_files.log(run.info.run_id, files, own, record.figures, name)
     _make_room(client, name)
     adapter = (settings["adapter"] or {}).get("kind", "none")

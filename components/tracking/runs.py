@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.digests import file_digest
 from components.errors import UserError
 from components.files import write_json
 from components.locks import lock
 from components.tracking import store
+from components.tracking.origin import origin
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 METRICS_FILE, TIMINGS_FILE, VALIDATION_FILE = "metrics.jsonl", "timings.jsonl", "validation.jsonl"
-WAITING_FILE = "waiting.json"
+RECORD_FILE = "tracked.json"  # of a finished run: what it is, and the stores that have all of it
+WAITING_FILE = "waiting.json"  # beside it while the store that is named now has not had it
 STEP, VALIDATION_LOSS = "step", "validation_loss"
 RUN_TAG, DESCRIBED_TAG = "lea.run", "lea.described"
-PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "mlflow", "dvc")
 BATCH = 900  # MLflow takes 1000 entities a call
 _reported: set[Path] = set()  # folders of runs whose store was reported away, and has not answered since
 
@@ -61,7 +57,10 @@ def sync_training(record: RunRecord, through: int | None = None, finished: bool 
     """
     try:
         with store.answering(store.tracking_uri()):
-            _send(record, through, finished)
+            client = store.connect()
+            _send(client, record, through, finished)
+            if finished:
+                _keep(record, store.identity(client))
         (record.folder / WAITING_FILE).unlink(missing_ok=True)
         _reported.discard(record.folder)
         return True
@@ -71,15 +70,32 @@ def sync_training(record: RunRecord, through: int | None = None, finished: bool 
             _reported.add(record.folder)
             print(f"tracking: {line} (metrics wait in {record.folder} and are sent later)", file=sys.stderr, flush=True)
         if finished:
-            write_json(record.folder / WAITING_FILE, {**asdict(record), "folder": None})
+            _keep(record, None)
+            write_json(record.folder / WAITING_FILE, {})
         return False
 
 
-def send_waiting(folder: Path) -> None:
-    """Send what a store that was away has missed of the finished runs under `folder`."""
-    for file in sorted(folder.glob(f"*/{WAITING_FILE}")):
+def send_missing(folder: Path) -> None:
+    """Send the finished runs under `folder` that this store has not had: it was away, or is another than before."""
+    files = sorted(folder.glob(f"*/{RECORD_FILE}"))
+    if not files:
+        return
+    with store.answering(store.tracking_uri()):
+        present = store.identity(store.connect())
+    for file in files:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        sync_training(RunRecord(**{**kept, "folder": file.parent}), finished=True)
+        if present not in kept.pop("sent"):
+            sync_training(RunRecord(**kept, folder=file.parent), finished=True)
+
+
+def _keep(record: RunRecord, sent_to: str | None) -> None:
+    """Write down a finished run beside its metrics, so that any store can have it later. None: none has it as it is."""
+    file = record.folder / RECORD_FILE
+    described = json.loads(json.dumps({name: value for name, value in asdict(record).items() if name != "folder"}))
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"sent": []}
+    had = set(known.pop("sent"))
+    sent = {sent_to} | (had if known == described else set()) if sent_to else set()
+    write_json(file, {**described, "sent": sorted(sent)})
 
 
 def send_report(digest: str, files: Sequence[Path]) -> bool:
@@ -96,8 +112,7 @@ def send_report(digest: str, files: Sequence[Path]) -> bool:
         return False
 
 
-def _send(record: RunRecord, through: int | None, finished: bool) -> None:
-    client = store.connect()
+def _send(client: MlflowClient, record: RunRecord, through: int | None, finished: bool) -> None:
     run = find_or_create_run(client, record.digest, record.name)
     run_id = run.info.run_id
     if DESCRIBED_TAG not in run.data.tags:
@@ -116,42 +131,33 @@ def _send(record: RunRecord, through: int | None, finished: bool) -> None:
 
 
 def find_or_create_run(client: MlflowClient, run_digest: str, name: str) -> Run:
-    """The one run that carries `run_digest`."""
+    """The one run that carries `run_digest`: the oldest, should two homes have made one at the same time."""
     experiment = store.experiment_id(client)
     with lock("runs"):
-        found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run_digest}'", max_results=1)
+        found = _runs(client, experiment, run_digest)
         if found:
             return found[0]
-        return client.create_run(experiment, run_name=name, tags={RUN_TAG: run_digest, **origin()})
+        made = client.create_run(experiment, run_name=name, tags={RUN_TAG: run_digest, **origin()})
+        first = next(iter(_runs(client, experiment, run_digest)), made)
+        if first.info.run_id != made.info.run_id:  # another home was quicker
+            _remove(client, made.info.run_id)
+        return first
 
 
-def origin(root: Path = Path()) -> dict[str, str]:
-    """Tags that say where a run came from: user, commit, dvc.lock, versions."""
-    tags = {"mlflow.user": store.who(), "lea.python": platform.python_version()}
-    commit = _git_commit(root)
-    if commit:
-        tags["mlflow.source.git.commit"] = commit
-    lock_file = root / "dvc.lock"
-    if lock_file.is_file():
-        tags["lea.dvc_lock"] = file_digest(lock_file)
-    if os.environ.get("DVC_EXP_NAME"):
-        tags["lea.experiment"] = os.environ["DVC_EXP_NAME"]
-    for package in PACKAGES:
-        try:
-            tags[f"lea.{package}"] = version(package)
-        except PackageNotFoundError:  # a serving machine has no DVC
-            continue
-    return tags
+def _remove(client: MlflowClient, run_id: str) -> None:
+    """Delete a run that nothing was sent to. Where a server's user may not delete, it stays as it is, unused."""
+    from mlflow.exceptions import MlflowException
 
-
-def _git_commit(root: Path) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):  # a container without git
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        client.delete_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+
+
+def _runs(client: MlflowClient, experiment: str, run_digest: str) -> list[Run]:
+    found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{run_digest}'")
+    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
 def _describe(client: MlflowClient, run_id: str, record: RunRecord) -> None:

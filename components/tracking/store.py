@@ -14,6 +14,7 @@ from uuid import uuid4
 from components.errors import UserError
 from components.locks import lock
 from components.masking import masked
+from components.tracking import artifact_place
 from components.tracking.relocation import relocate
 from components.workspace import home
 
@@ -100,8 +101,7 @@ def experiment_id(client: MlflowClient) -> str:
 
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
-        served = client.tracking_uri.startswith(("http:", "https:", "databricks"))
-        where = None if served else artifacts_folder().as_uri()
+        where = artifact_place.of_new(client.tracking_uri, artifacts_folder(), EXPERIMENT)
         try:
             return client.create_experiment(EXPERIMENT, artifact_location=where)
         except MlflowException as error:
@@ -114,7 +114,14 @@ def experiment_id(client: MlflowClient) -> str:
         raise UserError(
             f"MLflow experiment {EXPERIMENT!r} was deleted; run: mlflow experiments restore --experiment-id {number}"
         )
+    artifact_place.check(client.tracking_uri, found.artifact_location, EXPERIMENT)
     return found.experiment_id
+
+
+def identity(client: MlflowClient) -> str:
+    """What tells this store from others: the experiment that it made; a moved workspace keeps it."""
+    found = client.get_experiment(experiment_id(client))
+    return f"{found.experiment_id}-{found.creation_time}"
 
 
 @contextmanager
@@ -135,8 +142,19 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def _complaint(uri: str, error: Exception) -> str:
+    code = getattr(error, "error_code", "")
+    if code == "UNAUTHENTICATED":
+        return (
+            f"MLflow at {masked(uri)} does not know user {_server_user() or 'none'} with this password; "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
     remedy = "see that it runs and answers there, or unset MLFLOW_TRACKING_URI to use the local store"
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
+    if code == "PERMISSION_DENIED":
+        what = f"experiment {EXPERIMENT} and the registered models of registry.name and its promotion log"
+        remedy = f"its administrator must let {_server_user() or 'everybody'} edit {what}"
+    elif isinstance(error, ModuleNotFoundError):
+        remedy = "name an MLflow server before the database (http://..), or install the database's driver with pip"
+    elif not os.environ.get("MLFLOW_TRACKING_URI"):
         remedy = f"see that {home() / 'mlflow'} can be written to, or set MLFLOW_TRACKING_URI to a server"
     return f"MLflow at {masked(uri)} cannot be used: {first_line(error)}; {remedy}"
 
@@ -183,13 +201,23 @@ def insert(write: Callable[[], object]) -> None:
 
 def who() -> str:
     """The user, for logs: the tracking server's where there is one; containers run under numbers without a name."""
-    served = os.environ.get("MLFLOW_TRACKING_USERNAME") or urlsplit(tracking_uri()).username
+    served = _server_user()
     if served:
         return served
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
+
+
+def _server_user() -> str | None:
+    """Who logs in at the tracking server, as MLflow finds it: environment, ~/.mlflow/credentials, address."""
+    uri = tracking_uri()
+    if not artifact_place.is_server(uri):
+        return None
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    return read_mlflow_creds().username or urlsplit(uri).username
 
 
 def _set_defaults() -> None:

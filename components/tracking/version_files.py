@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
 from components.files import write_json
-from components.model.stored import PARTS, model_digest
+from components.model.stored import PARTS, model_digest, path_free, read_reference
 from components.params import Params
 from components.tracking import bases, store
 from components.tracking.signature import MODEL_CONFIG, signature
@@ -34,13 +34,13 @@ NEEDS = (
 
 
 @contextmanager
-def laid_out(parts: Path, base: Path, settings: dict[str, Any], params: Params) -> Iterator[Path]:
+def laid_out(parts: Path, base: Path, params: Params) -> Iterator[Path]:
     """A folder with the files of a version."""
     with tempfile.TemporaryDirectory(prefix="lea-version-") as folder:
         files = Path(folder)
         _gather(files, parts, base)
         serving = {
-            "copies": bases.keep(base, settings["base"]),
+            "copies": bases.keep(base, read_reference(base)),
             "answering": {
                 "max_new_tokens": params.evaluate.max_new_tokens,
                 "batch": params.evaluate.batch,
@@ -61,18 +61,16 @@ def log(run_id: str, files: Path, own: str, metrics: Mapping[str, float], name: 
     return model
 
 
-def repair(
-    client: MlflowClient, version: ModelVersion, parts: Path, base: Path, settings: dict[str, Any], params: Params
-) -> bool:
+def repair(client: MlflowClient, version: ModelVersion, parts: Path, base: Path, params: Params) -> bool:
     """Put a version's files back where they are missing or others than when they were registered."""
     import mlflow
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     place = client.get_model_version_download_uri(version.name, str(version.version))
-    bases.keep(base, settings["base"])
+    bases.keep(base, read_reference(base))
     if _local_holds(place, version) if _local(place) else _sizes_agree(place, parts):
         return False
-    with laid_out(parts, base, settings, params) as files, tempfile.TemporaryDirectory(prefix="lea-model-") as folder:
+    with laid_out(parts, base, params) as files, tempfile.TemporaryDirectory(prefix="lea-model-") as folder:
         with _quiet():
             mlflow.pyfunc.save_model(f"{folder}/model", **_as_pyfunc(files))
         if folder_here := _local(place):
@@ -143,11 +141,11 @@ def _gather(files: Path, parts: Path, base: Path) -> None:
             (files / "parts").mkdir(exist_ok=True)
             bases.link_or_copy(parts / name, files / "parts" / name)
     (files / "base").mkdir()
-    reference = json.loads((base / bases.REFERENCE_FILE).read_text(encoding="utf-8"))
+    reference = read_reference(base)
     for path in sorted(bases.place_of(base, reference).iterdir()):
         if path.is_file() and not path.name.endswith(WEIGHTS) and path.name != bases.REFERENCE_FILE:
             bases.link_or_copy(path, files / "base" / path.name)
-    bases.link_or_copy(base / bases.REFERENCE_FILE, files / "base" / bases.REFERENCE_FILE)
+    write_json(files / "base" / bases.REFERENCE_FILE, path_free(reference))
 
 
 def _as_pyfunc(files: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.files import fresh_folder
-from components.model.stored import SETTINGS_FILE, read_settings
+from components.model.stored import SETTINGS_FILE, path_free, read_settings
 from components.training.job import Job
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def write_parts(
     from components.model.weights import save_parts
 
     settings: dict[str, Any] = {
-        "base": reference,
+        "base": path_free(reference),
         "connector": "vlora" if job.vlora else "projector",
         "vlora": job.vlora.model_dump() if job.vlora else None,
         "vce": job.vce.model_dump() if job.vce else None,

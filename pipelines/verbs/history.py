@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from components.tracking.promotion_log import Log
 
 SUMMARY = "every decision on `champion`: who, when, from, to, why"
 
@@ -15,17 +22,34 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from components.locks import lock
     from components.params import load_params
-    from components.tracking import promotion, promotion_log, store
+    from components.tracking import promotion_log, store
 
     name, client = load_params().registry.name, store.connect()
     with store.answering(store.tracking_uri()), lock("registry"):
-        lines = promotion_log.as_lines(promotion.mended(client, name))
+        lines = promotion_log.as_lines(_log(client, name))
     if arguments.json:
         print(json.dumps(lines))
         return
     if not lines:
         print(f"nothing was decided on {name} yet")
     for line in lines:
+        if line["gap"]:
+            print("(what was written here was deleted or changed in the registry)")
         to = line["to"] or "none"
         what = f"{line['from'] or 'none'} -> {to}" if line["moved"] else f"version {to} refused"
         print(f"{line['when']}  {line['who']}  {line['source']}  {line['alias']}: {what}  ({line['reason']})")
+
+
+def _log(client: MlflowClient, name: str) -> Log:
+    """The log, mended where the server lets this user write."""
+    from mlflow.exceptions import MlflowException
+
+    from components.tracking import promotion, promotion_log
+
+    try:
+        return promotion.mended(client, name)
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+        print(f"({name}: you may not write here; what another command must mend is not in this list)", file=sys.stderr)
+        return promotion_log.read(client, name)

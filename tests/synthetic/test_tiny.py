@@ -17,6 +17,7 @@ from components.params import TinyBase, TinyLanguage, TinyVision
 from components.synthetic.plates import drawing
 from components.synthetic.plates.dish import numbers
 from components.synthetic.plates.texts import document
+from components.synthetic.tiny import base as tiny_base
 from components.synthetic.tiny import language as tiny_language
 from components.synthetic.tiny import optimiser as tiny_optimiser
 from components.synthetic.tiny.base import train_tiny_base, train_tokenizer
@@ -52,6 +53,18 @@ def test_tokenizer_takes_digits_one_by_one(words: Any) -> None:
 def test_tokenizer_spells_food_in_one_token(words: Any) -> None:
     for word in (" tomato", " tomatoes", " mushroom", " grilled"):
         assert len(words(word, add_special_tokens=False)["input_ids"]) == 1
+
+
+@pytest.mark.parametrize("cores", [1, 2, 64])
+def test_number_of_cores_does_not_change_the_base(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    """With each number of threads the encoder's training sums in another order."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    try:
+        tiny_base._prepare(SEED)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_training_ends_with_a_base_that_composes() -> None:

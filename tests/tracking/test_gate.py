@@ -149,3 +149,19 @@ def test_answers_without_a_grade_pass_no_gate():
     found = decide(Figures({"mm_vet.score": 31.0, "mm_vet.ungraded": 9.0}, {}, {}), [], gate)
     assert not found.passed
     assert "9 answers have no grade" in found.reasons[0]
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["ingredients.iou", "nutrition.pmae"])
+def test_figure_that_is_no_number_passes_nothing(name, odd):
+    fine = 0.5
+    for figures, rivals, settings in (
+        (Figures({name: odd}), [], {"at_least": {name: -1}}),
+        (Figures({name: odd}), [], {"at_most": {name: 1}}),
+        (Figures({name: odd}), [Rival(1, True, {name: fine})], {"not_worse": {name: 1}}),
+        (Figures({name: fine}), [Rival(1, True, {name: odd})], {"not_worse": {name: 1}}),
+        (Figures({name: odd}, {name: fine}, {name: fine}), [], {"better_than_blind": {name: 0}}),
+        (Figures({name: fine}, {name: odd}, {name: fine}), [], {"better_than_blind": {name: 0}}),
+        (Figures({name: fine}, {name: fine}, {name: odd}), [], {"better_than_blind": {name: 0}}),
+    ):
+        assert not decide(figures, rivals, gate(**settings)).passed

@@ -1,5 +1,6 @@
 """The promotion log in a real sqlite registry: its chain, what mends it, and several commands at once."""
 
+import getpass
 import json
 import multiprocessing
 import os
@@ -7,6 +8,8 @@ import os
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from components.errors import UserError
 from components.params import validate_params
@@ -104,6 +107,51 @@ def test_alias_that_was_moved_by_hand_is_written_down(versions, quick):
     store.connect().delete_registered_model_alias("lea", "champion")
     promotion.promote("lea", "1", versions.params.registry.gate)
     assert moves()[-1] == (3, None, "by hand")
+
+
+def test_another_alias_that_was_moved_by_hand_is_written_down(versions, quick):
+    gate = versions.params.registry.gate
+    promotion.promote("lea", "2", gate, alias="staging")
+    store.connect().set_registered_model_alias("lea", "staging", "1")
+    promotion.promote("lea", "3", gate)
+    [_, (_, last)] = promotion_log.read(store.connect(), "lea").moves("staging")
+    assert (last.start, last.to, last.kind) == (2, 1, "by hand")
+    assert champion() == 3
+
+
+def test_entry_that_mlflow_wrote_twice_is_one_decision(versions, monkeypatch):
+    """A server's answer was lost, and MLflow asked again."""
+    create = MlflowClient.create_model_version
+
+    def twice(*arguments, **options):
+        create(*arguments, **options)
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", twice)
+    assert promotion.rollback("lea", "answers in capitals").version == 2
+    assert champion() == 2
+    assert moves()[-2:] == [(2, 3, "repro"), (3, 2, "rollback")]
+
+
+def test_entry_looks_to_a_server_like_a_version(versions):
+    from mlflow.server.handlers import _validate_source_run
+
+    for version in store.connect().search_model_versions("name = 'lea-promotions'"):
+        _validate_source_run(version.source or "", "")  # it refuses what could be a path of its own disk
+
+
+def test_model_of_the_log_is_there_before_its_first_entry(workspace, monkeypatch):
+    """A server with users forbids versions of a model that does not exist."""
+    create = MlflowClient.create_model_version
+
+    def guarded(client, name, *arguments, **options):
+        if not client.search_registered_models(f"name = '{name}'"):
+            raise MlflowException("Permission denied", PERMISSION_DENIED)
+        return create(client, name, *arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", guarded)
+    register.run(workspace.params)
+    assert len(promotion_log.read(store.connect(), "lea").entries) == 1
 
 
 def test_verbs_print_and_explain(versions, capsys):
@@ -216,6 +264,14 @@ def test_who_is_the_servers_user(workspace, monkeypatch):
     assert store.who() == "ada"
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "grace")
     assert store.who() == "grace"
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+    monkeypatch.setenv("HOME", str(workspace.root))
+    (workspace.root / ".mlflow").mkdir()
+    (workspace.root / ".mlflow/credentials").write_text("[mlflow]\nmlflow_tracking_username = kate\n")
+    assert store.who() == "kate"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://service@127.0.0.1/mlflow")
+    monkeypatch.setattr(getpass, "getuser", lambda: "whoever is logged in here")
+    assert store.who() == "whoever is logged in here"
 
 
 def test_foreign_version_in_the_log_is_named(versions):
@@ -224,20 +280,78 @@ def test_foreign_version_in_the_log_is_named(versions):
         promotion.rollback("lea", "x")
 
 
+def test_history_is_for_those_who_may_only_read_too(versions, quick, monkeypatch, capsys):
+    store.connect().set_registered_model_alias("lea", "champion", "1")
+
+    def refused(*_, **__):
+        raise MlflowException("Permission denied", PERMISSION_DENIED)
+
+    for name in WRITES:
+        monkeypatch.setattr(MlflowClient, name, refused)
+    assert run("history") == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 3
+    assert "you may not write here" in printed.err
+
+
+@pytest.mark.parametrize("damage", ["deleted", "changed"])
+def test_entry_that_was_deleted_or_changed_is_noticed_and_those_behind_it_stay(versions, capsys, damage):
+    client = store.connect()
+    if damage == "deleted":
+        client.delete_model_version("lea-promotions", "2")
+    else:
+        entry = json.loads(client.get_model_version("lea-promotions", "2").tags["lea.entry"])
+        client.set_model_version_tag("lea-promotions", "2", "lea.entry", json.dumps({**entry, "who": "nobody"}))
+    log = promotion_log.read(client, "lea")
+    assert list(log.numbers) == ([1, 3] if damage == "deleted" else [1, 2, 3])
+    assert list(log.gaps) == [3]
+    assert run("history") == 0
+    assert "deleted or changed in the registry" in capsys.readouterr().out.splitlines()[-2]
+    assert promotion.rollback("lea", "answers in capitals").before == 3
+    after = promotion_log.read(client, "lea")
+    assert (after.entries[-1].before, list(after.gaps)) == (log.head, [3])
+
+
+def test_entry_that_lost_a_race_stays_void_when_the_one_before_it_is_deleted(versions):
+    client = store.connect()
+    lost = json.loads(client.get_model_version("lea-promotions", "3").tags["lea.entry"]) | {"who": "the slower one"}
+    client.create_model_version("lea-promotions", promotion_log.SOURCE, tags={"lea.entry": json.dumps(lost)})
+    assert list(promotion_log.read(client, "lea").numbers) == [1, 2, 3]
+    client.delete_model_version("lea-promotions", "2")
+    assert list(promotion_log.read(client, "lea").numbers) == [1, 3]
+
+
 def test_two_homes_register_one_version_of_one_model(workspace, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri())
-    client = store.connect()
     register.run(workspace.params)
-    original, seen = registry.find_by_digest, []
-
-    def blind_at_first(*arguments):  # as if the other home's version came between look and creation
-        seen.append(arguments)
-        return None if len(seen) == 1 else original(*arguments)
-
-    monkeypatch.setattr(registry, "find_by_digest", blind_at_first)
+    # as if the other home's version came between look and creation
+    monkeypatch.setattr(registry, "find_by_digest", lambda *_: None)
     register.run(validate_params(workspace.params.model_dump()))
-    assert [int(one.version) for one in client.search_model_versions("name = 'lea'")] == [1]
-    assert registry.aliases(client, "lea") == {"candidate": 1, "champion": 1}
+    assert version_numbers() == [1]
+    assert registry.aliases(store.connect(), "lea") == {"candidate": 1, "champion": 1}
+
+
+def test_second_version_of_a_model_is_removed_unless_it_was_promoted(workspace, monkeypatch):
+    """A command that was stopped between making it and looking again has left it."""
+    register.run(workspace.params)
+    tags = store.connect().get_model_version("lea", "1").tags
+    first = register.present_record(workspace.params)
+    workspace.measure(0.81, tokens=6)
+    other = register.present_record(workspace.params)
+    for record in (other, first):
+        store.connect().create_model_version(
+            "lea", "urn:nothing", tags={**tags, records.OWN_TAG: records.as_tag(record)}
+        )
+    promotion.promote("lea", "3", workspace.params.registry.gate, force=True)
+    workspace.measure(0.8)
+    register.run(workspace.params)
+    assert version_numbers() == [1, 3]
+    known = records.each(store.connect().get_model_version("lea", "1"))
+    assert [record.figures for record in known] == [first.figures, other.figures]
+
+
+def version_numbers() -> list[int]:
+    return sorted(int(one.version) for one in store.connect().search_model_versions("name = 'lea'"))
 
 
 def test_a_promotion_that_sets_its_alias_late_does_not_overrule_the_one_after_it(versions, monkeypatch):

@@ -80,7 +80,7 @@ def test_finished_run_that_waits_is_sent_later_without_its_stage(record, monkeyp
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         assert not sync_training(record, finished=True)
-    runs.send_waiting(record.folder.parent)
+    runs.send_missing(record.folder.parent)
     steps, run = sent()
     assert steps == [1, 2, 3, 4, 5, 6]
     assert (run.info.status, run.data.params) == ("FINISHED", {"adapter.rank": "8"})
@@ -111,3 +111,39 @@ def test_store_that_is_away_is_reported_once_until_it_answers_again(record, monk
         assert printed.count("tracking: ") == 1
         assert "secret-word" not in printed
         assert sync_training(record)
+
+
+def test_store_named_after_training_gets_the_finished_run_once(record, monkeypatch, tmp_path):
+    assert sync_training(record, finished=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'named later.db'}")
+    runs.send_missing(record.folder.parent)
+    steps, run = sent()
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert (run.info.status, run.data.params) == ("FINISHED", {"adapter.rank": "8"})
+    monkeypatch.setattr(runs, "_send", lambda *_: pytest.fail("sent again"))
+    runs.send_missing(record.folder.parent)
+
+
+def test_run_that_went_on_while_the_store_was_away_is_sent_again(record, monkeypatch):
+    assert sync_training(record, finished=True)
+    write_steps(record.folder, 8)
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        assert not sync_training(record, finished=True)
+    runs.send_missing(record.folder.parent)
+    assert sent()[0] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_two_homes_make_one_run_of_one_digest(record, monkeypatch):
+    assert sync_training(record)
+    _, first = sent()
+    search, looks = runs._runs, []
+
+    def blind_at_first(*arguments):  # as if the other home's run came between look and creation
+        looks.append(arguments)
+        return [] if len(looks) == 1 else search(*arguments)
+
+    monkeypatch.setattr(runs, "_runs", blind_at_first)
+    found = runs.find_or_create_run(store.connect(), record.digest, record.name)
+    assert found.info.run_id == first.info.run_id
+    assert sent()[1].info.run_id == first.info.run_id

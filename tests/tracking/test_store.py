@@ -4,9 +4,11 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2
 
 from components.errors import UserError
-from components.tracking import store
+from components.tracking import artifact_place, store
 
 
 def test_a_database_that_could_not_be_made_whole_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,8 +31,6 @@ def test_a_database_that_could_not_be_made_whole_is_made_anew(tmp_path: Path, mo
 
 
 def test_a_tag_that_another_process_has_just_inserted_is_set_all_the_same():
-    from mlflow.exceptions import MlflowException
-
     tries = []
 
     def write():
@@ -42,3 +42,34 @@ def test_a_tag_that_another_process_has_just_inserted_is_set_all_the_same():
     assert len(tries) == 2
     with pytest.raises(MlflowException, match="other"):
         store.insert(lambda: (_ for _ in ()).throw(MlflowException("other")))
+
+
+@pytest.mark.parametrize("place", ["/of/another/machine", "file:///of/another/machine"])
+def test_shared_store_with_files_on_another_machines_disk_is_refused(place):
+    artifact_place.check("sqlite:////tmp/own.db", place, "lea")
+    artifact_place.check("http://127.0.0.1:5000", "mlflow-artifacts:/1", "lea")
+    for uri in ("http://127.0.0.1:5000", "postgresql://127.0.0.1/mlflow"):
+        with pytest.raises(UserError, match="in /of/another/machine, which is not on this machine"):
+            artifact_place.check(uri, place, "lea")
+
+
+def test_database_without_a_server_keeps_no_files_on_this_disk(tmp_path):
+    assert artifact_place.of_new("http://127.0.0.1:5000", tmp_path, "lea") is None
+    assert artifact_place.of_new("sqlite:////nfs/mlflow.db", tmp_path, "lea") == tmp_path.as_uri()
+    with pytest.raises(UserError, match="is a database and holds no files") as refused:
+        artifact_place.of_new("mysql+pymysql://ada:secret-word@db/mlflow", tmp_path, "lea")
+    assert "secret-word" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        (databricks_pb2.UNAUTHENTICATED, "does not know user ada with this password; set MLFLOW_TRACKING_USERNAME"),
+        (databricks_pb2.PERMISSION_DENIED, "its administrator must let ada edit experiment lea and the registered"),
+    ],
+)
+def test_refusals_of_a_server_say_what_to_do(monkeypatch, code, line):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
+    with pytest.raises(UserError, match=line), store.answering(store.tracking_uri()):
+        raise MlflowException("API request failed", code)

@@ -1,0 +1,61 @@
+"""A base that a version refers to, on a machine where it lies elsewhere or is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.errors import UserError
+from components.files import write_json
+from components.tracking import bases
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of a user's own, in a workspace whose models/base is empty yet."""
+    monkeypatch.delenv("LEA_BASE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "where it lies here"
+    folder.mkdir()
+    (folder / "model.safetensors").write_text("frozen weights")
+    (tmp_path / "models/base").mkdir(parents=True)
+    return folder
+
+
+def reference(folder: Path, kind: str = "checkpoint", **changes: object) -> dict:
+    stated = {"kind": kind, "id": folder.name, "revision": None, "digest": bases.base_digest(folder, kind)}
+    return {**stated, **changes}
+
+
+def test_checkpoint_is_found_where_this_workspace_refers_to_it(checkpoint):
+    stated = reference(checkpoint, id="where it lay there")
+    with pytest.raises(UserError, match="not on this machine"):
+        bases.find(stated, ["/where/it/lay/there"])
+    write_json(Path("models/base/base.json"), reference(checkpoint, id=str(checkpoint)))
+    assert bases.find(stated, ["/where/it/lay/there"]) == checkpoint
+    (checkpoint / "model.safetensors").write_text("other weights")
+    with pytest.raises(UserError, match="not on this machine"):
+        bases.find(stated, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("tiny", "or make it under its params.yaml, package versions and kind of processor with: dvc repro base"),
+        ("compose", "or make it under its params.yaml and package versions with: dvc repro base"),
+        ("checkpoint", ""),
+    ],
+)
+def test_base_that_is_absent_is_made_again_only_where_that_gives_the_same(checkpoint, kind, remedy):
+    with pytest.raises(UserError) as missing:
+        bases.find(reference(checkpoint, kind), [])
+    said = str(missing.value)
+    assert "set LEA_BASE to a copy of its folder" in said
+    assert said.endswith(remedy or "its folder")
+
+
+def test_lea_base_may_start_with_the_users_home(checkpoint, monkeypatch):
+    monkeypatch.setenv("HOME", str(checkpoint.parent))
+    monkeypatch.setenv("LEA_BASE", f"~/{checkpoint.name}")
+    assert bases.find(reference(checkpoint), []) == checkpoint
