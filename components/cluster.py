@@ -24,13 +24,8 @@ LOOPBACK_ONLY = {  # read when Ray and gloo open their ports; what the user has 
 ANSWER_WITHIN_S = 20.0  # Ray itself tries for a quarter of an hour, and then ends the process
 
 
-def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine with at least `cpus` logical CPUs.
-
-    `dashboard` (for this machine alone): runs inside Tune's trials need it, for Ray finds out through it which
-    worker groups have lost their trial; without it the next trial waits for their CPUs for ever. So it does where
-    another Ray runs on the machine, unless processes are given the address of their own.
-    """
+def start_ray(cpus: int, environment: dict[str, str]) -> None:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine with at least `cpus` logical CPUs."""
     address = os.environ.get("RAY_ADDRESS")
     if address:
         check_cluster(address)
@@ -38,11 +33,7 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False) -
         environment = stay_on_loopback() | environment
     import ray
 
-    if dashboard:
-        environment = environment | {"RAY_ADDRESS": address or _settled_address()}
-    local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": dashboard}
-    if dashboard:
-        local["dashboard_host"] = "127.0.0.1"
+    local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
     try:
         ray.init(
             address=address or "local",  # without a word Ray would join what another `ray start` on the machine began
@@ -121,14 +112,3 @@ def _speaks_grpc(host: str, port: str, timeout_s: float) -> bool:
 
 def _no_cluster(address: str, reason: str) -> str:
     return f"no Ray cluster answers at RAY_ADDRESS={address}: {reason}; start it, or unset RAY_ADDRESS to run locally"
-
-
-def _settled_address() -> str:
-    """Settle where the Ray that is about to start will answer, while its processes can still be given the address."""
-    import ray
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ["RAY_GCS_SERVER_PORT"] = str(port)
-    return f"{ray.util.get_node_ip_address()}:{port}"

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from components.params import Training
 from components.progress import Bar
 from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import Job, from_message, to_message
-from components.training.journal import METRICS_FILE, SKIPPED_FILE, VALIDATION_FILE, read_journal
+from components.training.journal import METRICS_FILE, SKIPPED_FILE, read_journal
 
 # Ray Train's background services that one run on a few workers does not need; each can be set otherwise outside.
 QUICK_START = {
@@ -67,19 +67,13 @@ def before_ray(training: Training) -> None:
         os.environ.setdefault(name, value)
 
 
-def fit(
-    job: Job,
-    on_checkpoint: Callable[[int], object] = lambda step: None,
-    on_validation: Callable[[dict[str, Any]], object] = lambda line: None,
-    per_worker: dict[str, float] | None = None,
-) -> None:
-    """Run a job to its end on Ray Train workers, in the Ray that is up: a stage's own, or a search's in a trial.
+def fit(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) -> None:
+    """Run a job to its end on Ray Train workers, in the Ray that is up.
 
     A worker group that is lost starts again from the newest checkpoint, `max_failures` times. What cannot be
     mended by starting again (a UserError in a worker) ends the run with that line: the worker leaves it in the
-    run's folder, where a group that Ray starts again reads it and exits. Called here, not in a worker:
-    `on_checkpoint` with the steps that the newest checkpoint covers, `on_validation` with each line of
-    validation.jsonl, from the first. `per_worker`: resources, if not a CPU (or a GPU) each.
+    run's folder, where a group that Ray starts again reads it and exits. `on_checkpoint` is called here, not in a
+    worker, with the steps that the newest checkpoint covers.
     """
     before_ray(job.training)
     from ray.exceptions import RayActorError
@@ -104,7 +98,6 @@ def fit(
         scaling_config=ScalingConfig(
             num_workers=(fewest, training.workers) if elastic else training.workers,
             use_gpu=training.use_gpu,
-            resources_per_worker=per_worker,
             elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
         ),
         run_config=RunConfig(
@@ -113,7 +106,7 @@ def fit(
             failure_config=FailureConfig(max_failures=training.max_failures),
         ),
     )
-    watcher = Watcher(job, on_checkpoint, on_validation)
+    watcher = Watcher(job, on_checkpoint)
     try:
         with watcher:
             trainer.fit()
@@ -143,14 +136,10 @@ def _work(message: dict[str, Any]) -> None:
 
 
 class Watcher:
-    """Follows a run's folder while workers write it: shows step, loss and time left, reports new checkpoints
-    and validations."""
+    """Follows a run's folder while workers write it: shows step, loss and time left, reports new checkpoints."""
 
-    def __init__(
-        self, job: Job, on_checkpoint: Callable[[int], object], on_validation: Callable[[dict[str, Any]], object]
-    ) -> None:
+    def __init__(self, job: Job, on_checkpoint: Callable[[int], object]) -> None:
         self._folder, self._stage, self._on_checkpoint = job.folder, job.stage, on_checkpoint
-        self._on_validation, self._reported = on_validation, 0  # the last step whose validation was reported
         self._covered = latest_step(job.folder / CHECKPOINTS)
         self._skipped = len(read_journal(job.folder / SKIPPED_FILE))
         self._over = threading.Event()
@@ -184,27 +173,28 @@ class Watcher:
         if covered > self._covered:
             self._covered = covered
             self._on_checkpoint(covered)
-        for line in read_journal(self._folder / VALIDATION_FILE):
-            if line["step"] > self._reported:
-                self._reported = line["step"]
-                self._on_validation(line)
 
 
 def _explained(error: Exception, job: Job) -> Exception:
     """The user's mistake behind a failed run, or the first worker's own error in one line."""
     failures = getattr(error, "worker_failures", None) or {}
-    for failure in failures.values():
+    if failures:
+        return explained(list(failures.values()), job)
+    return WorkersFailed(f"{job.stage}: {str(error).strip().splitlines()[0]}")
+
+
+def explained(failures: Sequence[BaseException], job: Job) -> UserError:
+    """What some workers' errors come to, in one line."""
+    for failure in failures:
         for cause in _chain(failure):
             if isinstance(cause, OSError) and cause.errno == 28:
                 return UserError(f"no space left for checkpoints in {job.folder}; free some and run the stage again")
-    for failure in failures.values():
-        root = _chain(failure)[-1]
-        words = str(root).strip().splitlines()
-        return WorkersFailed(
-            f"{job.stage}: a worker failed: {type(root).__name__}: {words[-1] if words else ''} "
-            f"(what was saved is kept, run the stage again to go on; {RAY_LOGS})"
-        )
-    return WorkersFailed(f"{job.stage}: {str(error).strip().splitlines()[0]}")
+    root = _chain(failures[0])[-1]
+    words = str(root).strip().splitlines()
+    return WorkersFailed(
+        f"{job.stage}: a worker failed: {type(root).__name__}: {words[-1] if words else ''} "
+        f"(what was saved is kept, run the stage again to go on; {RAY_LOGS})"
+    )
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
