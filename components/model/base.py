@@ -7,9 +7,8 @@ are written out as a LLaVA folder; a checkpoint is only referred to, by id, revi
 
 from __future__ import annotations
 
-import copy
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ from components.digests import folder_digest
 from components.errors import UserError
 from components.files import write_json
 from components.model.stored import REFERENCE_FILE, read_reference
-from components.model.weights import language_parts
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -169,20 +167,6 @@ def load_base(folder: Path) -> Base:
     model = _found(LlavaForConditionalGeneration, place, "base.checkpoint.model", revision=revision)
     tokenizer = _found(AutoTokenizer, place, "base.checkpoint.model", revision=revision)
     return Base(model, tokenizer, load_image_processor(place, "base.checkpoint.model", revision), reference)
-
-
-def with_own_modules(base: Base, trains_language_model: bool) -> Base:
-    """The base with modules of its own around the same frozen weights; those that training changes are copied.
-
-    A run may put in, cut out and cast what it likes: `base` stays as it was read.
-    """
-    model = base.model
-    copied = {id(p) for p in model.model.multi_modal_projector.parameters()}
-    if trains_language_model:
-        copied |= {id(p) for part in language_parts(model) for p in part.parameters()}
-    shared = {id(p): torch.nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
-    memo = {number: parameter for number, parameter in shared.items() if number not in copied}
-    return replace(base, model=copy.deepcopy(model, memo))  # pyright: ignore
 
 
 def read_config(folder: Path) -> LlavaConfig:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from components.batching.collator import Batch, Collator
 from components.batching.sampler import Samples
-from components.model.base import Base, load_base, with_own_modules
+from components.model.base import Base, load_base
+from components.model.own_modules import with_own_modules
 from components.model.vision_tower import remember_features
 from components.training.job import Job
 
