@@ -31,6 +31,8 @@ class Comparison:
     title: str
     table: Table
     order: str  # whether the paper's order appears
+    claims: list[str]  # whether each claim of the paper holds, and what was left out
+    picture: str  # name of its chart, or empty
     first: str  # the row that the others are compared with
     compared: list[str]  # headings of the differences
     gaps: list[tuple[str, list[Gap]]]
@@ -51,6 +53,8 @@ def _comparison(record: Mapping[str, Any]) -> Comparison:
         title=record["title"],
         table=scores(record),
         order=record["order"],
+        claims=[*(claim["said"] for claim in record.get("claims", [])), *filter(None, [record.get("left_out")])],
+        picture="tasks" if record["table"] == "tasks" else "",
         first=first,
         compared=[f"{metric.partition('.')[0]} {figure(metric).name}" for metric in metrics],
         gaps=[

@@ -8,6 +8,8 @@ import pytest
 
 from components.evaluation.question import Question
 from components.params import Params
+from components.report.comparisons import comparisons
+from components.report.tasks import tasks_chart
 from components.synthetic.plates.dish import draw_dish
 from components.synthetic.plates.drawing import photograph
 from components.synthetic.plates.posed import POSED
@@ -63,7 +65,7 @@ def test_an_answer_is_right_word_for_word(text: str, score: float) -> None:
 
 def scored(name: str, right: float) -> Scores:
     """The questions about the first share `right` of 20 photos are answered."""
-    one = Scores(Curve(name, {}, 10))
+    one = Scores(Curve(name, {"adapter.rank": 8}, 10))
     for tasks in (1, 12):
         for seed in (1, 2):
             place = np.arange(20 * tasks)
@@ -89,3 +91,11 @@ def test_table_says_where_a_method_is_above_plain_lora(params: Params) -> None:
     text = markdown(table)
     assert "| LoRA, rank 8 | 10 | 20.0 (" in text
     assert "collapse" in text
+
+    (shown,) = comparisons({"tasks": table}, "d")
+    assert shown.claims == said
+    assert shown.table.rows[1][0] == "RoDE, rank 8"
+    drawn = tasks_chart(table)
+    assert drawn is not None
+    assert "LoRA 20 to 20, RoDE 90 to 90" in drawn
+    assert tasks_chart(None) is None
