@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from components.tables.workers import RunJob
 
 TASKS = "tasks"
+FOUND_WITHIN_S = 1.5  # a point that was there before
 
 
 def run(params: Params, *wanted: str) -> None:
@@ -65,25 +66,28 @@ def sweep(params: Params, seeds: Sequence[int], run_job: RunJob) -> None:
     """Run what the sweep over tasks lacks, seed by seed, and write it."""
     from components.data.shards import read_manifest
     from components.digests import digest
-    from components.report.figures import duration
     from components.synthetic.plates.posed import POSED
     from components.tables.points import Scores, run_point
     from components.tables.posed_data import posed_data
     from components.tables.sweep import COUNTS, DISHES, TEST_DISHES, curves
     from components.tables.tasks import record, write
+    from components.tables.trials import until
 
     posed = posed_data(DISHES, TEST_DISHES, params.plates.image_size, params.seed)
     asked = {n: posed.questions([one.name for one in POSED[:n]]) for n in COUNTS}
     scores = [Scores(curve) for curve in curves(params, BASE)]
     data = digest({name: read_manifest(PREPARED / name)["digest"] for name in params.data.sources})
-    work, done, began = len(seeds) * len(scores) * sum(COUNTS), 0, time.monotonic()
+    work, spent = len(seeds) * len(scores) * sum(COUNTS), {"tasks": 0.0, "seconds": 0.0}  # on what was not there
     for number, seed in enumerate(seeds, start=1):
         for tasks, one in product(COUNTS, scores):
-            left = duration((time.monotonic() - began) / done * (work - done)) if done else "some time"
-            print(f"{TASKS}: {tasks} at once, {one.curve.name}, seed {seed}; {left} left", flush=True)
+            left = until(work * spent["seconds"] / spent["tasks"]) if spent["tasks"] else "the time is known later"
+            print(f"{TASKS}: {tasks} at once, {one.curve.name}, seed {seed} (to do: {left})", flush=True)
+            began = time.monotonic()
             point = {"params": params, "data": posed, "questions": asked[tasks], "run": run_job}
             one.add(tasks, seed, *run_point(one.curve, tasks, seed, **point))
-            done += tasks
+            took, work = time.monotonic() - began, work - tasks
+            if took > FOUND_WITHIN_S:
+                spent = {"tasks": spent["tasks"] + tasks, "seconds": spent["seconds"] + took}
         write(TABLES, record(scores, asked, params=params, data=data))
         print(f"{TASKS}: {number} of {len(seeds)} seeds -> {TABLES / TASKS}.md", flush=True)
 
