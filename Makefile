@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-TABLES := table1 table3 table4 anchors forms ranks
+TABLES := table1 table3 table4 anchors forms ranks tasks
 
 .PHONY: $(TABLES) tables git repro smol test test-slow test-peer test-kernels test-service gpu chaos hostile lint docs wheel format lock clean
 

@@ -28,14 +28,10 @@ PLAIN_GRPC = [("grpc.enable_http_proxy", 0)]
 ANSWER_WITHIN_S = 20.0  # Ray itself tries for a quarter of an hour, and then ends the process
 
 
-def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False, on_disk: bool = False) -> None:
+def start_ray(cpus: int, environment: dict[str, str], on_disk: bool = False) -> None:
     """Join the cluster of RAY_ADDRESS, or start one on this machine with at least `cpus` logical CPUs.
 
     `on_disk`: for work on the files of this machine, which stays here where the nodes share none (LEA_STORAGE).
-
-    `dashboard` (for this machine alone): runs inside Tune's trials need it, for Ray finds out through it which
-    worker groups have lost their trial; without it the next trial waits for their CPUs for ever. So it does where
-    another Ray runs on the machine, unless processes are given the address of their own.
     """
     address = os.environ.get("RAY_ADDRESS")
     if on_disk and shared_storage():
@@ -49,11 +45,7 @@ def start_ray(cpus: int, environment: dict[str, str], dashboard: bool = False, o
     import ray
     from ray.exceptions import AuthenticationError
 
-    if dashboard:
-        environment = environment | {"RAY_ADDRESS": address or _settled_address()}
-    local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": dashboard}
-    if dashboard:
-        local["dashboard_host"] = "127.0.0.1"
+    local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
     with tempfile.TemporaryDirectory(prefix="lea-") as folder:
         modules = {"py_modules": _code(Path(folder))} if address else {}
         try:
@@ -177,14 +169,3 @@ def _wrong_token(address: str, reason: str) -> str:
         f"the Ray cluster at RAY_ADDRESS={address} and this machine do not agree on a token ({reason[:160]}); set "
         "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token, or RAY_AUTH_MODE=disabled where it has none"
     )
-
-
-def _settled_address() -> str:
-    """Settle where the Ray that is about to start will answer, while its processes can still be given the address."""
-    import ray
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ["RAY_GCS_SERVER_PORT"] = str(port)
-    return f"{ray.util.get_node_ip_address()}:{port}"

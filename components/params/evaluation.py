@@ -40,7 +40,8 @@ class Evaluate(Section):
 class Tables(Section):
     """The paper's tables on these settings (`make table1`)."""
 
-    seeds: Annotated[list[NotNegative], Field(min_length=1)]  # of training
+    seeds: Annotated[list[NotNegative], Field(min_length=1)]  # of training, for table1
+    others: Positive  # so many of them, the first, for each other table
 
 
 Margin = Annotated[float, Field(ge=0)]

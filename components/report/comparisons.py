@@ -10,6 +10,7 @@ from components.report.figures import COUNTS, Figure, figure, typeset
 from components.report.meanings import is_main, metric_meaning
 from components.report.results import Cell, Column, Table
 
+TRIMMED_FROM = 10  # seeds
 ORDER = ("table1", "table3", "table4", "anchors", "ranks")
 
 
@@ -30,6 +31,8 @@ class Comparison:
     title: str
     table: Table
     order: str  # whether the paper's order appears
+    claims: list[str]  # whether each claim of the paper holds, and what was left out
+    picture: str  # name of its chart, or empty
     first: str  # the row that the others are compared with
     compared: list[str]  # headings of the differences
     gaps: list[tuple[str, list[Gap]]]
@@ -50,6 +53,8 @@ def _comparison(record: Mapping[str, Any]) -> Comparison:
         title=record["title"],
         table=scores(record),
         order=record["order"],
+        claims=[*(claim["said"] for claim in record.get("claims", [])), *filter(None, [record.get("left_out")])],
+        picture="tasks" if record["table"] == "tasks" else "",
         first=first,
         compared=[f"{metric.partition('.')[0]} {figure(metric).name}" for metric in metrics],
         gaps=[
@@ -113,12 +118,19 @@ def _signed(value: float, decimals: int) -> str:
 
 def _origin(record: Mapping[str, Any]) -> str:
     seeds = ", ".join(map(str, record["seeds"]))
-    spread = "mean ± sample standard deviation" if len(record["seeds"]) > 1 else "one seed, so no spread"
     asked = ", ".join(f"{number} {task}" for task, number in record["questions"].items())
     return (
-        f"Profile {record['profile']}, seeds of training: {seeds} ({spread}); test questions: {asked}; "
-        f"params {record['params_digest'][:12]}, data {record['data_digest'][:12]}."
+        f"Profile {record['profile']}, seeds of training: {seeds} ({spread(len(record['seeds']))}); "
+        f"test questions: {asked}; params {record['params_digest'][:12]}, data {record['data_digest'][:12]}."
     )
+
+
+def spread(seeds: int) -> str:
+    """What a cell shows of its seeds: from ten on the best and the worst are left out (tables/measured.py)."""
+    if seeds == 1:
+        return "one seed, so no spread"
+    without = " of all seeds but the best and the worst" if seeds >= TRIMMED_FROM else ""
+    return f"mean ± sample standard deviation{without}"
 
 
 def answers_of(tables: Mapping[str, Any], item: Mapping[str, Any], data_digest: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ from components.report.pictures import is_wide, picture, write_enlarged
 from components.report.results import OURS, ROWS, Difference, differences, metrics_table
 from components.report.search import search_shown
 from components.report.size_and_time import measured_sizes, published_sizes, size_chart, time_chart, times
+from components.report.tasks import tasks_chart
 from components.report.texts import texts
 from components.svg import alone
 
@@ -150,6 +151,8 @@ def drawn(
     spread = skill_space.distributions(inputs.skill_space, label)
     found["distribution"] = skill_space.distribution_chart(spread) if spread else None
     found |= size_and_time(inputs, this_run, known)
+    swept = inputs.tables.get("tasks")
+    found["tasks"] = tasks_chart(swept if swept and swept["data_digest"] == this_run.data_digest else None)
     search = search_shown(inputs.search)
     found |= {f"search_{name}": svg for name, svg in search.charts.items()} if search else {}
     return {name: svg for name, svg in found.items() if svg}

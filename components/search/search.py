@@ -1,4 +1,4 @@
-"""A search from settings to its result: Ray Tune over Ray Train, gone on with where it was killed."""
+"""A search from settings to its result: Ray Tune over warm groups of workers, gone on with where it was killed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -27,11 +27,12 @@ from components.search.capacity import TRIAL_CPUS, check_capacity
 from components.search.gain import SPLITS
 from components.search.result import Trial, best_of, make_trial, why_lost
 from components.search.space import apply, decode, domains, encode, points, present, read_space
-from components.search.trial import METRIC, RUNG, Setting, run_trial, stage_1
+from components.search.trial import METRIC, RUNG, Setting, stage_1
 from components.search.upkeep import owned, prune
 from components.shared_storage import shared_storage
 from components.training.job import Job, run_digest
 from components.training.launcher import CODE, before_ray, worker_environment
+from components.training.warm import Group
 from components.workspace import ASSIGNMENTS, BASE, MANIFEST, PREPARED, PRETRAIN, home
 
 DONE_FILE = "done.json"
@@ -93,7 +94,7 @@ def ray_for(params: Params) -> Iterator[None]:
     if not remote and not params.training.use_gpu:
         check_capacity(params, [{"CPU": cpus + 1}], f"this machine ({cpus} CPUs)")
     before_ray(params.training)
-    start_ray(cpus + 1, environment, dashboard=True)  # one more than there are, for the trials' own processes
+    start_ray(cpus + 1, environment)  # one more than there are, for the trials' own processes
     import ray
 
     try:
@@ -117,15 +118,13 @@ def check_cluster_for(params: Params, nodes: Sequence[Mapping[str, float]]) -> N
     check_nodes(files, shared_storage(), gpus, CODE, here=True)
 
 
-def resources() -> Any:
-    """Of the process that looks after a trial: on a cluster it stays on this machine, which has the workspace."""
+def resources(params: Params) -> Any:
+    """Of a trial: its own process, on a cluster on this machine, which has the workspace; and its workers."""
+    import ray
     from ray import tune
 
-    if not is_remote():
-        return {"cpu": TRIAL_CPUS}
-    import ray
-
-    return tune.PlacementGroupFactory([{f"node:{ray.util.get_node_ip_address()}": TRIAL_SHARE}])
+    own = {f"node:{ray.util.get_node_ip_address()}": TRIAL_SHARE} if is_remote() else {"CPU": TRIAL_CPUS}
+    return tune.PlacementGroupFactory([own, *[one.per_worker(params)] * params.tune.workers_per_trial])
 
 
 def run(search: Search, go_on: bool) -> list[Trial]:
@@ -134,14 +133,12 @@ def run(search: Search, go_on: bool) -> list[Trial]:
     from ray.tune import FailureConfig, RunConfig, TuneConfig
 
     from components.search.follow import Budget, Follow
+    from components.search.trainable import PointTrainable
 
     params, setting = search.params, search.setting
     budget = params.tune.budget
 
-    def trainable(config: dict[str, Any]) -> None:
-        run_trial(config, setting, tune.report)
-
-    work = tune.with_resources(trainable, resources())
+    work = tune.with_resources(tune.with_parameters(PointTrainable, setting=setting), resources(params))
     if go_on:
         tuner = tune.Tuner.restore(str(search.state / "tune"), trainable=work)
     else:
@@ -160,6 +157,7 @@ def run(search: Search, go_on: bool) -> list[Trial]:
                 max_concurrent_trials=params.tune.concurrent_trials,
                 time_budget_s=budget.hours * 3600,
                 trial_dirname_creator=lambda trial: trial.trial_id,
+                reuse_actors=True,
             ),
             run_config=RunConfig(
                 name="tune",
@@ -197,10 +195,11 @@ def ending_in_order() -> Iterator[threading.Event]:
 def finish(search: Search, trials: list[Trial]) -> tuple[Trial, Job]:
     """The best trial and its job. The default is trained to its end, to be compared with; other runs are removed."""
     setting, best = search.setting, best_of(trials)
-    one.train(search.default, setting, lambda result: None)
-    job = one.job_of(apply(setting.default, best.values), setting)
-    if not one.is_done(job):  # another trial's later start may have taken it away with a full disk
-        one.train(job, setting, lambda result: None)
+    with closing(Group(one.per_worker(setting.default))) as group:
+        job = one.job_of(apply(setting.default, best.values), setting, group)
+        for needed in (search.default, job):  # the best one's may have been taken away with a full disk
+            for _ in one.train(needed, setting, group):
+                pass
     kept = {search.default.folder.name, job.folder.name, best.start}
     prune(setting.search, {run.name for run in owned(setting.search)} - kept)
     return best, job

@@ -1,6 +1,7 @@
-"""One trial of a search: a point of the space, trained by the launcher that trains every run.
+"""One trial of a search: a point of the space, trained by the loop that trains every run.
 
-It runs inside Ray Tune, as a process that holds almost no CPU; the work is done by Ray Train workers beside it.
+It runs inside Ray Tune, as a process that holds almost no CPU; the work is done by a warm group of workers beside it,
+which the process keeps for the trials that come after. Between two reports a trial waits for Tune's word to go on.
 The run lies under its own digest as every run does: a trial that is started again goes on from its checkpoint, and
 the best trial, applied as params, finds its training done.
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,14 @@ from components.search.upkeep import claim
 from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import RESULT_SETTINGS, Job, Validation
 from components.training.journal import TIMINGS_FILE, VALIDATION_FILE, read_journal
-from components.training.launcher import WorkersFailed, fit
 from components.training.parts import parts_of
 from components.training.stage import make_job
+from components.training.warm import Group
 from components.workspace import PRETRAIN
 
 METRIC, RUNG = "validation_loss", "rung"
 SAMPLES_FILE = "validation_samples.txt"  # in a run's folder: of how many samples its validations are
-Report = Callable[[dict[str, Any]], object]
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,31 +53,29 @@ class Setting:
         return validate_params({**self.tree, "training": training}, f"params.yaml: tune.workers_per_trial {workers}")
 
 
-def run_trial(config: Mapping[str, Any], setting: Setting, report: Report) -> None:
-    """Train a point of the space and report each validation; what ends it early is reported, not raised.
+def reports(config: Mapping[str, Any], setting: Setting, group: Group) -> Generator[Result, None, None]:
+    """Train a point of the space and give each validation; what ends it early is given, not raised.
 
-    A failed trial is a result like any other: Ray starts a trial again only where its process was lost.
+    A failed trial is a result like any other: Ray starts a trial again only where its process was lost. Closed
+    before its end, the trial is left where it is.
     """
     os.chdir(setting.root)
-    known: dict[str, Any] = {}  # of what failed: the last figures, but no place on the rungs
-
-    def report_line(line: dict[str, Any]) -> None:
-        known.update({name: value for name, value in line.items() if name != RUNG})
-        report(line)
-
+    known: Result = {}  # of what failed: the last figures, but no place on the rungs
     try:
         params = apply(setting.default, decode(config, setting.space))
-        job = job_of(params, setting)
+        job = job_of(params, setting, group)
         known["run"] = job.folder.name
         with lock(job.folder.name):  # the same point may be drawn twice
-            train(job, setting, report_line)
+            for line in train(job, setting, group):
+                known.update({name: value for name, value in line.items() if name != RUNG})
+                yield line
     except UserError as mistake:
-        report({**known, METRIC: math.inf, "failed": str(mistake)})
+        yield {**known, METRIC: math.inf, "failed": str(mistake)}
 
 
-def job_of(params: Params, setting: Setting) -> Job:
+def job_of(params: Params, setting: Setting, group: Group) -> Job:
     """Stage 2 of a trial. All start from models/pretrain, but those that change stage 1: they need their own."""
-    start = PRETRAIN if stage_1(params) == stage_1(setting.default) else own_start(params, setting)
+    start = PRETRAIN if stage_1(params) == stage_1(setting.default) else own_start(params, setting, group)
     return stage_2(params, start)
 
 
@@ -93,38 +93,34 @@ def stage_1(params: Params) -> dict[str, Any]:
     return {**{name: tree[name] for name in ("pretrain", "vce", "connector")}, "training": training}
 
 
-def own_start(params: Params, setting: Setting) -> Path:
+def own_start(params: Params, setting: Setting, group: Group) -> Path:
     """Parts of stage 1 with these settings, trained here unless another trial has done so."""
     job = make_job("pretrain", params, params.pretrain, None, None)
     with lock(job.folder.name):
         claim(job.folder, setting.search)
         if parts_of(job) is None:
-            fit_in_trial(job, per_worker(params))
+            for _ in group.run(job):
+                pass
     parts = parts_of(job)
     assert parts is not None, "a finished run has parts"
     return parts
 
 
-def train(job: Job, setting: Setting, report: Report) -> None:
-    """Train a run unless that is done, and report its validations; the last one when its checkpoint is there."""
+def train(job: Job, setting: Setting, group: Group) -> Generator[Result, None, None]:
+    """Train a run unless that is done, and give its validations; the last one when its checkpoint is there."""
     claim(job.folder, setting.search)
     forget_other_samples(job)
-    reported = 0
-
-    def report_line(line: dict[str, Any]) -> None:
-        nonlocal reported
-        reported = line["step"]
-        report(result(job, line))
-
-    def report_unless_last(line: dict[str, Any]) -> None:
-        if line["step"] < line["of"]:
-            report_line(line)
-
+    given = 0
     if not is_done(job):
-        fit_in_trial(job, per_worker(setting.default), report_unless_last)
+        with closing(group.run(job)) as steps:
+            for _ in steps:
+                for line in read_journal(job.folder / VALIDATION_FILE):
+                    if given < line["step"] < line["of"]:
+                        given = line["step"]
+                        yield result(job, line)
     for line in read_journal(job.folder / VALIDATION_FILE):
-        if line["step"] > reported:
-            report_line(line)
+        if line["step"] > given:
+            yield result(job, line)
 
 
 def forget_other_samples(job: Job) -> None:
@@ -136,22 +132,6 @@ def forget_other_samples(job: Job) -> None:
         write_text(mark, asked)
 
 
-def fit_in_trial(job: Job, per_worker: dict[str, float] | None, report: Report = lambda line: None) -> None:
-    """Run a job, starting lost workers again from here: as `fit`, but that Ray Train itself starts none again.
-
-    When Tune stops a trial, Ray Train's controller outlives it for a moment, takes the end of its workers for a
-    failure and would place new ones, whose CPUs nobody gives back.
-    """
-    once = replace(job, training=job.training.model_copy(update={"max_failures": 0}))
-    for starts_left in reversed(range(job.training.max_failures + 1)):
-        try:
-            fit(once, on_validation=report, per_worker=per_worker, checked=True)
-            return
-        except WorkersFailed:
-            if not starts_left:
-                raise
-
-
 def is_done(job: Job) -> bool:
     """Trained to the end, checkpointed and measured there."""
     lines = read_journal(job.folder / VALIDATION_FILE)
@@ -159,7 +139,7 @@ def is_done(job: Job) -> bool:
     return last["step"] == last["of"] == latest_step(job.folder / CHECKPOINTS) and parts_of(job) is not None
 
 
-def result(job: Job, line: Mapping[str, Any]) -> dict[str, Any]:
+def result(job: Job, line: Mapping[str, Any]) -> Result:
     """What a trial reports to Ray Tune: the loss, how far it is, what it costs, and where it lies.
 
     RUNG, by which trials are compared on the way, is left out where the run was not measured from the first: it
@@ -184,6 +164,6 @@ def result(job: Job, line: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def per_worker(params: Params) -> dict[str, float] | None:
-    """Resources of a worker, where it is not a CPU or a GPU."""
-    return {"CPU": 1, "GPU": params.tune.gpu_per_worker} if params.training.use_gpu else None
+def per_worker(params: Params) -> dict[str, float]:
+    """Resources of a worker."""
+    return {"CPU": 1.0, "GPU": params.tune.gpu_per_worker} if params.training.use_gpu else {"CPU": 1.0}

@@ -1,8 +1,8 @@
 """What the runs of a study measured: mean and spread over seeds, and differences between its variants.
 
 Spread is the sample standard deviation over seeds, of training alone: base, data and splits are the same in all.
-The interval of a difference is a paired bootstrap over the test questions, of the scores' mean over seeds: it shows how
-far the difference depends on which questions were asked.
+From TRIMMED_FROM seeds on, mean and spread leave out the best and the worst, as MLPerf does for LoRA.
+The interval of a difference is a paired bootstrap over seeds and test images (resampling.py), of all seeds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluation.bootstrap import bootstrap
 from components.evaluation.question import Name
 from components.evaluation.results import Answer, paired
+from components.report.comparisons import TRIMMED_FROM
+from components.tables.resampling import over_seeds_and_images
 
 COMPARED = ("ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "choice.accuracy", "caption.rouge_l")
 
@@ -63,29 +64,40 @@ def _value(trial: Trial, name: str) -> float:
 
 
 def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "sd": spread, "values": list(values)}
+    counted = trimmed(values)
+    spread = statistics.stdev(counted) if len(counted) > 1 else None
+    return {"mean": statistics.fmean(counted), "sd": spread, "values": list(values)}
+
+
+def trimmed(values: Sequence[float]) -> list[float]:
+    """The values without the best and the worst, where there are enough."""
+    return sorted(values)[1:-1] if len(values) >= TRIMMED_FROM else list(values)
 
 
 def differences(rows: Sequence[Row], *, resamples: int, seed: int) -> dict[str, dict[str, float]]:
-    """Each row minus the first, as `metric name - first name`, by paired bootstrap over the questions both answered.
-
-    Nothing where they are too few for an interval.
-    """
+    """Each row minus the first, as `metric name - first name`. Nothing where the images are too few for an interval."""
     first, found = rows[0], {}
     for row in rows[1:]:
         for metric in COMPARED:
-            sums, figure = [], None
-            for one, other in zip(row.trials, first.trials, strict=True):
-                pairs = _pairs(metric, one, other)
-                if pairs:
-                    contributions, figure = paired(metric, *pairs, "-")
-                    sums.append(contributions)
-            if figure is not None:
-                interval = bootstrap(np.mean(sums, axis=0), figure, resamples=resamples, seed=seed)
-                if interval.low is not None:
-                    found[f"{metric}: {row.name} - {first.name}"] = vars(interval) | {"questions": len(sums[0])}
+            entry = difference(metric, row, first, resamples=resamples, seed=seed)
+            if entry is not None:
+                found[f"{metric}: {row.name} - {first.name}"] = entry
     return found
+
+
+def difference(metric: str, row: Row, other: Row, *, resamples: int, seed: int) -> dict[str, float] | None:
+    """One row minus another over the seeds that both have: value, low, high, confidence, questions."""
+    there = {trial.seed: trial for trial in other.trials}
+    pairs = [_pairs(metric, trial, there[trial.seed]) for trial in row.trials if trial.seed in there]
+    compared = [paired(metric, *both, "-") for both in pairs if both]
+    if not compared:
+        return None
+    units = len(compared[0][0])
+    answers = next(both for both in pairs if both)[0]
+    images = [a.question.image_hash or a.question.name for a in answers] if len(answers) == units else range(units)
+    sums = np.stack([contributions for contributions, _ in compared])
+    interval = over_seeds_and_images(sums, list(images), compared[0][1], resamples=resamples, seed=seed)
+    return None if interval.low is None else vars(interval) | {"questions": units}
 
 
 def _pairs(metric: str, one: Trial, other: Trial) -> tuple[list[Answer], list[Answer]] | None:

@@ -10,9 +10,11 @@ from components.digests import digest
 from components.evaluation.question import Name
 from components.files import write_json, write_text
 from components.params import Params
-from components.report.comparisons import cell, gap, metrics_of
+from components.report.comparisons import cell, gap, metrics_of, spread
 from components.report.figures import figure
 from components.report.ledger import PublishedTable, read_published
+from components.tables.chance import TASK, at_chance
+from components.tables.claims import claims_of, verdicts
 from components.tables.measured import COMPARED, Row, differences
 from components.tables.order import agreements, sentence
 from components.tables.variants import Study
@@ -25,7 +27,10 @@ def record(
 
     data: digests of the sources' manifests. shown: the questions whose answers the report shows side by side.
     """
-    found = differences(rows, resamples=params.evaluate.bootstrap, seed=params.seed)
+    drawn = {"resamples": params.evaluate.bootstrap, "seed": params.seed}
+    left_out = at_chance(rows, **drawn)
+    found = {name: entry for name, entry in differences(rows, **drawn).items() if _counts(name, left_out)}
+    metrics = [metric for metric in COMPARED if _counts(metric, left_out)]
     lines = [
         {
             "name": row.name,
@@ -33,7 +38,7 @@ def record(
             "published": row.published,
             "adapter_bytes": row.trials[0].adapter_bytes,
             "runs": [{"seed": trial.seed, "run": trial.run} for trial in row.trials],
-            "figures": row.figures(),
+            "figures": {name: entry for name, entry in row.figures().items() if _counts(name, left_out)},
         }
         for row in rows
     ]
@@ -50,8 +55,15 @@ def record(
         "rows": lines,
         "differences": found,
         "order": order(study, lines, found),
+        "claims": verdicts(claims_of(study.name, rows), rows, metrics, **drawn),
+        "left_out": left_out,
         "answers": _answers(rows, shown),
     }
+
+
+def _counts(metric: str, left_out: str | None) -> bool:
+    """Whether a metric is printed: not one of multiple choice where that is at chance."""
+    return left_out is None or not metric.startswith(f"{TASK}.")
 
 
 def _questions(row: Row) -> dict[str, int]:
@@ -120,12 +132,13 @@ def markdown(table: Mapping[str, Any]) -> str:
         "",
         f"{table['order']}",
         "",
-        f"Seeds of training: {', '.join(map(str, table['seeds']))}; "
-        f"{'mean ± sample standard deviation' if len(table['seeds']) > 1 else 'one seed, so no spread'}. "
+        f"Seeds of training: {', '.join(map(str, table['seeds']))}; {spread(len(table['seeds']))}. "
         f"Test questions: {', '.join(f'{count} {task}' for task, count in table['questions'].items())}. "
         f"Params {table['params_digest'][:12]}, data {table['data_digest'][:12]}.",
         "",
-        f"## Differences to {table['rows'][0]['name']} (95 % paired bootstrap over the questions)",
+        *([table["left_out"], ""] if table["left_out"] else []),
+        *_claims(table["claims"]),
+        f"## Differences to {table['rows'][0]['name']} (95 % paired bootstrap over seeds and test images)",
         "",
     ]
     compared = [name for name in COMPARED if any(key.startswith(f"{name}: ") for key in table["differences"])]
@@ -139,6 +152,13 @@ def markdown(table: Mapping[str, Any]) -> str:
     lines += ["", "## Runs", "", *_bars(["", "seed", "run"])]
     lines += [_bar([row["name"], str(run["seed"]), f"`{run['run']}`"]) for row in table["rows"] for run in row["runs"]]
     return "\n".join(lines) + "\n"
+
+
+def _claims(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line for each claim of the paper: whether it holds here, by the intervals of the differences."""
+    if not claims:
+        return []
+    return ["## The paper's claims, at this scale", "", *(f"- {claim['said']}" for claim in claims), ""]
 
 
 def _bars(cells: Sequence[str]) -> list[str]:

@@ -77,7 +77,7 @@ class Trials:
         counted = ", ".join(f"{count} to {kind}" for kind, count in left.items())
         if not all(kind in self._seconds for kind in left):
             return f"to do: {counted}; the time is known after the first"
-        return f"to do: {counted}; about {duration(sum(count * self._seconds[kind] for kind, count in left.items()))}"
+        return f"to do: {counted}; about {until(sum(count * self._seconds[kind] for kind, count in left.items()))}"
 
     def _left(self) -> Counter[str]:
         """Pieces that are not done; a stage-1 run that several trials share is one."""
@@ -122,6 +122,14 @@ class Trials:
         if worth:
             self._seconds[kind] = time.monotonic() - began
             write_json(self._file, self._seconds)
+
+
+def until(seconds: float, now: float | None = None) -> str:
+    """`12 min 05 s, till 14:02`; with the day where that is another."""
+    now = time.time() if now is None else now
+    begin, end = time.localtime(now), time.localtime(now + seconds)
+    form = "%H:%M" if begin.tm_yday == end.tm_yday else "%d %B %H:%M"
+    return f"{duration(seconds)}, till {time.strftime(form, end)}"
 
 
 def adapter_bytes(parts: Path) -> int:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from components.progress import Bar
 from components.shared_storage import shared_storage
 from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import Job
-from components.training.journal import METRICS_FILE, SKIPPED_FILE, VALIDATION_FILE, read_journal
-from components.training.remote import Mirror, Remote, bring, put_inputs, settle
+from components.training.journal import METRICS_FILE, SKIPPED_FILE, read_journal
+from components.training.remote import Mirror, Remote, bring, put, settle
 from components.training.worker import forget_mistake, message, mistake_of, work
 from components.workspace import MANIFEST
 
@@ -75,21 +75,14 @@ def before_ray(training: Training) -> None:
         os.environ.setdefault(name, value)
 
 
-def fit(
-    job: Job,
-    on_checkpoint: Callable[[int], object] = lambda step: None,
-    on_validation: Callable[[dict[str, Any]], object] = lambda line: None,
-    per_worker: dict[str, float] | None = None,
-    checked: bool = False,
-) -> None:
-    """Run a job to its end on Ray Train workers, in the Ray that is up: a stage's own, or a search's in a trial.
+def fit(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) -> None:
+    """Run a job to its end on Ray Train workers, in the Ray that is up.
 
     A worker group that is lost starts again from the newest checkpoint, `max_failures` times. What cannot be
     mended by starting again (a UserError in a worker) ends the run with that line: the worker leaves it in the
-    run's folder, where a group that Ray starts again reads it and exits. Called here, not in a worker:
-    `on_checkpoint` with the steps that the newest checkpoint covers, `on_validation` with each line of
-    validation.jsonl, from the first. `per_worker`: resources, if not a CPU (or a GPU) each. `checked`: the cluster
-    is known to be fit for such a job. With LEA_STORAGE inputs and state of the run lie there.
+    run's folder, where a group that Ray starts again reads it and exits. `on_checkpoint` is called here, not in a
+    worker, with the steps that the newest checkpoint covers. With LEA_STORAGE inputs and
+    state of the run lie there.
     """
     before_ray(job.training)
     from ray.exceptions import RayActorError
@@ -99,15 +92,14 @@ def fit(
     scratch = job.folder / "ray"  # Ray's own run state; ours is in checkpoints
     shutil.rmtree(scratch, ignore_errors=True)
     forget_mistake(job)
-    if is_remote() and not checked:
+    if is_remote():
         check_cluster_for(job)
-    storage = shared_storage()
-    remote = put_inputs(job, storage) if storage else None
+    remote = put(job)
     if remote:
         settle(job, remote)
-    trainer = _trainer(job, remote, scratch, per_worker)
+    trainer = _trainer(job, remote, scratch)
     try:
-        with Watcher(job, on_checkpoint, on_validation, remote):
+        with Watcher(job, on_checkpoint, remote):
             trainer.fit()
     except TrainingFailedError as error:
         if mistake_of(job, remote) is None:
@@ -116,14 +108,14 @@ def fit(
         raise UserError(f"{job.stage}: Ray's controller was lost; run the stage again to go on ({RAY_LOGS})") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if storage:
-        bring(job, storage)
+    if remote:
+        bring(job, remote.storage)
     mistake = mistake_of(job, remote)
     if mistake is not None:
         raise UserError(mistake)
 
 
-def _trainer(job: Job, remote: Remote | None, scratch: Path, per_worker: dict[str, float] | None) -> Any:
+def _trainer(job: Job, remote: Remote | None, scratch: Path) -> Any:
     """Ray's trainer for a job; Ray is up."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -139,7 +131,6 @@ def _trainer(job: Job, remote: Remote | None, scratch: Path, per_worker: dict[st
         scaling_config=ScalingConfig(
             num_workers=(fewest, training.workers) if fewest < training.workers else training.workers,
             use_gpu=training.use_gpu,
-            resources_per_worker=per_worker,
             elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
         ),
         run_config=RunConfig(
@@ -163,18 +154,10 @@ def check_cluster_for(job: Job) -> None:
 
 
 class Watcher:
-    """Follows a run's folder while workers write it: shows step, loss and time left, reports new checkpoints
-    and validations."""
+    """Follows a run's folder while workers write it: shows step, loss and time left, reports new checkpoints."""
 
-    def __init__(
-        self,
-        job: Job,
-        on_checkpoint: Callable[[int], object],
-        on_validation: Callable[[dict[str, Any]], object],
-        remote: Remote | None = None,
-    ) -> None:
+    def __init__(self, job: Job, on_checkpoint: Callable[[int], object], remote: Remote | None = None) -> None:
         self._folder, self._stage, self._on_checkpoint = job.folder, job.stage, on_checkpoint
-        self._on_validation, self._reported = on_validation, 0  # the last step whose validation was reported
         self._covered = latest_step(job.folder / CHECKPOINTS)
         self._skipped = len(read_journal(job.folder / SKIPPED_FILE))
         self._mirror = Mirror(job, remote) if remote else None
@@ -210,30 +193,31 @@ class Watcher:
         if covered > self._covered:
             self._covered = covered
             self._on_checkpoint(covered)
-        for line in read_journal(self._folder / VALIDATION_FILE):
-            if line["step"] > self._reported:
-                self._reported = line["step"]
-                self._on_validation(line)
 
 
 def _explained(error: Exception, job: Job) -> Exception:
     """The user's mistake behind a failed run, or the first worker's own error in one line."""
     failures = getattr(error, "worker_failures", None) or {}
-    for failure in failures.values():
+    if failures:
+        return explained(list(failures.values()), job)
+    lines = [line for cause in _chain(error) for line in str(cause).strip().splitlines() if not line.endswith(":")]
+    return WorkersFailed(f"{job.stage}: {lines[0] if lines else type(error).__name__} ({RAY_LOGS})")
+
+
+def explained(failures: Sequence[BaseException], job: Job) -> UserError:
+    """What some workers' errors come to, in one line."""
+    for failure in failures:
         for cause in _chain(failure):
             if isinstance(cause, UserError):
                 return UserError(str(cause))
             if isinstance(cause, OSError) and cause.errno == 28:
                 return UserError(f"no space left for checkpoints in {job.folder}; free some and run the stage again")
-    for failure in failures.values():
-        root = _chain(failure)[-1]
-        words = str(root).strip().splitlines()
-        return WorkersFailed(
-            f"{job.stage}: a worker failed: {type(root).__name__}: {words[-1] if words else ''} "
-            f"(what was saved is kept, run the stage again to go on; {RAY_LOGS})"
-        )
-    lines = [line for cause in _chain(error) for line in str(cause).strip().splitlines() if not line.endswith(":")]
-    return WorkersFailed(f"{job.stage}: {lines[0] if lines else type(error).__name__} ({RAY_LOGS})")
+    root = _chain(failures[0])[-1]
+    words = str(root).strip().splitlines()
+    return WorkersFailed(
+        f"{job.stage}: a worker failed: {type(root).__name__}: {words[-1] if words else ''} "
+        f"(what was saved is kept, run the stage again to go on; {RAY_LOGS})"
+    )
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

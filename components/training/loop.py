@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,7 +19,6 @@ from components.batching.prefetch import ahead
 from components.batching.sampler import Plan, Samples, alone, deal
 from components.errors import UserError
 from components.model.assemble import build, check_fit, num_parameters, to_precision, trainable_groups
-from components.model.base import load_base
 from components.model.vision_tower import stop_after_last_level
 from components.model.weights import load_connector
 from components.training.checkpoint import (
@@ -33,6 +33,7 @@ from components.training.engine import assert_trains, capture, restore, start_en
 from components.training.guard import Guard
 from components.training.job import Job, balance_weight
 from components.training.journal import METRICS_FILE, Journal, read_journal
+from components.training.kept import Kept
 from components.training.loss import SupervisedLoss
 from components.training.parts import parts_of, write_parts
 from components.training.step import Figures, train_step
@@ -42,21 +43,37 @@ READERS = 1  # threads that read and decode ahead of the step
 SUSPECTS_SHOWN = 16  # of the samples that a bad step may be due to
 
 
-def train(job: Job, written: Callable[[bool], object] = lambda saved: None) -> None:
+Written = Callable[[bool], object]
+
+
+def train(job: Job, written: Written = lambda saved: None) -> None:
     """Train from the newest checkpoint of `job.folder` to the end and store the parts; returns at once if all is there.
 
     Called by every worker, in an initialised process group. `written` is called by rank 0 when it has written to
     `job.folder`: with True where that was a checkpoint or the parts; the other ranks wait for it then.
     """
+    for _ in training(job, Kept(0), written):
+        pass
+
+
+def training(job: Job, kept: Kept, written: Written = lambda saved: None) -> Generator[None, None, None]:
+    """As `train`, pausing after each validation; closed there, it ends without more ado.
+
+    kept: what earlier runs of this process have left for this one.
+    """
     torch.set_num_threads(job.training.threads_per_worker)
-    samples = Samples(job.prepared, job.assignments, job.recipe.sources, job.recipe.tasks, "train")
+    kept.turn_to(job.seed)
+    samples = kept.samples(job, "train")
     plan = Plan(samples.starts, job.recipe.global_batch, job.recipe.epochs, job.seed)
     state = _agreed_checkpoint(job)
     if state is not None and state.step == plan.steps and parts_of(job) and not lacks_validation(job, plan.steps):
         return
-    run = _Run(job, samples, plan, state, written)
-    for units, batches in ahead(run.prepare, range(run.done, plan.steps), READERS):
-        run.step(units, batches)
+    run = _Run(job, samples, plan, state, kept, written)
+    steps = ahead(run.prepare, range(run.done, plan.steps), READERS)
+    with closing(steps):
+        for units, batches in steps:
+            if run.step(units, batches):
+                yield
     run.close()
 
 
@@ -64,9 +81,9 @@ class _Run:
     """One worker's part of a run, opened at `state` or at the start: `step` by step, then `close`."""
 
     def __init__(
-        self, job: Job, samples: Samples, plan: Plan, state: TrainState | None, written: Callable[[bool], object]
+        self, job: Job, samples: Samples, plan: Plan, state: TrainState | None, kept: Kept, written: Written
     ) -> None:
-        self._job, self._samples, self._plan, self._state = job, samples, plan, state
+        self._job, self._samples, self._plan, self._state, self._kept = job, samples, plan, state, kept
         self._written = written
         self._rank, self._workers = dist.get_rank(), dist.get_world_size()
         self._micro_batches = -(-job.recipe.global_batch // (self._workers * job.training.micro_batch))
@@ -93,8 +110,8 @@ class _Run:
         """Model, engine, collator and validator."""
         job, recipe, training = self._job, self._job.recipe, self._job.training
         check_fit(job.base, job.vce, job.adapter, job.vlora)
-        torch.manual_seed(job.seed)  # fresh VCE and adapter: the same on every rank
-        self._base = base = load_base(job.base)
+        self._base = base = self._kept.base(job)
+        torch.manual_seed(job.seed)  # fresh VCE and adapter: the same on every rank, whoever read the base
         model, self._wrapped = build(
             base, job.vce, job.adapter, job.vlora, train_language_model=job.trains_language_model
         )
@@ -102,20 +119,22 @@ class _Run:
             load_connector(model, job.start)
         stop_after_last_level(model)
         to_precision(model, training.precision)
+        self._kept.remember_features(model)
         model.train()
         sizes = num_parameters(model)
         self._names = {name for members in trainable_groups(model).values() for name, _ in members}
         encoder = Encoder(base.tokenizer, recipe.template, model.config.image_token_id, model.config.image_seq_length)
         multiple = LENGTHS_ON_GPUS if training.use_gpu else 1
-        self._collate = Collator(
-            self._samples, encoder, base.image_processor, recipe.image, recipe.max_length, multiple
+        self._collate = self._kept.collated(
+            Collator(self._samples, encoder, base.image_processor, recipe.image, recipe.max_length, multiple), job
         )
         self._engine = start_engine(
             SupervisedLoss(model), recipe, training, self._plan.steps, self._micro_batches, self._workers
         )
         assert_trains(self._engine, self._names)
         watched = job.validation is not None
-        self._validator = Validator(job, self._plan, encoder, base.image_processor, sizes) if watched else None
+        validator = Validator(job, self._plan, encoder, base.image_processor, sizes, self._kept) if watched else None
+        self._validator = validator
 
     def prepare(self, step: int) -> tuple[list[np.ndarray], list[Batch]]:
         """The units of a step (shared-prefix groups or lone samples) and this worker's micro-batches of them."""
@@ -124,8 +143,8 @@ class _Run:
         parts = deal(units, samples.lengths, samples.has_image, self._rank, self._workers, self._micro_batches)
         return units, [self._collate(part) for part in parts]
 
-    def step(self, units: Sequence[np.ndarray], batches: Sequence[Batch]) -> None:
-        """Learn from one global batch; journal, validate and save where that is due."""
+    def step(self, units: Sequence[np.ndarray], batches: Sequence[Batch]) -> bool:
+        """Learn from one global batch; journal, validate and save where that is due. Was it validated?"""
         torch.manual_seed(hash_of(self._job.seed, self.done, self._rank))  # dropout: by seed, step and rank alone
         figures = train_step(self._engine, batches, self._guard, self._balance)
         suspects = self._suspects(figures, units) if figures.complaint else None
@@ -136,13 +155,15 @@ class _Run:
         self._check_refused(batches)
         if self._journal:
             self._write(self._journal, figures, suspects)
-        if self._validator and self._validator.is_due(self.done):
+        validated = self._validator is not None and self._validator.is_due(self.done)
+        if self._validator and validated:
             self._validator.measure(self._engine, self.done)
         if self.done % self._job.training.checkpoint_every_steps == 0 or self.done == self._plan.steps:
             self._save()
         elif self._journal:
             self._written(False)
         self._started = time.monotonic()
+        return validated
 
     def close(self) -> None:
         """Store what was learnt: connector and adapter, or language model."""

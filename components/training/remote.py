@@ -59,6 +59,12 @@ class Remote:
         return SharedStorage(self.url)
 
 
+def put(job: Job) -> Remote | None:
+    """Put what a run reads into the storage, if one is named."""
+    storage = shared_storage()
+    return put_inputs(job, storage) if storage else None
+
+
 def put_inputs(job: Job, storage: SharedStorage) -> Remote:
     """Put what a run reads into the storage, unless it is there. Gigabytes are hashed once, and sent once."""
     files = {"assignments.parquet": job.assignments, **_below("base", job.base)}

@@ -5,7 +5,9 @@ torch's TCPStore, Ray Train's way, listens on every address of the machine and t
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,3 +58,20 @@ class _FileBackend(_TorchBackend):
         super().on_shutdown(worker_group, backend_config)
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def join(rank: int, workers: int, init_method: str, use_gpu: bool) -> None:
+    """Make this process one of a group, outside Ray Train. On GPUs it sees its own card alone, as number 0."""
+    place, there = (0, 1) if use_gpu else (rank, workers)
+    for name, value in (("RANK", rank), ("WORLD_SIZE", workers), ("LOCAL_RANK", place), ("LOCAL_WORLD_SIZE", there)):
+        os.environ[name] = str(value)
+    _setup_torch_process_group("nccl" if use_gpu else "gloo", rank, workers, init_method)
+
+
+def open_place() -> str:
+    """Where the other workers find this one: an address of this machine that was free a moment ago."""
+    host = ray.util.get_node_ip_address()
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"

@@ -69,17 +69,23 @@ def run_training(
 
 
 def make_job(
-    stage: str, params: Params, recipe: Pretrain | Finetune, adapter: Adapter | None, start: Path | None
+    stage: str,
+    params: Params,
+    recipe: Pretrain | Finetune,
+    adapter: Adapter | None,
+    start: Path | None,
+    prepared: Path = PREPARED,
+    assignments: Path = ASSIGNMENTS,
 ) -> Job:
     """Describe a run; its folder bears the digest of all that determines its result."""
-    if not ASSIGNMENTS.exists():
-        raise UserError(f"{ASSIGNMENTS} is missing; run: dvc repro splits")
+    if not assignments.exists():
+        raise UserError(f"{assignments} is missing; run: dvc repro splits")
     inputs = {
         "base": read_reference(BASE)["digest"],
         "start": _parts_digest(start) if start else "",
-        "splits": digest({name: split_places(ASSIGNMENTS, name, "train") for name in recipe.sources}),
+        "splits": digest({name: split_places(assignments, name, "train") for name in recipe.sources}),
     }
-    sources = {name: read_manifest(PREPARED / name)["digest"] for name in recipe.sources}
+    sources = {name: read_manifest(prepared / name)["digest"] for name in recipe.sources}
     job = Job(
         stage=stage,
         seed=params.seed,
@@ -90,8 +96,8 @@ def make_job(
         training=params.training,
         base=BASE.resolve(),
         start=start.resolve() if start else None,
-        prepared=_prepared_place(sources),
-        assignments=ASSIGNMENTS.resolve(),
+        prepared=_prepared_place(sources) if prepared == PREPARED else str(prepared.resolve()),
+        assignments=assignments.resolve(),
         inputs=inputs,
         sources=sources,
         folder=Path(),

@@ -16,25 +16,33 @@ import torch.distributed as dist
 from components.batching.collator import Collator
 from components.batching.conversation import Encoder
 from components.batching.packing import LENGTHS_ON_GPUS
-from components.batching.sampler import Plan, Samples, alone, deal
+from components.batching.sampler import Plan, alone, deal
 from components.errors import UserError
 from components.training.job import Job
 from components.training.journal import VALIDATION_FILE, append, read_journal
+from components.training.kept import Kept
 
 
 class Validator:
     """Measures the mean loss over the supervised tokens of the validation split, with all ranks."""
 
     def __init__(
-        self, job: Job, plan: Plan, encoder: Encoder, image_processor: Any, num_parameters: Mapping[str, int]
+        self,
+        job: Job,
+        plan: Plan,
+        encoder: Encoder,
+        image_processor: Any,
+        num_parameters: Mapping[str, int],
+        kept: Kept,
     ) -> None:
         assert job.validation
         recipe = job.recipe
         self._file, self._plan, self._every = job.folder / VALIDATION_FILE, plan, job.validation.every_steps
         self._num_parameters = {part: number for part, number in num_parameters.items() if part != "total"}
-        samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "validation")
+        samples = kept.samples(job, "validation")
         multiple = LENGTHS_ON_GPUS if job.training.use_gpu else 1
-        self._collate = Collator(samples, encoder, image_processor, recipe.image, recipe.max_length, multiple)
+        collate = Collator(samples, encoder, image_processor, recipe.image, recipe.max_length, multiple)
+        self._collate = kept.collated(collate, job)
         units = evenly(samples.starts, job.validation.max_samples)
         units = units if job.training.shared_prefix else alone(units)
         self._rank, workers = dist.get_rank(), dist.get_world_size()

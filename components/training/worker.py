@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,14 @@ def message(job: Job, remote: Remote | None) -> dict[str, Any]:
     return {"job": to_message(job), "remote": asdict(remote) if remote else None}
 
 
+def opened(received: dict[str, Any]) -> tuple[Job, Remote | None]:
+    """What `message` made plain."""
+    return from_message(received["job"]), Remote(**received["remote"]) if received["remote"] else None
+
+
 def work(received: dict[str, Any]) -> None:
     """A worker's whole life. A UserError is left where a group that Ray starts again finds it and exits."""
-    job = from_message(received["job"])
-    remote = Remote(**received["remote"]) if received["remote"] else None
+    job, remote = opened(received)
     if mistake_of(job, remote) is not None:
         return
     try:
@@ -31,7 +37,7 @@ def work(received: dict[str, Any]) -> None:
             _train(here, remote)
             leave(here)
     except UserError as error:
-        line = _with_place(error)
+        line = with_place(error)
         _leave_mistake(job, remote, line)
         raise UserError(line) from None
 
@@ -68,7 +74,16 @@ def _mistake_file(job: Job) -> Path:
     return job.folder / MISTAKE
 
 
-def _with_place(error: UserError) -> str:
+@contextmanager
+def naming_the_node() -> Iterator[None]:
+    """Errors of the storage are raised with the node's name."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(with_place(error)) from None
+
+
+def with_place(error: UserError) -> str:
     """The line of an error; where the storage is the reason, with the node: each has credentials of its own."""
     from components.nodes import this_node
     from components.shared_storage import StorageError

@@ -13,7 +13,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from components.model.vision_tower import stop_after_last_level
+from components.model.vision_tower import remember_features, stop_after_last_level
 
 SIZES: dict[str, Any] = {
     "hidden_size": 16,
@@ -71,3 +71,39 @@ def test_tower_leaves_no_graph_behind() -> None:
     assert seen
     assert not any(seen)
     assert image.pooler_output[0].requires_grad
+
+
+def features_of(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat(list(model.model.get_image_features(pixel_values=pixels).pooler_output))  # pyright: ignore
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_remembered_features_serve_every_model_of_the_base_and_no_other_batch(tower: str) -> None:
+    known: dict[bytes, dict[int, torch.Tensor]] = {}
+    pixels, others = torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16)
+    for levels in ([-3, -5], -3, [-2, -3]):
+        plain, model = llava(tower, levels), llava(tower, levels)
+        for one in (plain, model):
+            stop_after_last_level(one)
+        remember_features(model, known, lambda tensors: True)
+        for shown in (pixels, others, pixels):
+            assert torch.equal(features_of(model, shown), features_of(plain, shown))
+    assert {frozenset(of) for of in known.values()} == {frozenset({1, 3, 4})}
+    assert len(known) == 2
+
+
+def test_features_are_not_kept_where_there_is_no_room_or_the_tower_drops_out() -> None:
+    pixels = torch.randn(1, 3, 16, 16)
+    model, known = llava("clip", -2), {}
+    stop_after_last_level(model)
+    remember_features(model, known, lambda tensors: False)
+    before = features_of(model, pixels)
+    assert torch.equal(features_of(model, pixels), before)
+    model = llava("clip", -2)
+    stop_after_last_level(model)
+    model.config.vision_config.attention_dropout = 0.1  # pyright: ignore
+    model.model.vision_tower.config.attention_dropout = 0.1
+    remember_features(model, known, lambda tensors: True)
+    features_of(model, pixels)
+    assert not known

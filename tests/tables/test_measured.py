@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
+from components.evaluation.bootstrap import Interval
+from components.evaluation.main_metric import mean
 from components.evaluation.question import Question
 from components.evaluation.results import Results
 from components.params import Params
+from components.tables.chance import at_chance
+from components.tables.claims import Claim, claims_of, verdicts
 from components.tables.measured import Row, Trial, differences
 from components.tables.order import agreements, sentence
 from components.tables.record import markdown, record
+from components.tables.resampling import over_seeds_and_images
 from components.tables.variants import STUDIES
 
 DISHES = 3 * [["rice", "egg"], ["rice", "corn"], ["egg", "corn"], ["rice", "lemon"]]
@@ -110,3 +116,70 @@ def test_the_order_s_sentence_speaks_of_a_metric_that_was_measured(params: Param
             one.trials = [Trial(trial_.seed, trial_.run, results.metrics["finetune"], results.answers["finetune"], 1)]
     said = record(STUDIES["table1"], rows, params=params, data={"s": "d"}, shown=[])["order"]
     assert "in accuracy, Dual-LoRA above the first row by more than" in said
+
+
+def test_best_and_worst_of_ten_seeds_are_left_out_of_mean_and_spread() -> None:
+    entry = row("a", 0, 4, *[2] * 8).figures()["ingredients.iou"]
+    assert (entry["mean"], entry["sd"], len(entry["values"])) == (0.5, 0, 10)
+
+
+def width(interval: Interval) -> float:
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.high - interval.low
+
+
+def test_questions_about_one_image_count_as_one() -> None:
+    """Copies of a question about the same image narrow no interval; of other images they do."""
+    scores = np.tile([0.0, 1.0, 1.0, 0.0], 5)[None, :, None]
+    alone, copied = list(range(20)), [number // 10 for number in range(200)]
+    lone = over_seeds_and_images(scores, alone, mean, resamples=2000, seed=1)
+    tenfold = over_seeds_and_images(np.repeat(scores, 10, axis=1), copied, mean, resamples=2000, seed=1)
+    apart = over_seeds_and_images(np.repeat(scores, 10, axis=1), list(range(200)), mean, resamples=2000, seed=1)
+    assert tenfold == lone
+    assert width(apart) < 0.5 * width(lone)
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    alike, apart = np.full((4, 40, 1), 0.5), np.stack([np.full((40, 1), level) for level in (0, 0, 1, 1)])
+    narrow, wide = (over_seeds_and_images(s, list(range(40)), mean, resamples=500, seed=1) for s in (alike, apart))
+    assert (narrow.low, narrow.high) == (0.5, 0.5)
+    assert width(wide) > 0.4
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(4, "holds"), (1, "undecided"), (0, "does not hold")])
+def test_claim_is_judged_by_the_interval(right: int, verdict: str) -> None:
+    rows = [row("LoRA", 1, 1), row("Dual-LoRA", right, right)]
+    claims = [Claim("Dual-LoRA is better", "Dual-LoRA", "LoRA"), Claim("of a row that is not there", "RoDE", "LoRA")]
+    (found,) = verdicts(claims, rows, ["ingredients.iou", "caption.rouge_l"], resamples=400, seed=1)
+    assert found["verdict"] == verdict
+    assert found["said"].startswith(f"Dual-LoRA is better: {verdict} in ingredients IoU ")
+
+
+def test_claims_name_rows_that_there_are(params: Params) -> None:
+    for name, one in STUDIES.items():
+        rows = [Row(variant.name, variant.settings, variant.row) for variant in one.variants(params)]
+        named = {name for claim in claims_of(name, rows) for name in (claim.better, claim.worse)}
+        assert named <= {one.name for one in rows}
+        assert named or name == "forms"
+
+
+def choosing(name: str, right: int) -> Row:
+    """A row that answers the first `right` of 40 questions with two options each."""
+    asked = [
+        Question(f"{n}", "scienceqa", "choice", "Which?\nA. rice\nB. egg\nAnswer.", ("A",), gold='"A"', source="s")
+        for n in range(40)
+    ]
+    results = Results()
+    results.add("finetune", asked, ["A" if n < right else "B" for n in range(40)])
+    made = Row(name, {}, None)
+    made.trials.append(Trial(1, "finetune-1", results.metrics["finetune"], results.answers["finetune"], 2))
+    return made
+
+
+def test_multiple_choice_at_chance_is_left_out_with_its_reason() -> None:
+    said = at_chance([choosing("a", 18), choosing("b", 22)], resamples=400, seed=1)
+    assert said is not None
+    assert "50.0 % of 40 questions are answered right, and chance is 50.0 %" in said
+    assert at_chance([choosing("a", 38), choosing("b", 36)], resamples=400, seed=1) is None
+    assert at_chance([row("a", 1)], resamples=400, seed=1) is None

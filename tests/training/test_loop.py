@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 
 from components.errors import UserError
@@ -26,16 +25,12 @@ from tests.workspace import prepare_workspace
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Params]]:
+def workspace(tmp_path_factory: pytest.TempPathFactory, one_rank: None) -> Iterator[tuple[Path, Params]]:
     folder = tmp_path_factory.mktemp("workspace")
     before = Path.cwd()
     os.chdir(folder)
-    os.environ["DS_ACCELERATOR"] = "cpu"
     params = prepare_workspace(folder, training__workers=1)
-    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())  # pyright: ignore[reportPrivateImportUsage]
     yield folder, params
-    dist.destroy_process_group()
     os.chdir(before)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 
 from components.errors import UserError
 from components.model.stored import model_digest
@@ -24,14 +23,10 @@ from tests.workspace import prepare_workspace
 
 
 @pytest.fixture(scope="module")
-def params(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
+def params(tmp_path_factory: pytest.TempPathFactory, one_rank: None) -> Iterator[Params]:
     folder, before = tmp_path_factory.mktemp("remote"), Path.cwd()
     os.chdir(folder)
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())  # pyright: ignore
     yield prepare_workspace(folder, training__workers=1)
-    dist.destroy_process_group()
     os.chdir(before)
 
 
