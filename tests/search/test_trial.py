@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from components.errors import UserError
 from components.params import Params
-from components.search.trial import forget_other_samples
+from components.search import trial
+from components.search.trainable import PointTrainable
+from components.search.trial import METRIC, RUNG, Setting, forget_other_samples
 from components.training.job import Job, Validation
-from components.training.journal import VALIDATION_FILE
+from components.training.journal import VALIDATION_FILE, append
 
 
 def watched(params: Params, folder: Path, validation: Validation) -> Job:
@@ -45,3 +50,63 @@ def test_losses_of_other_samples_are_measured_again(
     losses.write_text("of all\n", encoding="utf-8")
     forget_other_samples(watched(params, tmp_path, asked))
     assert losses.exists() == is_kept
+
+
+class Written:
+    """A group that measures at 2, 4 and 6 of 6 steps and fails after `fails_after`. `left`: how many runs were left."""
+
+    def __init__(self, fails_after: int = 6) -> None:
+        self.fails_after, self.left = fails_after, 0
+
+    def run(self, job: Job) -> Iterator[None]:
+        try:
+            for step in (2, 4, 6):
+                if step > self.fails_after:
+                    raise UserError("the loss is nan")
+                line = {"step": step, "of": 6, "epoch": step / 6, "validation_loss": 1 / step}
+                append(job.folder / VALIDATION_FILE, {**line, "adapter_parameters": 8})
+                yield
+        except GeneratorExit:
+            self.left += 1
+            raise
+
+
+@pytest.fixture
+def setting(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
+    job = watched(params, tmp_path / "run", Validation(2, 0))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trial, "job_of", lambda params, setting, group: job)
+    return Setting("search-1", str(tmp_path), params.model_dump(), [])
+
+
+def trainable(setting: Setting, group: Written) -> PointTrainable:
+    one = PointTrainable.__new__(PointTrainable)  # its own beginning starts Ray's workers
+    one._setting, one._group = setting, group  # pyright: ignore[reportAttributeAccessIssue]
+    one._begin({})
+    return one
+
+
+def test_trial_pauses_at_each_validation_and_says_which_is_the_last(setting: Setting) -> None:
+    one = trainable(setting, Written())
+    steps = [one.step() for _ in range(3)]
+    assert [result["step"] for result in steps] == [2, 4, 6]
+    assert [result.get("done", False) for result in steps] == [False, False, True]
+    assert [result[RUNG] for result in steps] == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+def test_stopped_trial_is_left_where_it_is_and_the_next_one_begins(setting: Setting) -> None:
+    group = Written()
+    one = trainable(setting, group)
+    assert one.step()["step"] == 2
+    assert one.reset_config({})
+    assert group.left == 1
+    (Path("run") / VALIDATION_FILE).unlink()
+    assert one.step()["step"] == 2
+
+
+def test_failed_trial_is_a_result_that_keeps_no_place_on_the_rungs(setting: Setting) -> None:
+    one = trainable(setting, Written(fails_after=2))
+    one.step()
+    last = one.step()
+    assert (last["failed"], last[METRIC], last["done"], last["step"]) == ("the loss is nan", math.inf, True, 2)
+    assert RUNG not in last
