@@ -112,7 +112,7 @@ def photographed(sizes: list[int], right: list[float]) -> Results:
 
 
 def test_many_photos_of_few_dishes_give_no_interval() -> None:
-    (entry,) = differences(photographed([20, 1, 1], [1, 0, 1]), resamples=50, seed=1).values()
+    (entry,) = differences(photographed([20, 1, 1], [1.0, 0.0, 1.0]), resamples=50, seed=1).values()
     assert (entry["questions"], entry["groups"]) == (22, 3)
     assert (entry["low"], entry["high"]) == (None, None)
     line = difference_line("caption.rouge_l", entry)
@@ -120,7 +120,7 @@ def test_many_photos_of_few_dishes_give_no_interval() -> None:
 
 
 def test_photos_of_one_dish_are_drawn_together() -> None:
-    right = [n % 2 for n in range(12)]
+    right = [float(n % 2) for n in range(12)]
     often, once = (photographed([size] * 12, right) for size in (6, 1))
     (many,), (few,) = (differences(one, resamples=400, seed=1).values() for one in (often, once))
     assert many["groups"] == 12
@@ -130,7 +130,7 @@ def test_photos_of_one_dish_are_drawn_together() -> None:
 
 
 def test_value_is_a_mean_over_questions_whatever_the_groups() -> None:
-    results = photographed([3, 1] * 8, [1, 0] * 8)
+    results = photographed([3, 1] * 8, [1.0, 0.0] * 8)
     (entry,) = differences(results, resamples=50, seed=1).values()
     scores = [results.metrics[row]["caption"]["rouge_l"] for row in ("finetune", "blind")]
     assert entry["value"] == pytest.approx(scores[0] - scores[1])
