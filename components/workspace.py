@@ -47,3 +47,12 @@ def home() -> Path:
         return folder.expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:  # ~ of nobody, a zero byte, links in a circle
         raise UserError(f"LEA_HOME={chosen}: is no folder: {str(error).lower()}; give an absolute path") from None
+
+
+def local_place(place: str) -> str:
+    """A relative folder that the settings name, found from a queued experiment's temporary copy too.
+
+    Git does not know such a folder, so the copy lacks it; DVC_ROOT names the repository that has it.
+    """
+    there = Path(os.environ.get("DVC_ROOT", ".")) / place
+    return str(there) if not Path(place).exists() and there.is_dir() else place

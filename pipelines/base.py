@@ -8,7 +8,7 @@ from typing import Any
 from components.files import fresh_folder
 from components.params import Params
 from components.progress import Bar
-from components.workspace import BASE
+from components.workspace import BASE, local_place
 from pipelines import stage
 
 
@@ -18,9 +18,10 @@ def run(params: Params) -> None:
     settings = params.base
     with fresh_folder(BASE) as folder:
         if settings.kind == "checkpoint":
-            base.refer_to_checkpoint(folder, settings.checkpoint.model, settings.checkpoint.revision)
+            base.refer_to_checkpoint(folder, local_place(settings.checkpoint.model), settings.checkpoint.revision)
         elif settings.kind == "compose":
-            pieces = base.load_pieces(settings.compose.vision, settings.compose.language, params.seed)
+            places = (local_place(settings.compose.vision), local_place(settings.compose.language))
+            pieces = base.load_pieces(*places, params.seed)
             _save(folder, params, pieces, f"{settings.compose.vision} + {settings.compose.language}")
         else:
             _save(folder, params, _tiny(params), "tiny")

@@ -73,7 +73,8 @@ ALSO_COMPARED = {"ingredients": ("/", "blind"), "nutrition": ("-", "mean")}
 def differences(results: Results, *, resamples: int, seed: int) -> dict[str, dict[str, float | int | None]]:
     """`metric finetune - blind` for every task's main metric: paired bootstrap over the questions both rows answered.
 
-    value, low, high, confidence, questions. From too few questions there is no interval: low and high are None.
+    value, low, high, confidence, questions, and groups where they are fewer: a resample draws groups. From too few
+    there is no interval: low and high are None.
     """
     found = {}
     tasks = {a.question.task: a.question.benchmark for a in results.answers.get("finetune", [])}
@@ -90,7 +91,8 @@ def differences(results: Results, *, resamples: int, seed: int) -> dict[str, dic
             sums, figure = paired(metric, [one[n] for n in both], [other[n] for n in both], sign)
             interval = bootstrap(sums, figure, resamples=resamples, seed=seed)
             if math.isfinite(interval.value):
-                found[f"{metric} finetune {sign} {second}"] = vars(interval) | {"questions": len(both)}
+                groups = {"groups": len(sums)} if len(sums) < len(both) else {}
+                found[f"{metric} finetune {sign} {second}"] = vars(interval) | {"questions": len(both)} | groups
     return found
 
 
@@ -108,7 +110,22 @@ def paired(metric: str, first: Sequence[Answer], second: Sequence[Answer], sign:
     def figure(means: np.ndarray) -> np.ndarray:
         return compare(np.stack([main.figure(means[..., :columns]), main.figure(means[..., columns:])], axis=-1))
 
-    return np.concatenate([one, other], axis=1), figure
+    return in_groups(first, np.concatenate([one, other], axis=1), figure)
+
+
+def in_groups(answers: Sequence[Answer], sums: np.ndarray, figure: Figure) -> tuple[np.ndarray, Figure]:
+    """The same figure with groups as what a resample draws: a dish photographed often is one dish, not many.
+
+    A group's row holds its number of questions, then their sums. Nothing changes where each group has one question,
+    or where the metric's units are groups already.
+    """
+    names = [answer.question.group or answer.question.name for answer in answers]
+    if len(sums) != len(names) or len(set(names)) == len(names):
+        return sums, figure
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    grouped = np.zeros((len(places), 1 + sums.shape[1]))
+    np.add.at(grouped, [places[name] for name in names], np.column_stack([np.ones(len(sums)), sums]))
+    return grouped, lambda means: figure(means[..., 1:] / means[..., :1])
 
 
 def sums_of(main: MainMetric, answers: Sequence[Answer]) -> np.ndarray:
@@ -119,10 +136,11 @@ def sums_of(main: MainMetric, answers: Sequence[Answer]) -> np.ndarray:
 
 def difference_line(name: str, entry: Mapping[str, Any]) -> str:
     """An entry of `differences` as it is printed."""
+    asked = f"{entry['questions']} questions" + (f" in {entry['groups']} groups" if "groups" in entry else "")
     interval = (
-        f"{entry['low']:.3f} to {entry['high']:.3f}, {100 * entry['confidence']:.0f} %, {entry['questions']} questions"
+        f"{entry['low']:.3f} to {entry['high']:.3f}, {100 * entry['confidence']:.0f} %, {asked}"
         if entry["low"] is not None
-        else f"{entry['questions']} questions, too few for an interval"
+        else f"{asked}, too few for an interval"
     )
     return f"{name}: {entry['value']:.3f}  ({interval})"
 

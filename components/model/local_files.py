@@ -9,7 +9,7 @@ from typing import Any
 from components.digests import digest, file_digest
 from components.files import write_json
 from components.params import Base
-from components.workspace import home
+from components.workspace import home, local_place
 
 SEEN_FILE = "base-files.json"  # path -> size in bytes, modification time in ns, SHA-256: gigabytes are read once
 
@@ -21,7 +21,8 @@ def local_digests(base: Base) -> dict[str, str]:
         "compose": {"base.compose.vision": base.compose.vision, "base.compose.language": base.compose.language},
         "checkpoint": {"base.checkpoint.model": base.checkpoint.model},
     }[base.kind]
-    folders = {setting: Path(place) for setting, place in chosen.items() if Path(place).is_dir()}
+    places = {setting: Path(local_place(place)) for setting, place in chosen.items()}
+    folders = {setting: place for setting, place in places.items() if place.is_dir()}
     if not folders:
         return {}
     seen, now = _seen(), {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.report.figures import COUNTS, figure
+from components.report.figures import COUNTS, count, figure
 from components.report.meanings import MAIN, another, main_metric
 from components.report.results import OURS, Asked, Difference, compared, differences
 
@@ -77,7 +77,8 @@ def _line(one: Difference, metrics: Mapping[str, Any], other: str) -> str:
     task, _, name = metric.partition(".")
     printed = figure(metric)
     scores = [printed.text(metrics[row][task][name]) for row in (OURS, "blind")]
-    asked = "" if one.questions is None else f"; {one.asked} question{'' if one.questions == 1 else 's'}"
+    asked = "" if one.questions is None else f"; {count(one.questions)} question{'' if one.questions == 1 else 's'}"
+    asked += "" if one.groups is None else f" in {count(one.groups)} groups"
     if one.too_few:
         return (
             f"{task} {printed.name} {scores[0]}, shown {other} {scores[1]}{asked}: too few for an interval or a verdict"

@@ -198,7 +198,7 @@ def pictures_of(folder: Path, entry: Mapping[str, Any]) -> list[tuple[str, str]]
     shown: list[tuple[str | None, str]] = [(image, "image"), (heat, "size of the raw cue")]
     if heat and is_wide(folder / heat):
         shown = [(heat, "image as the model sees it, and the size of the raw cue")]
-    said = f"what the answer rests on (largest drop {rests['largest_drop']:.1f} nats)" if rests else ""
+    said = f"what the answer rests on (largest drop {rests['largest_drop']:.2f} nats)" if rests else ""
     return [(name, said) for name, said in [*shown, (covered, said)] if name]
 
 

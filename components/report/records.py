@@ -55,10 +55,14 @@ def _samples(of_source: Mapping[str, Mapping[str, int]] | None, split: str) -> s
     return count(sum(number for task, number in of_source.get(split, {}).items() if task != "rows"))
 
 
+FEWEST_LOSSES = 5  # that are averaged at the end of a log: one step is one batch's luck
+
+
 def log_summary(log: Sequence[Mapping[str, float]]) -> str:
     """One line under a loss curve."""
     last = log[-1]
-    tail = [row["loss"] for row in log[-max(1, len(log) // 20) :] if math.isfinite(row.get("loss", math.nan))]
+    losses = [row["loss"] for row in log if math.isfinite(row.get("loss", math.nan))]
+    tail = losses[-max(FEWEST_LOSSES, len(log) // 20) :]
     parts = [f"{count(last.get('step', len(log)))} steps"]
     if tail:
         parts.append(f"mean loss of the last {len(tail)}: {sum(tail) / len(tail):.3f}")

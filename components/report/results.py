@@ -55,7 +55,8 @@ class Difference:
     """A comparison of two rows over the same questions, in printed units. A ratio rests at 1, a difference at 0.
 
     low, high: a bootstrap interval; None where none was computed or where too few questions would carry it.
-    questions: how many both rows answered; None where that is not recorded.
+    questions: how many both rows answered; None where that is not recorded. groups: of what belongs together (photos
+        of one dish) among them, where those are fewer.
     """
 
     metric: str
@@ -68,6 +69,7 @@ class Difference:
     ratio: bool
     higher_is_better: bool
     questions: int | None = None
+    groups: int | None = None
 
     @property
     def good(self) -> bool | None:
@@ -90,19 +92,21 @@ class Difference:
 
     @property
     def too_few(self) -> bool:
-        return self.questions is not None and self.questions < FEWEST
+        return any(number is not None and number < FEWEST for number in (self.questions, self.groups))
 
     @property
     def verdict(self) -> str:
         if self.too_few:
-            return f"too few questions ({self.questions})"
+            return f"too few questions ({self.asked})"
         if self.low is None:
             return "no interval measured"
         return {True: "better", False: "worse", None: "undecided"}[self.good]
 
     @property
     def asked(self) -> str:
-        return "–" if self.questions is None else count(self.questions)
+        if self.questions is None:
+            return "–"
+        return count(self.questions) + ("" if self.groups is None else f" in {count(self.groups)} groups")
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
@@ -164,7 +168,8 @@ def compared(
     """An entry of `differences` in printed units; without its interval where questions are too few for one."""
     printed = figure(metric)
     factor = 1.0 if ratio else printed.factor
-    few = questions is not None and questions < FEWEST
+    groups = entry.get("groups")
+    few = any(number is not None and number < FEWEST for number in (questions, groups))
     low, high = (None if few or entry.get(end) is None else entry[end] * factor for end in ("low", "high"))
     pair = f"{SHORT.get(rows[0], rows[0])} {'/' if ratio else '−'} {SHORT.get(rows[1], rows[1])}"
     return Difference(
@@ -178,4 +183,5 @@ def compared(
         ratio=ratio,
         higher_is_better=printed.higher_is_better,
         questions=questions,
+        groups=groups,
     )

@@ -16,7 +16,8 @@ TEXTS = {
     "units": "Bold: the best of its line. ↓: lower is better.",
     "differences": "Points in the units above. The interval is a paired bootstrap over the test questions: were the "
     "questions drawn anew, 95 of 100 such intervals would hold the true difference. Undecided: the interval holds "
-    f"zero. Fewer than {FEWEST} questions carry no interval and no verdict.",
+    "zero. Questions of one group (photos of one dish) are drawn together; fewer than "
+    f"{FEWEST} questions or groups carry no interval and no verdict.",
     "samples": "Held-out images with the question, the true answer and the answer after stage 2.",
     "cue": "Size of the raw cue: the length of what VCE's attention samples for each patch, before the layer norm "
     "that follows; brighter is larger. After that norm every patch is given nearly the same amount, so that this map "

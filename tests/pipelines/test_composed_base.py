@@ -16,6 +16,7 @@ from components.digests import folder_digest
 from components.model.base import grow_embeddings
 from components.model.local_files import local_digests
 from components.params import Params
+from components.workspace import local_place
 from tests.models import tiny_pieces
 from tests.workspace import small_params
 
@@ -68,6 +69,26 @@ def test_digests_of_local_folders_follow_their_contents(params: Params, tmp_path
     (folder / "weights").write_text("22", encoding="utf-8")
     assert local_digests(composed) != first
     assert local_digests(params.base) == {}
+
+
+def test_a_queued_experiment_finds_a_relative_folder(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC runs it in a copy that lacks what git does not know; digests and files are those of the repository."""
+    root, copy = tmp_path / "root", tmp_path / "copy"
+    (root / "weights" / "vision").mkdir(parents=True)
+    (root / "weights" / "vision" / "file").write_text("1", encoding="utf-8")
+    copy.mkdir()
+    chosen = params.base.compose.model_copy(update={"vision": "weights/vision"})
+    composed = params.base.model_copy(update={"kind": "compose", "compose": chosen})
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    monkeypatch.chdir(root)
+    expected = local_digests(composed)
+    assert list(expected) == ["base.compose.vision"]
+    monkeypatch.chdir(copy)
+    assert local_digests(composed) == expected
+    assert local_place("weights/vision") == str(root / "weights" / "vision")
+    assert local_place("facebook/dinov2-small") == "facebook/dinov2-small"
 
 
 def test_same_files_give_the_same_bytes_in_two_processes(tmp_path: Path) -> None:

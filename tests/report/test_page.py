@@ -119,7 +119,7 @@ def test_occlusion_stands_beside_the_raw_cue_with_its_caption(run: Path, this_ru
     Image.new("RGB", (20, 20)).save(run / "evaluation/insight/o.png")
     source, markdown = written(run, this_run)
     assert [image["alt"] for image in Page(source).images][-1] == (
-        "what the answer rests on (largest drop 2.3 nats) of test image 1"
+        "what the answer rests on (largest drop 2.34 nats) of test image 1"
     )
     for text in (source, markdown):
         assert "before the layer norm" in text

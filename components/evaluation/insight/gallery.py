@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ LARGEST = 1024  # pixels per side of a stored picture
 def choose(asked: Sequence[Question], most: int) -> list[list[Question]]:
     """The questions of at most `most` images. The first benchmark gets most places, each other one a few.
 
-    Images are taken at even distances, so that they do not depend on how the data happens to begin.
+    Images are taken at even distances, so that they do not depend on how the data happens to begin; of a group (one
+    dish photographed often) a second one only where there are too few groups.
     """
     images: dict[str, dict[str, list[Question]]] = {}
     for question in asked:
@@ -35,9 +37,16 @@ def choose(asked: Sequence[Question], most: int) -> list[list[Question]]:
     return chosen[:most]
 
 
-def _spread(items: list[list[Question]], count: int) -> list[list[Question]]:
-    count = max(0, min(count, len(items)))
-    return [items[place * len(items) // count] for place in range(count)]
+def _spread(images: list[list[Question]], count: int) -> list[list[Question]]:
+    groups: dict[str, list[list[Question]]] = {}
+    for place, image in enumerate(images):
+        groups.setdefault(image[0].group or str(place), []).append(image)
+    chosen: list[list[Question]] = []
+    for one_of_each in zip_longest(*groups.values()):  # the first images of all groups, the second ones, ..
+        there = [image for image in one_of_each if image is not None]
+        room = min(count - len(chosen), len(there))
+        chosen += [there[place * len(there) // room] for place in range(room)]
+    return chosen
 
 
 def entry(
