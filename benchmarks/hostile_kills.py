@@ -1,7 +1,7 @@
 """SIGKILL at random moments in real processes, against real folders and a real registry in SQLite.
 
-Each command runs in a fork, which opens its own connections. What commands import lazily (MLflow, SQLAlchemy) is imported
-once before: a fork that would import it again takes seconds.
+Each command runs in a fork, which opens its own connections. What commands import lazily (MLflow, SQLAlchemy) is
+imported once before: a fork that would import it again takes seconds.
 """
 
 from __future__ import annotations
