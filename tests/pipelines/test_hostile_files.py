@@ -139,16 +139,13 @@ def test_damaged_memories_are_made_again_and_damaged_inputs_of_the_report_named(
     from components.model.local_files import _seen
     from components.report.inputs import _json
     from components.tables.trials import _known_seconds
-    from components.tracking.runs import send_waiting
 
     monkeypatch.setenv("LEA_HOME", str(workspace / "home"))
-    path, waiting = workspace / "home" / "base-files.json", workspace / "home" / "runs" / "x" / "waiting.json"
-    waiting.parent.mkdir(parents=True)
-    for file in (path, waiting):
-        DAMAGE[damage](file)
+    path = workspace / "home" / "base-files.json"
+    path.parent.mkdir()
+    DAMAGE[damage](path)
     assert (_seen(), _known_seconds(path)) == ({}, {})
     _read_json(path)
-    assert "waiting.json" in one_line(lambda: send_waiting(workspace / "home" / "runs"), capsys)
     if damage not in ("null", "list", "text", "number"):
         assert "base-files.json" in one_line(lambda: _json(path), capsys)
 
