@@ -39,6 +39,7 @@ ROOT = Path(__file__).parent.parent
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 PIXELS = 10**6  # what data.max_image_pixels would allow
 SLOWEST_S, MOST_BYTES = 5.0, 1 << 30  # of one input: time, and growth of this process's memory
+SLOWEST_ASKING_S = 30.0  # where an address is asked for an answer
 COUNTS = {
     "images": 135_670,
     "archives": 23_300,
@@ -151,7 +152,7 @@ def repeat(part: Part, one: Callable[[], bool], limit_s: float) -> None:
         took = time.monotonic() - since
         part.slowest_s = max(part.slowest_s, took)
         part.tried += 1
-        if took > SLOWEST_S:
+        if took > (SLOWEST_ASKING_S if part.name == "variables" else SLOWEST_S):
             part.fail(f"try {part.tried} took {took:.1f} s")
         if part.tried % 5000 == 0:
             show(part, limit_s - (time.monotonic() - start))

@@ -21,7 +21,18 @@ ODD: tuple[Any, ...] = (
 )
 TEXTS = (  # no folder outside the workspace that could be written to
     *("", " ", ".", "..", "~", "~nosuchuser", "/dev/null", "/proc/version/x", "a\nb", "a b", "\u00e9", "%2F", "?"),
-    *("0", "-1", "1e999", "nan", "127.0.0.1:1", "a..b:1", "http://", "http://[::1", "http://x:y@127.0.0.1:1/z", "s3://x/y"),
+    *(
+        "0",
+        "-1",
+        "1e999",
+        "nan",
+        "127.0.0.1:1",
+        "a..b:1",
+        "http://",
+        "http://[::1",
+        "http://x:y@127.0.0.1:1/z",
+        "s3://x/y",
+    ),
     *("models:/", "models:/x@y", "models:/lea/0", "x" * 5000, "[", "{", "'", "--", "-", "\\", "$HOME", ";", "*", "#"),
 )
 VARIABLES = (

@@ -109,6 +109,8 @@ def _csv(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(stream))
     except FileNotFoundError:
         return []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV of ours ({error}); run the stage that writes it again") from None
 
 
 def _log(path: Path) -> list[dict[str, float]]:
