@@ -72,7 +72,7 @@ def prepared() -> None:
     """One source of four rows, and its splits."""
     SOURCE.mkdir(parents=True)
     writer = ShardWriter(SOURCE / "00000.parquet", SOURCE / "index.parquet")
-    turns = [Turn("user", "What is it?"), Turn("assistant", "Soup.")]
+    turns = [Turn("human", "What is it?"), Turn("assistant", "Soup.")]
     for number in range(4):
         writer.add(Row(f"g{number}", [Sample(str(number), "chat", turns, None)], None, None, None, "mine"), [8])
     shard = writer.close()
