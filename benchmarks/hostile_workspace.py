@@ -42,6 +42,8 @@ def laid_out(folder: Path) -> None:
     write_text(Path("grades.jsonl"), json.dumps(grade) + "\n")
     write_json(Path("home/base-files.json"), {"/a": [1, 2, "0" * 64]})
     write_json(Path(TIMES), {"pretrain": 60.0})
+    what = {"digest": "x", "name": "x", "params": {"seed": 17}, "data": {"mine": "0" * 64}, "tags": {}, "costs": {}}
+    write_json(Path("run/tracked.json"), {**what, "parent": None, "status": "FINISHED", "sent": ["a store"]})
     records = [{"id": "1", "conversations": TALK}, {"id": "2", "messages": CHAT}]
     write_json(Path("mine.json"), records)
     lines = [{"question_id": n, "image": f"{n}.jpg", "text": "Is there a dog?", "label": "yes"} for n in range(3)]
@@ -124,6 +126,7 @@ def _run_state() -> list[Case]:
     from components.evaluation.judge import grading
     from components.model.local_files import _seen
     from components.tables.trials import _known_seconds
+    from components.tracking.runs import _tracked
     from components.training.checkpoint import load_checkpoint, newest_intact
     from components.training.journal import VALIDATION_FILE, read_journal
     from components.training.stage import write_log
@@ -140,6 +143,7 @@ def _run_state() -> list[Case]:
         Case(run / "answers.jsonl", lambda: Answers(run / "answers.jsonl", 8)),
         Case(Path("grades.jsonl"), lambda: grading._lines_of(Path("grades.jsonl"))),
         Case(Path("home/base-files.json"), _seen),
+        Case(Path("run/tracked.json"), lambda: _tracked(Path("run/tracked.json"))),
         Case(Path(TIMES), lambda: _known_seconds(Path(TIMES))),
     ]
 
