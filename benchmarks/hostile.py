@@ -54,7 +54,7 @@ COUNTS = {
     "promotions at once": 20,
 }
 INPUTS, CHANGES = list(COUNTS)[:4], list(COUNTS)[4:7]
-QUICK = {**dict.fromkeys(INPUTS, 200), **dict.fromkeys(CHANGES, 100)}
+QUICK = {**dict.fromkeys(INPUTS, 200), **dict.fromkeys(CHANGES, 50)}
 PAGE, BLOCK = ROOT / "docs/hostile.md", "hostile"
 
 
