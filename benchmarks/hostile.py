@@ -13,19 +13,21 @@ import json
 import os
 import random
 import resource
+import signal
 import sys
 import tarfile
 import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from benchmarks import hostile_kills
+from benchmarks import hostile_files, hostile_kills, hostile_workspace
+from benchmarks.hostile_files import Fault, mutated
 from components.errors import UserError
 from components.files import read_json
 from components.images.decoding import ImageError, decode
@@ -37,16 +39,22 @@ ROOT = Path(__file__).parent.parent
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 PIXELS = 10**6  # what data.max_image_pixels would allow
 SLOWEST_S, MOST_BYTES = 5.0, 1 << 30  # of one input: time, and growth of this process's memory
+SLOWEST_ASKING_S = 30.0  # where an address is asked for an answer
 COUNTS = {
     "images": 135_670,
     "archives": 23_300,
     "settings": 5_000,
     "JSON files": 5_000,
+    "files of the workspace": 10_000,
+    "variables": 3_000,
+    "arguments": 3_000,
     "kills of fresh_folder": 200,
     "kills of promote": 200,
     "kills of register": 200,
     "promotions at once": 20,
 }
+INPUTS, CHANGES = list(COUNTS)[:4], list(COUNTS)[4:7]
+QUICK = {**dict.fromkeys(INPUTS, 200), **dict.fromkeys(CHANGES, 50)}
 PAGE, BLOCK = ROOT / "docs/hostile.md", "hostile"
 
 
@@ -68,25 +76,6 @@ class Part:
         self.failed += 1
         if len(self.failures) < 10:
             self.failures.append(text[:300])
-
-
-def mutated(data: bytes, chance: random.Random) -> bytes:
-    """One to four of: bytes changed, a part cut out, a part doubled, the end cut off, a number made huge."""
-    changed = bytearray(data)
-    for _ in range(chance.randint(1, 4)):
-        at, length = chance.randrange(len(changed) + 1), chance.randint(1, 16)
-        kind = chance.randrange(5)
-        if kind == 0:
-            changed[at : at + length] = chance.randbytes(length)
-        elif kind == 1:
-            del changed[at : at + length]
-        elif kind == 2:
-            changed[at:at] = changed[at : at + length]
-        elif kind == 3:
-            del changed[at:]
-        else:
-            changed[at : at + 4] = chance.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", bytes(4)))
-    return bytes(changed)
 
 
 def pictures(chance: random.Random) -> list[bytes]:
@@ -134,24 +123,37 @@ def read_archive(path: Path) -> None:
 def try_inputs(
     part: Part, seeds: list[bytes], use: Callable[[bytes], object], limit_s: float, chance: random.Random
 ) -> None:
-    """Use mutated seeds until the count or the time is reached; only ImageError and UserError may come out."""
-    start, before = time.monotonic(), memory()
-    while part.tried < part.wanted and time.monotonic() - start < limit_s:
+    """Use mutated seeds; only ImageError and UserError of one line may come out."""
+
+    def one() -> bool:
         data = mutated(chance.choice(seeds), chance)
-        since = time.monotonic()
         try:
             use(data)
         except (ImageError, UserError) as error:
-            part.refused += 1
             if "\n" in str(error).strip():
                 part.fail(f"more than one line: {error}")
+            return True
         except Exception as error:  # what this benchmark looks for
-            part.fail(f"{type(error).__name__}: {error}; input: {data[:60].hex()}")
+            raise Fault(f"input {data[:60].hex()}", error) from error
+        return False
+
+    repeat(part, one, limit_s)
+
+
+def repeat(part: Part, one: Callable[[], bool], limit_s: float) -> None:
+    """Try until the count or the time is reached. `one` says whether it was refused; what it raises is a failure."""
+    start, before = time.monotonic(), memory()
+    while part.tried < part.wanted and time.monotonic() - start < limit_s:
+        since = time.monotonic()
+        try:
+            part.refused += one()
+        except Exception as error:  # what this benchmark looks for
+            part.fail(f"{type(error).__name__}: {error}")
         took = time.monotonic() - since
         part.slowest_s = max(part.slowest_s, took)
         part.tried += 1
-        if took > SLOWEST_S:
-            part.fail(f"took {took:.1f} s; input: {data[:60].hex()}")
+        if took > (SLOWEST_ASKING_S if part.name == "variables" else SLOWEST_S):
+            part.fail(f"try {part.tried} took {took:.1f} s")
         if part.tried % 5000 == 0:
             show(part, limit_s - (time.monotonic() - start))
     part.memory_bytes = max(part.memory_bytes, memory() - before)
@@ -168,9 +170,21 @@ def show(part: Part, left_s: float) -> None:
 
 
 def run_part(part: Part, folder: Path, limit_s: float, chance: random.Random) -> None:
-    start, path = time.monotonic(), folder / "input"
-    settings = (ROOT / "params.yaml").read_bytes()
-    answers = json.dumps({"model": "m", "metrics": {"iou": 0.5}, "data": ["a", None, 1e9]}).encode()
+    if part.name in INPUTS:
+        seeds, use = inputs(part.name, folder, chance)
+        try_inputs(part, seeds, use, limit_s, chance)
+    elif part.name in CHANGES:
+        hostile_workspace.laid_out(folder / "a" / "workspace")
+        cases = hostile_workspace.commands() if part.name == "variables" else hostile_workspace.cases()
+        hostile_workspace.import_all()
+        repeat(part, lambda: hostile_files.one_try(part.name, cases, chance)(), limit_s)
+    else:
+        run_kills(part, folder, limit_s, chance)
+
+
+def inputs(name: str, folder: Path, chance: random.Random) -> tuple[list[bytes], Callable[[bytes], object]]:
+    """Sound inputs of a part, and what reads one."""
+    path = folder / "input"
 
     def written(read: Callable[[], object]) -> Callable[[bytes], object]:
         def use(data: bytes) -> object:
@@ -179,26 +193,27 @@ def run_part(part: Part, folder: Path, limit_s: float, chance: random.Random) ->
 
         return use
 
-    if part.name == "images":
-        try_inputs(part, pictures(chance), lambda data: decode(data, PIXELS), limit_s, chance)
-    elif part.name == "archives":
-        try_inputs(part, archives(chance), written(lambda: read_archive(path)), limit_s, chance)
-    elif part.name == "settings":
-        try_inputs(part, [settings], written(lambda: load_params(path)), limit_s, chance)
-    elif part.name == "JSON files":
-        read = written(lambda: read_json(path, "run: dvc repro", ("model", "metrics")))
-        try_inputs(part, [answers], read, limit_s, chance)
-    else:
-        tries = hostile_kills.tries(part.name, folder / part.name.replace(" ", "-"), part.wanted, chance)
-        for failure in tries:
-            part.tried += 1 if part.name != "promotions at once" else part.wanted
-            if failure:
-                part.fail(failure)
-            if part.tried % 20 == 0:
-                show(part, limit_s - (time.monotonic() - start))
-            if part.tried >= part.wanted or time.monotonic() - start > limit_s:
-                break
-    part.seconds += time.monotonic() - start
+    if name == "images":
+        return pictures(chance), lambda data: decode(data, PIXELS)
+    if name == "archives":
+        return archives(chance), written(lambda: read_archive(path))
+    if name == "settings":
+        return [(ROOT / "params.yaml").read_bytes()], written(lambda: load_params(path))
+    answers = json.dumps({"model": "m", "metrics": {"iou": 0.5}, "data": ["a", None, 1e9]}).encode()
+    return [answers], written(lambda: read_json(path, "run: dvc repro", ("model", "metrics")))
+
+
+def run_kills(part: Part, folder: Path, limit_s: float, chance: random.Random) -> None:
+    start = time.monotonic()
+    tries = hostile_kills.tries(part.name, folder / part.name.replace(" ", "-"), part.wanted, chance)
+    for failure in tries:
+        part.tried += 1 if part.name != "promotions at once" else part.wanted
+        if failure:
+            part.fail(failure)
+        if part.tried % 20 == 0:
+            show(part, limit_s - (time.monotonic() - start))
+        if part.tried >= part.wanted or time.monotonic() - start > limit_s:
+            break
 
 
 def as_table(parts: list[Part]) -> str:
@@ -212,7 +227,7 @@ def as_table(parts: list[Part]) -> str:
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--quick", action="store_true", help="a few of each; writes no page")
-    parser.add_argument("--more", action="store_true", help="go on with parts that their time limit stopped")
+    parser.add_argument("--more", action="store_true", help="go on with parts that are not at their end")
     parser.add_argument("--parts", nargs="+", choices=list(COUNTS), default=list(COUNTS))
     parser.add_argument("--limit", type=float, default=600, help="seconds for each part, at most")
     parser.add_argument("--seed", type=int, default=1)
@@ -223,26 +238,43 @@ def main(words: list[str] | None = None) -> int:
     found = json.loads(args.output.read_text(encoding="utf-8"))["parts"] if args.output.exists() else []
     parts = {one["name"]: Part(**one) for one in found}
     for name in args.parts:
-        part = Part(name, min(COUNTS[name], 200 if name in list(COUNTS)[:4] else 2) if args.quick else COUNTS[name])
-        if args.more and name in parts and parts[name].wanted == part.wanted:
-            part = parts[name]
-            if part.tried >= part.wanted:
-                continue
-        with tempfile.TemporaryDirectory(prefix="lea-hostile-", ignore_cleanup_errors=True) as folder:
-            run_part(part, Path(folder), args.limit, random.Random(f"{args.seed} {name} {part.tried}"))
-            os.chdir(ROOT)  # kills of commands work in their own folder
-        parts[name] = part
+        wanted = min(COUNTS[name], QUICK.get(name, 2)) if args.quick else COUNTS[name]
+        goes_on = args.more and name in parts and parts[name].wanted == wanted
+        part = parts[name] = parts[name] if goes_on else Part(name, wanted)
+        if part.tried >= part.wanted:
+            continue
+        try:
+            run_aside(part, args.limit, random.Random(f"{args.seed} {name} {part.tried}"))
+        finally:  # also when it is stopped: --more goes on from here
+            write(parts, args)
         show(part, 0)
         for failure in part.failures:
             print(f"  {failure}")
-        ordered = [parts[one] for one in COUNTS if one in parts]
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        report = {"seed": args.seed, "parts": [asdict(one) for one in ordered]}
-        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        if not args.quick:
-            PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), BLOCK, as_table(ordered)), encoding="utf-8")
     return 1 if any(parts[name].failed for name in args.parts) else 0
 
 
+def run_aside(part: Part, limit_s: float, chance: random.Random) -> None:
+    """Run a part in a folder of its own; parts change folder and environment."""
+    environment, start = dict(os.environ), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lea-hostile-", ignore_cleanup_errors=True) as folder:
+        try:
+            run_part(part, Path(folder), limit_s, chance)
+        finally:
+            part.seconds += time.monotonic() - start
+            os.chdir(ROOT)
+            os.environ.clear()
+            os.environ.update(environment)
+
+
+def write(parts: Mapping[str, Part], args: argparse.Namespace) -> None:
+    ordered = [parts[one] for one in COUNTS if one in parts]
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    report = {"seed": args.seed, "parts": [asdict(one) for one in ordered]}
+    args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if not args.quick:
+        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), BLOCK, as_table(ordered)), encoding="utf-8")
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

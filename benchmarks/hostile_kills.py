@@ -1,26 +1,32 @@
 """SIGKILL at random moments in real processes, against real folders and a real registry in SQLite.
 
-MLflow is imported once; each command runs in a fork, which opens its own connections.
+Each command runs in a fork, which opens its own connections. What commands import lazily (MLflow, SQLAlchemy) is
+imported once before: a fork that would import it again takes seconds.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
 import signal
 import sys
+import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
-from components.digests import digest, folder_digest
+from components.digests import folder_digest
 from components.files import fresh_folder, write_json
 from components.model.stored import model_digest
 from components.params import Params, validate_params
+from components.tracking.records import seal
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,6 +79,27 @@ def killed(work: Callable[[], object], log: Path, after_s: float) -> bool:
     return wait(number) == -signal.SIGKILL
 
 
+def import_what(work: Callable[[], object], folder: Path) -> None:
+    """Do the work in a fork, then import here what it imported, so that later forks find it in memory."""
+    names = folder / "modules.txt"
+
+    def noted() -> None:
+        work()
+        names.write_text("\n".join(sys.modules), encoding="utf-8")
+
+    failure = done(noted, folder / "log.txt")
+    assert not failure, failure
+    warnings.simplefilter("ignore")
+    for name in names.read_text(encoding="utf-8").split("\n"):
+        if name not in sys.modules:
+            with suppress(ImportError):  # modules that a library makes while it runs
+                importlib.import_module(name)
+    from mlflow.utils import requirements_utils
+
+    requirements_utils._init_packages_to_modules_map()  # MLflow's cache of all installed packages: 2 s to make
+    assert threading.active_count() == 1, "a fork would lack these threads, but not their locks"
+
+
 def folder_kills(folder: Path, chance: random.Random) -> Iterator[str]:
     """The folder is an old or a new one, whole, or (before the first has ended) absent."""
     target, log = folder / "target", folder / "log.txt"
@@ -97,8 +124,7 @@ def folder_kills(folder: Path, chance: random.Random) -> Iterator[str]:
 def registry_kills(folder: Path, command: str, chance: random.Random) -> Iterator[str]:
     """Kill a command; the next one must find one champion and a whole chain, and mend the rest."""
     params, log = laid_out(folder), folder / "log.txt"
-    failure = done(lambda: first_versions(folder, params), log)
-    assert not failure, failure
+    import_what(lambda: first_versions(folder, params), folder)
     number, longest_s = 0, 0.0
     while True:
         number += 1
@@ -137,8 +163,7 @@ def mended_by(work: Callable[[], object]) -> None:
 def promotions_at_once(folder: Path, count: int) -> Iterator[str]:
     """`count` commands in as many processes, from two homes, against one database."""
     params, log = laid_out(folder), folder / "log.txt"
-    failure = done(lambda: first_versions(folder, params), log)
-    assert not failure, failure
+    import_what(lambda: first_versions(folder, params), folder)
 
     def one(number: int) -> None:
         os.environ["LEA_HOME"] = str(folder / f"home{number % 2}")
@@ -164,12 +189,6 @@ def register_now(params: Params) -> None:
 
 def laid_out(folder: Path) -> Params:
     """A workspace as the stages leave it, with small files in place of weights; this process works there."""
-    import mlflow
-    import mlflow.pyfunc
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-
-    import pipelines.register  # noqa: F401
-
     os.chdir(folder)
     os.environ.update(LEA_HOME=str(folder / "home"), MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
     for name in ("DVC_EXP_NAME", "DVC_ROOT", "LEA_BASE"):
@@ -202,9 +221,9 @@ def train(folder: Path, weights: str) -> None:
     metrics = {"finetune": iou, "blind": {"ingredients": {"iou": 0.1}}, "differences": {}}
     conditions = {"questions": {"unifood": "q"}, "settings": {}, "code": {"c": "c"}, "versions": {"torch": "2"}}
     measured = {"model": model_digest(parts), "base": base["digest"], "data": {"unifood": "d" * 64}, **same}
-    measured |= {"conditions": conditions, "metrics": digest(metrics), "sighted": iou}
+    measured |= {"conditions": conditions, "sighted": iou}
     write_json(folder / "evaluation/metrics.json", metrics)
-    write_json(folder / "evaluation/measured.json", measured)
+    write_json(folder / "evaluation/measured.json", {**measured, "seal": seal(metrics, measured)})
 
 
 def first_versions(folder: Path, params: Params) -> None:

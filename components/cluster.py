@@ -85,6 +85,8 @@ def check_cluster(address: str) -> None:
             pass
     except OSError as error:
         raise UserError(_no_cluster(address, (error.strerror or str(error)).lower())) from None
+    except UnicodeError:  # a part of a name is empty or longer than names may be
+        raise UserError(_no_cluster(address, "that is no name of a host")) from None
     if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_grpc(host, port, deadline - time.monotonic()):
         raise UserError(_no_cluster(address, "what listens there does not answer as Ray does"))
     if os.environ.get("RAY_USE_TLS", "0") == "0" and not address.startswith("ray://"):

@@ -67,7 +67,11 @@ def check_tasks(params: Params) -> None:
     splits = read_json(SPLITS_SUMMARY, "run: dvc repro splits")
     there: set[str] = set()
     for source in params.finetune.sources:
-        there |= set((splits.get(source) or {}).get("test", {})) - {"rows"}
+        of_source = splits.get(source) or {}
+        test = of_source.get("test", {}) if isinstance(of_source, dict) else None
+        if not isinstance(test, dict):
+            raise UserError(f"{SPLITS_SUMMARY}: {source} is not as it is written; run: dvc repro --force splits")
+        there |= set(test) - {"rows"}
     held = f"the test split of finetune.sources holds only {', '.join(sorted(there)) or 'nothing'}"
     own = [name for name in params.evaluate.benchmarks if name in BENCHMARKS and name not in params.evaluate.files]
     asked = {task for name in own for task in BENCHMARKS[name].TASKS}

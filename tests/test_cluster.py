@@ -37,6 +37,8 @@ def test_a_cluster_that_others_began_here_is_not_joined() -> None:
     [
         ("127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1: connection refused; start it, or unset"),
         ("ray://127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=ray://127.0.0.1:1: connection refused"),
+        ("a..b:6379", "no Ray cluster answers at RAY_ADDRESS=a..b:6379: that is no name of a host"),
+        (f"{'a' * 70}.b:6379", f"no Ray cluster answers at RAY_ADDRESS={'a' * 70}.b:6379: that is no name of a host"),
         ("head", "RAY_ADDRESS must be HOST:PORT, got 'head'"),
         ("head:0", "RAY_ADDRESS must be HOST:PORT, got 'head:0'"),
         ("head:66000", "RAY_ADDRESS must be HOST:PORT, got 'head:66000'"),

@@ -19,9 +19,12 @@ def split_places(assignments: Path, source: str, split: str) -> list[int]:
     """Numbers of a source's rows that belong to a split, ascending."""
     if not assignments.exists():
         raise UserError(f"{assignments} is missing; run: dvc repro splits")
-    table = pq.read_table(assignments, columns=["source", "row", "split"])
-    mine = table.filter(pc.and_(pc.equal(table["source"], source), pc.equal(table["split"], split)))  # pyright: ignore
-    return sorted(mine["row"].to_pylist())
+    try:
+        table = pq.read_table(assignments, columns=["source", "row", "split"])
+        mine = table.filter(pc.and_(pc.equal(table["source"], source), pc.equal(table["split"], split)))  # pyright: ignore
+        return sorted(mine["row"].to_pylist())
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise UserError(f"{assignments} is damaged ({error}); run: dvc repro --force splits") from None
 
 
 def split_rows(prepared: Path, assignments: Path, sources: Sequence[str], split: str) -> Iterator[Row]:

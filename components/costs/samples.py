@@ -106,13 +106,13 @@ def _settings_prepared_with(root: Path, source: str) -> Source | None:
         return Source.model_validate(
             lock["stages"][f"prepare@{source}"]["params"]["params.yaml"][f"data.sources.{source}"]
         )
-    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, RecursionError):
         return None  # never prepared by DVC, or a lock in the middle of a merge
 
 
 def _read_json(path: Path) -> Mapping[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

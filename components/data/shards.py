@@ -215,7 +215,10 @@ class PreparedRows:
             starts = self._open(shard).starts
             group = bisect_right(starts, inside) - 1
             table = self._read(shard, group)
-        value = table.slice(inside - starts[group], 1).to_pylist()[0]
+        try:
+            value = table.slice(inside - starts[group], 1).to_pylist()[0]
+        except (UnicodeDecodeError, IndexError, pa.ArrowException):
+            raise self._altered(self.manifest["shards"][shard]["name"], f" (row {number})") from None
         if not self._compared[number]:
             self._compare(value, number, shard)
         return _row(value, self.source)
@@ -247,7 +250,10 @@ class PreparedRows:
         if not self._index_compared and hashlib.sha256(data).hexdigest() != self.manifest["index"]:
             raise self._altered("index.parquet")
         self._index_compared = True
-        return pq.read_table(pa.BufferReader(data), columns=list(names))
+        table = pq.read_table(pa.BufferReader(data), columns=list(names))
+        if table.num_rows != len(self):
+            raise self._altered("index.parquet", f" ({table.num_rows} rows, {len(self)} in the manifest)")
+        return table
 
     @property
     def index(self) -> pa.Table:
@@ -285,9 +291,32 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     path = f"{folder}/manifest.json"
     try:
         with storage.opened(path) as file:
-            return json.loads(file.read())
+            manifest = json.loads(file.read())
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run: dvc repro prepare") from None
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        raise _no_manifest(path, str(error)) from None
+    digests = isinstance(manifest, dict) and all(isinstance(manifest.get(name), str) for name in ("digest", "index"))
+    if not digests or not _are_shards(manifest.get("shards")):
+        raise _no_manifest(path, "shards, digest or index are not as they are written")
+    return manifest
+
+
+def _are_shards(listed: Any) -> bool:
+    """Whether each entry names a file of the folder and how many rows it has."""
+    return isinstance(listed, list) and all(
+        isinstance(one, dict)
+        and isinstance(one.get("name"), str)
+        and Path(one["name"]).name == one["name"]
+        and type(one.get("rows")) is int
+        and one["rows"] > 0
+        for one in listed
+    )
+
+
+def _no_manifest(path: str, why: str) -> UserError:
+    source = path.split("/")[-2]
+    return UserError(f"{path} is no manifest of this project ({why}); run: dvc repro --force prepare@{source}")
 
 
 def _row(value: dict[str, Any], source: str) -> Row:

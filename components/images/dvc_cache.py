@@ -44,4 +44,7 @@ def _cache_of(config: Path) -> Path | None:
     except (configparser.Error, UnicodeDecodeError, OSError):
         return None  # DVC itself names what is wrong with it
     folder = parser.get("cache", "dir", fallback="").strip()
-    return config.parent / Path(folder).expanduser() if folder else None
+    try:
+        return (config.parent / Path(folder).expanduser()).resolve() if folder else None
+    except (RuntimeError, ValueError, OSError):  # ~ of nobody, a zero byte, links in a circle
+        return None

@@ -3,7 +3,8 @@
     16-bit grey            value / 257, rounded
     I and F (no stated     F within 0..1: times 255. Within 0..255: as it is. Else stretched from least to greatest,
     white)                 as scientific viewers do; what is not finite is black
-    transparency           laid on white: alpha channel, palette with alpha, one colour marked as transparent
+    transparency           laid on white: alpha channel, palette with alpha, one colour marked as transparent (in a
+                           PNG of 16 bits RGB every colour with its high bytes: Pillow hands on no others)
     CMYK, YCbCr, LAB, ..   Pillow's conversion; colour profiles are not applied, as in LLaVA's own code
     EXIF orientation       applied, so width and height may change places
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from components.images.byte_ranges import ByteRange, read_byte_range
 from components.images.decoding import ImageError
@@ -51,8 +52,19 @@ class ImageStore:
         for ending in _OTHER_ENDINGS:
             if ending != stem.suffix and (found := self._place.find(str(stem.with_suffix(ending)))) is not None:
                 return self._small_enough(found, name), True
+        raise ImageError("image_missing", f"{name}{self._near(name)}")
+
+    def _near(self, name: str) -> str:
+        """What lies there under a name that differs in spelling, in words; empty where nothing does."""
         similar = self._place.similar(name)
-        raise ImageError("image_missing", f"{name}; {similar} differs in capitals" if similar else name)
+        if similar:
+            return f"; {similar} differs in capitals"
+        plain = unquote(name)
+        try:
+            there = plain != name and self._place.find(safe_name(plain)) is not None
+        except ImageError:
+            there = False
+        return f"; {plain} is there, and the record has it as a URL has it" if there else ""
 
     def read(self, name: str) -> tuple[bytes, bool]:
         """The bytes, and whether they lay under another ending."""

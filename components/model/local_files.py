@@ -44,6 +44,8 @@ def _looked_at(path: Path, seen: dict[str, list[Any]]) -> list[Any]:
 
 def _seen() -> dict[str, list[Any]]:
     try:
-        return json.loads((home() / SEEN_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # only a memory: made again
+        seen = json.loads((home() / SEEN_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):  # only a memory: made again
         return {}
+    sound = isinstance(seen, dict) and all(isinstance(known, list) and len(known) == 3 for known in seen.values())
+    return seen if sound else {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.digests import digest, file_digest
+from components.errors import UserError
 from components.files import read_json
 
 REFERENCE_FILE = "base.json"  # which base a folder holds or refers to
@@ -42,4 +43,9 @@ def path_free(reference: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """What the parts of a trained model are, and what they were trained on."""
-    return read_json(folder / SETTINGS_FILE, f"run: dvc repro {folder.name}")
+    remedy = f"run: dvc repro {folder.name}"
+    settings = read_json(folder / SETTINGS_FILE, remedy, ("base", "adapter"))
+    base, adapter = settings["base"], settings["adapter"]
+    if not (isinstance(base, dict) and isinstance(base.get("digest"), str) and isinstance(adapter, dict | None)):
+        raise UserError(f"{folder / SETTINGS_FILE}: base or adapter is not as it is written; remove it, then {remedy}")
+    return settings

@@ -92,7 +92,7 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); run the stage that writes it again") from None
 
 
@@ -109,6 +109,8 @@ def _csv(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(stream))
     except FileNotFoundError:
         return []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV of ours ({error}); run the stage that writes it again") from None
 
 
 def _log(path: Path) -> list[dict[str, float]]:
@@ -128,7 +130,7 @@ def _json_lines(path: Path) -> list[dict[str, float]]:
         return [{name: v for name, v in json.loads(line).items() if isinstance(v, int | float)} for line in lines]
     except FileNotFoundError:
         return []
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON lines ({error}); run the stage that writes it again") from None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
-from components.tracking import bases, registry, store
-from components.workspace import home
+from components.tracking import bases, registry, store, version_files
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -73,16 +71,10 @@ def load_folder(folder: Path) -> Loaded:
 
 @contextmanager
 def artifacts(version: ModelVersion) -> Iterator[tuple[Path, str]]:
-    """The folder `artifacts` of a version, fetched from wherever the store keeps it, and the digest of its weights."""
+    """The folder `artifacts` of a version, from wherever the store keeps it, and the digest of its weights."""
     name, number = version.name, int(version.version)
-    home().mkdir(parents=True, exist_ok=True)
-    uri = store.tracking_uri()
-    with tempfile.TemporaryDirectory(prefix="serving-", dir=home()) as aside:
-        with store.answering(uri), store.fluent(uri):
-            from mlflow.artifacts import download_artifacts
-
-            held = download_artifacts(artifact_uri=f"models:/{name}/{number}", dst_path=aside)
-        folder = Path(held) / "artifacts"
+    with version_files.fetched(version) as place:
+        folder = place / "artifacts"
         own = registry.model_digest(folder / "parts")
         if own != version.tags.get(registry.MODEL_TAG):
             raise UserError(

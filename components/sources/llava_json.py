@@ -105,10 +105,11 @@ def _image_name(value: Any) -> str:
 
 def _turns(record: dict[str, Any], names: _Names) -> list[Turn]:
     """Turns from the first question to the last answer; `names` takes the images that stand inside them."""
-    key, role, text = ("messages", "role", "content") if "messages" in record else ("conversations", "from", "value")
+    key = "messages" if "messages" in record else "conversations"
     listed = record.get(key)
     if not isinstance(listed, list):
         raise Malformed(f"{key} must be a list, found {type(listed).__name__}")
+    role, text = _spelling(listed, key)
     turns, system = list[Turn](), [_system_text(record.get("system"))]
     for number, turn in enumerate(listed):
         if not isinstance(turn, dict):
@@ -124,6 +125,13 @@ def _turns(record: dict[str, Any], names: _Names) -> list[Turn]:
             content = content.replace(marker, IMAGE_MARKER)
         turns.append(Turn(_ROLES[name], content))
     return _with_system(_trimmed(turns), system)
+
+
+def _spelling(turns: list[Any], key: str) -> tuple[str, str]:
+    """The keys of a turn's role and text; either pair is found under either key of the conversation."""
+    first = turns[0] if turns and isinstance(turns[0], dict) else {}
+    openai = "role" in first or (key == "messages" and "from" not in first)
+    return ("role", "content") if openai else ("from", "value")
 
 
 def _system_text(value: Any) -> str:

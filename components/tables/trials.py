@@ -42,7 +42,7 @@ class Trials:
     def __init__(self, params: Params, planned: Sequence[Params], run_job: Callable[..., None]) -> None:
         self._params, self._planned, self._run_job = params, list(planned), run_job
         self._file = home() / "tables" / f"seconds-{params.profile}.json"
-        self._seconds: dict[str, float] = json.loads(self._file.read_text("utf-8")) if self._file.is_file() else {}
+        self._seconds = _known_seconds(self._file)
 
     @cached_property
     def asked(self) -> list[Question]:
@@ -130,6 +130,16 @@ def until(seconds: float, now: float | None = None) -> str:
     begin, end = time.localtime(now), time.localtime(now + seconds)
     form = "%H:%M" if begin.tm_yday == end.tm_yday else "%d %B %H:%M"
     return f"{duration(seconds)}, till {time.strftime(form, end)}"
+
+
+def _known_seconds(file: Path) -> dict[str, float]:
+    """What each kind of piece took; a file that is no such memory is made again."""
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    sound = isinstance(known, dict) and all(isinstance(value, int | float) for value in known.values())
+    return known if sound else {}
 
 
 def adapter_bytes(parts: Path) -> int:

@@ -11,7 +11,7 @@ from components.digests import digest
 from components.errors import UserError
 from components.locks import lock
 from components.masking import masked
-from components.model.stored import model_digest
+from components.model.stored import model_digest, read_reference, read_settings
 from components.params import Params
 from components.tracking import bases, promotion_log, records, runs, store, version_files
 from components.tracking.records import Record
@@ -142,13 +142,12 @@ def _settings(parts: Path, base: Path) -> dict[str, Any]:
     for path in (parts / "model.json", parts / "connector.safetensors", base / bases.REFERENCE_FILE):
         if not path.is_file():
             raise UserError(f"{path} is missing; run: dvc repro {path.parent.name}")
-    settings = json.loads((parts / "model.json").read_text(encoding="utf-8"))
+    settings = read_settings(parts)
     if settings["adapter"] and not (parts / "adapter" / "adapter_config.json").is_file():
         raise UserError(f"{parts / 'adapter'} is missing; run: dvc repro {parts.name}")
     if settings.get("language_model") == "trained" and not (parts / "language_model.safetensors").is_file():
         raise UserError(f"{parts / 'language_model.safetensors'} is missing; run: dvc repro {parts.name}")
-    reference = json.loads((base / bases.REFERENCE_FILE).read_text(encoding="utf-8"))
-    if settings["base"]["digest"] != reference["digest"]:
+    if settings["base"]["digest"] != read_reference(base)["digest"]:
         raise UserError(f"{parts} was trained on another base than {base} holds; run: dvc repro {parts.name}")
     return settings
 

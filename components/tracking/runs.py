@@ -6,12 +6,12 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
-from components.files import write_json
+from components.files import read_json, write_json
 from components.locks import lock
 from components.tracking import store
 from components.tracking.origin import origin
@@ -83,19 +83,33 @@ def send_missing(folder: Path) -> None:
     with store.answering(store.tracking_uri()):
         present = store.identity(store.connect())
     for file in files:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if present not in kept.pop("sent"):
-            sync_training(RunRecord(**kept, folder=file.parent), finished=True)
+        described, sent = _tracked(file)
+        if present not in sent:
+            sync_training(RunRecord(**described, folder=file.parent), finished=True)
 
 
 def _keep(record: RunRecord, sent_to: str | None) -> None:
     """Write down a finished run beside its metrics, so that any store can have it later. None: none has it as it is."""
     file = record.folder / RECORD_FILE
     described = json.loads(json.dumps({name: value for name, value in asdict(record).items() if name != "folder"}))
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"sent": []}
-    had = set(known.pop("sent"))
+    try:
+        known, had = _tracked(file)
+    except UserError:  # missing, or not whole: written anew
+        known, had = {}, set[str]()
     sent = {sent_to} | (had if known == described else set()) if sent_to else set()
     write_json(file, {**described, "sent": sorted(sent)})
+
+
+def _tracked(file: Path) -> tuple[dict[str, Any], set[str]]:
+    """What a finished run is, and the stores that have it."""
+    remedy = f"remove it; the metrics of {file.parent.name} are then not sent to another store"
+    described = read_json(file, remedy, [one.name for one in fields(RunRecord) if one.name != "folder"])
+    sent = described.pop("sent", None)
+    forms = {"params": dict, "data": dict, "tags": dict, "costs": dict, "digest": str, "name": str, "status": str}
+    sound = all(isinstance(described[name], form) for name, form in forms.items())
+    if not sound or len(described) != len(fields(RunRecord)) - 1 or not isinstance(sent, list):
+        raise UserError(f"{file} is not what a run writes; {remedy}")
+    return described, {one for one in sent if isinstance(one, str)}
 
 
 def send_report(digest: str, files: Sequence[Path]) -> bool:

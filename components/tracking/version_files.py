@@ -18,6 +18,7 @@ from components.model.stored import PARTS, model_digest, path_free, read_referen
 from components.params import Params
 from components.tracking import bases, store
 from components.tracking.signature import MODEL_CONFIG, signature
+from components.workspace import home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -110,18 +111,35 @@ def _sizes_agree(place: str, parts: Path) -> bool:
 
 
 @contextmanager
+def fetched(version: ModelVersion) -> Iterator[Path]:
+    """The folder of a version: where the store keeps it on this machine, else a copy for the time of the block.
+
+    MLflow's own way would decode a percent sign in the folder's path a second time.
+    """
+    uri = store.tracking_uri()
+    with store.answering(uri):
+        place = store.connect().get_model_version_download_uri(version.name, str(version.version))
+    folder_here = _local(place)
+    if folder_here is not None:
+        yield folder_here
+        return
+    home().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="version-", dir=home()) as folder:
+        with store.answering(uri), store.fluent(uri):
+            from mlflow.artifacts import download_artifacts
+
+            held = download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder)
+        yield Path(held)
+
+
+@contextmanager
 def opened(version: ModelVersion) -> Iterator[tuple[Path, Path]]:
     """A version's parts and a folder that refers to its base, both verified by their digests.
 
     UserError where either cannot be had on this machine.
     """
-    uri = store.tracking_uri()
-    with tempfile.TemporaryDirectory(prefix="lea-version-") as folder:
-        with store.answering(uri), store.fluent(uri):
-            from mlflow.artifacts import download_artifacts
-
-            place = download_artifacts(f"models:/{version.name}/{version.version}", dst_path=folder)
-        parts, serving = (Path(place) / "artifacts" / held for held in ("parts", "serving.json"))
+    with fetched(version) as place:
+        parts, serving = (place / "artifacts" / held for held in ("parts", "serving.json"))
         if not serving.is_file() or model_digest(parts) != version.tags.get(MODEL_TAG):
             raise UserError(
                 f"the files of {version.name} version {version.version} are missing or damaged in the artifact store"

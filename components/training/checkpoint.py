@@ -7,7 +7,6 @@ functions of (seed, step).
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -18,8 +17,9 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.digests import file_digest
-from components.files import fresh_folder, remove_folder, write_json, write_tensors
+from components.digests import digest, file_digest
+from components.errors import UserError
+from components.files import fresh_folder, read_json, remove_folder, write_json, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ def save_checkpoint(folder: Path, state: TrainState, keep: int = KEPT) -> Path:
 
 
 def _write(folder: Path, state: TrainState) -> Path:
-    target = folder / f"step-{state.step:08d}"
+    target = folder / _name(state.step)
     with fresh_folder(target) as aside:
         digests = {}
         for name in TENSOR_SETS:
@@ -69,7 +69,8 @@ def _write(folder: Path, state: TrainState) -> Path:
             write_tensors(file, getattr(state, name))
             _settle(file)
             digests[file.name] = file_digest(file)
-        write_json(aside / STATE_FILE, {"step": state.step, "updates": state.updates, "digests": digests})
+        stated = {"step": state.step, "updates": state.updates, "digests": digests}
+        write_json(aside / STATE_FILE, {**stated, "seal": digest(stated)})
     _settle(folder)
     return target
 
@@ -98,8 +99,8 @@ def newest_intact(folder: Path) -> int:
     """Step of the newest undamaged checkpoint, 0 without one. No tensor is read."""
     for path in reversed(checkpoints(folder)):
         try:
-            return int(_verified(path)["step"])
-        except (OSError, ValueError, KeyError) as damage:
+            return _verified(path)["step"]
+        except (OSError, UserError) as damage:
             log.warning("checkpoint %s is damaged (%s); trying the one before it", path, damage)
     return 0
 
@@ -108,8 +109,8 @@ def load_checkpoint(folder: Path, step: int) -> TrainState:
     """A checkpoint that `newest_intact` found."""
     from safetensors.torch import load_file
 
-    path = folder / f"step-{step:08d}"
-    state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    path = folder / _name(step)
+    state = _stated(path)
     tensors = {name: load_file(path / f"{name}.safetensors") for name in TENSOR_SETS}
     return TrainState(state["step"], state["updates"], **tensors)
 
@@ -122,8 +123,21 @@ def discard_after(folder: Path, step: int) -> None:
 
 
 def _verified(path: Path) -> dict[str, Any]:
-    state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    state = _stated(path)
     for name, expected in state["digests"].items():
         if file_digest(path / name) != expected:
-            raise ValueError(f"{name} does not match its hash")
+            raise UserError(f"{name} does not match its hash")
     return state
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    """state.json as it was written. UserError where a counter or a digest was changed, or another folder's is here."""
+    state = read_json(path / STATE_FILE, "the run goes on from the checkpoint before", ("seal",))
+    seal = state.pop("seal")
+    if seal != digest(state) or path.name != _name(state["step"]):
+        raise UserError(f"{STATE_FILE} is not what was written there")
+    return state
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"

@@ -47,7 +47,14 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     except (ValueError, RecursionError) as error:  # a line within, not the last, that a kill cuts short
-        raise UserError(f"{path} is damaged ({error}); remove {path.parent} and run the stage again") from None
+        raise damaged(path, str(error)) from None
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            raise damaged(path, f"line {number} is not that of a step")
+    return lines
+
+
+def damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is damaged ({why}); remove {path.parent} and run the stage again")

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.files import fresh_folder
-from components.model.stored import SETTINGS_FILE, path_free, read_settings
+from components.files import fresh_folder, write_text
+from components.model.stored import SETTINGS_FILE, model_digest, path_free, read_settings
 from components.training.job import Job
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
 
-PARTS = "parts"  # in a run's folder
+log = logging.getLogger(__name__)
+PARTS, PARTS_DIGEST = "parts", "parts.sha256"  # in a run's folder; the digest comes last
 
 
 def parts_of(job: Job) -> Path | None:
-    """The folder of a finished run's parts, or None."""
-    folder = job.folder / PARTS
-    return folder if (folder / SETTINGS_FILE).exists() else None
+    """The folder of a finished run's parts, or None: also where they are not what was written.
+
+    Then the run writes them again, from its last checkpoint.
+    """
+    folder, stated = job.folder / PARTS, job.folder / PARTS_DIGEST
+    if not (folder / SETTINGS_FILE).is_file() or not stated.is_file():
+        return None
+    if stated.read_text(encoding="utf-8", errors="replace").strip() != model_digest(folder):
+        log.warning("%s is not what the run wrote; it is written again from the last checkpoint", folder)
+        return None
+    return folder
 
 
 def write_parts(
@@ -49,3 +59,5 @@ def write_parts(
     }
     with fresh_folder(job.folder / PARTS) as folder:
         save_parts(folder, settings, weights, wrapped)
+        own = model_digest(folder)
+    write_text(job.folder / PARTS_DIGEST, own + "\n")

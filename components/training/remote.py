@@ -22,7 +22,7 @@ from components.shared_storage import SharedStorage, shared_storage
 from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import Job
 from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, VALIDATION_FILE
-from components.training.parts import PARTS
+from components.training.parts import PARTS, PARTS_DIGEST
 from components.workspace import MANIFEST, home
 
 JOURNALS = (METRICS_FILE, TIMINGS_FILE, SKIPPED_FILE, VALIDATION_FILE)
@@ -33,7 +33,7 @@ LOOK_EVERY_S = 5.0  # how often they are looked for
 
 def state_files(folder: Path) -> Iterator[str]:
     """Names of the files that are a run's state: journals, checkpoints, parts; not what is half written."""
-    yield from (name for name in JOURNALS if (folder / name).is_file())
+    yield from (name for name in (*JOURNALS, PARTS_DIGEST) if (folder / name).is_file())
     for part in (*sorted((folder / CHECKPOINTS).glob("step-*")), folder / PARTS):
         for path in part.rglob("*"):
             if path.is_file() and not path.name.endswith(".partial"):

@@ -22,7 +22,7 @@ from components.params.trees import flatten
 from components.tracking.runs import RunRecord, sync_training
 from components.training.checkpoint import CHECKPOINTS, newest_intact
 from components.training.job import Job, Validation, run_digest
-from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, VALIDATION_FILE, read_journal
+from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, VALIDATION_FILE, damaged, read_journal
 from components.training.launcher import launch
 from components.training.parts import parts_of
 from components.training.remote import recall
@@ -47,13 +47,14 @@ def run_training(
     steps = Plan(samples.starts, recipe.global_batch, recipe.epochs, params.seed).steps
     recall(job)
     covered = newest_intact(job.folder / CHECKPOINTS)
-    how = "already done" if covered == steps else f"going on after step {covered}" if covered else "starting"
+    done = covered == steps and parts_of(job) is not None
+    how = "already done" if done else f"going on after step {covered}" if covered else "starting"
     size = f"{len(samples)} samples, {steps} steps of up to {recipe.global_batch}"
     print(f"{stage}: {size}; {how} (run {job.folder.name})")
     started = time.monotonic()
     record = RunRecord(job.folder.name, stage, flatten(job.settings()), job.sources, job.folder)
     with lock(job.folder.name):  # queued experiments may come to the same run at the same time
-        if covered < steps or parts_of(job) is None:
+        if not done:
             (run_job or launch)(job, on_checkpoint=lambda step: sync_training(record, through=step))
         if out:
             export(job, out)
@@ -141,7 +142,11 @@ def export(job: Job, out: Path) -> None:
 def write_log(run: Path, out: Path) -> None:
     """What each step learnt and took, as the CSV that `dvc plots` and the report draw."""
     learnt, took = read_journal(run / METRICS_FILE), read_journal(run / TIMINGS_FILE)
+    if not learnt or [line["step"] for line in learnt] != [line["step"] for line in took]:
+        raise damaged(run / TIMINGS_FILE, f"its steps are not those of {METRICS_FILE}")
     lines = [{**first, **second} for first, second in zip(learnt, took, strict=True)]
+    if any(line.keys() != lines[0].keys() for line in lines):
+        raise damaged(run / METRICS_FILE, "its lines do not have the same keys")
     with out.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(lines[0]))
         writer.writeheader()

@@ -59,6 +59,14 @@ def test_name_that_differs_in_capitals_is_named(tmp_path, kind: str):
 
 
 @KINDS
+def test_name_as_a_url_has_it_is_named(tmp_path, kind: str):
+    store = make(kind, tmp_path, {"a dish.jpg": b"one", "50%.jpg": b"two"})
+    assert missing(store, "a%20dish.jpg") == "a%20dish.jpg; a dish.jpg is there, and the record has it as a URL has it"
+    assert store.read("50%.jpg")[0] == b"two"
+    assert missing(store, "%2e%2e/x.jpg") == "%2e%2e/x.jpg"
+
+
+@KINDS
 def test_backslashes_are_separators(tmp_path, kind: str):
     """A zip made on Windows, and a folder into which one was unpacked elsewhere."""
     root, image = tmp_path / "images", "sub\\1.png"

@@ -84,6 +84,19 @@ def test_32_bit_whole_grey_is_scaled(values: list[int], expected: list[int]):
     assert shown(saved(Image.fromarray(np.array([values], np.int32)), "TIFF")) == grey(*expected)
 
 
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ((0x1234, 0x5678, 0x9ABC), (255, 255, 255)),  # the colour that is marked
+        ((0x1333, 0x5678, 0x9ABC), (0x13, 0x56, 0x9A)),
+        ((0x12FF, 0x56FF, 0x9AFF), (255, 255, 255)),  # the same high bytes: taken for it
+    ],
+)
+def test_transparent_colour_of_a_16_bit_rgb_png_is_matched_by_its_high_bytes(first: tuple, expected: tuple):
+    row = struct.pack(">6H", *first, 0xFFFF, 0, 0)
+    assert shown(png(2, 16, row, clear=struct.pack(">3H", 0x1234, 0x5678, 0x9ABC))) == [expected, (255, 0, 0)]
+
+
 def palette_with_alpha() -> Image.Image:
     image = Image.new("P", (2, 1))
     image.putpalette([0, 0, 0, 255, 0, 0])

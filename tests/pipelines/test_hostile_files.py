@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +116,84 @@ def test_damaged_files_of_ours(
     assert file in one_line(work, capsys)
 
 
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_files_of_prepared_data(damage: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from components.batching.sampler import split_places
+    from components.data.shards import PreparedRows
+
+    for file, read in {
+        "data/prepared/mine/manifest.json": lambda path: PreparedRows(path.parent),
+        "data/splits/assignments.parquet": lambda path: split_places(path, "mine", "train"),
+    }.items():
+        path = workspace / file
+        path.parent.mkdir(parents=True)
+        DAMAGE[damage](path)
+        assert file in one_line(lambda read=read, path=path: read(path), capsys)
+
+
+@pytest.mark.parametrize("damage", set(DAMAGE) - {"folder"})
+def test_damaged_memories_are_made_again_and_damaged_inputs_of_the_report_named(
+    damage: str, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.costs.samples import _read_json
+    from components.model.local_files import _seen
+    from components.report.inputs import _json
+    from components.tables.trials import _known_seconds
+
+    monkeypatch.setenv("LEA_HOME", str(workspace / "home"))
+    path = workspace / "home" / "base-files.json"
+    path.parent.mkdir()
+    DAMAGE[damage](path)
+    assert (_seen(), _known_seconds(path)) == ({}, {})
+    _read_json(path)
+    if damage not in ("null", "list", "text", "number"):
+        assert "base-files.json" in one_line(lambda: _json(path), capsys)
+
+
+@pytest.mark.parametrize("summary", ['{"unifood": 3}', '{"unifood": [1]}', '{"unifood": {"test": 3.5}}'])
+def test_summary_of_the_splits_in_another_form(
+    summary: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.names import check_tasks
+
+    (workspace / "data/splits").mkdir(parents=True)
+    (workspace / "data/splits/summary.json").write_text(summary)
+    assert "summary.json: unifood is not as it is written" in one_line(lambda: check_tasks(load_params()), capsys)
+
+
+@pytest.mark.parametrize("settings", ["{}", '{"base": {}, "adapter": null}', '{"base": {"digest": "x"}, "adapter": 3}'])
+def test_settings_of_a_model_in_another_form(
+    settings: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from components.model.stored import read_settings
+
+    (workspace / "model.json").write_text(settings)
+    assert "model.json" in one_line(lambda: read_settings(workspace), capsys)
+
+
+@pytest.mark.parametrize("depth", [500, 1000, 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"id": "1", "extra": DEEP, "conversations": TALK}]',
+        '[{"id": DEEP, "conversations": TALK}]',
+        '[{"id": "1", "conversations": DEEP}]',
+        '{"id": "1", "extra": DEEP, "conversations": TALK}\n{"id": "2", "conversations": TALK}\n',
+    ],
+)
+def test_deep_json_inside_sound_records(
+    depth: int, text: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Read where the interpreter's own limit allows it, else one line."""
+    talk = '[{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "Soup."}]'
+    path = workspace / "mine.json"
+    path.write_text(text.replace("TALK", talk).replace("DEEP", "[" * depth + "]" * depth))
+    capsys.readouterr()
+    code = stage.guarded(lea("check", "mine.json", "--images", "."))
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert (code, len(said)) in ((0, 0), (stage.MISTAKE, 1))
+
+
 @pytest.mark.parametrize("line", [b"[", b"\xff", b'{"a": ' * DEEP])
 def test_damaged_journals(line: bytes, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from components.evaluation.inference.journal import Journal
@@ -215,3 +295,35 @@ def test_slips_of_the_hand_in_the_settings(workspace: Path, capsys: pytest.Captu
 @pytest.mark.slow
 def test_many_slips_of_the_hand_in_the_settings(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuzz(1500, workspace, capsys) > 500
+
+
+MOUNTED = """
+from pathlib import Path
+from components.files import fresh_folder
+from pipelines import stage
+def work():
+    with fresh_folder(Path("models/finetune")) as folder:
+        (folder / "model.json").write_text("{}")
+raise SystemExit(stage.guarded(work))
+"""
+
+
+def test_output_that_is_a_mount_point_is_one_line_and_keeps_what_it_holds(workspace: Path) -> None:
+    output = workspace / "models" / "finetune"
+    output.mkdir(parents=True)
+    own_mounts = ["unshare", "--user", "--mount", "--map-root-user", "sh", "-c"]
+    mount = "mount -t tmpfs none models/finetune && touch models/finetune/kept"
+    script = f"{mount} && {{}}; code=$?; ls models/finetune; exit $code"
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*own_mounts, script.format("true")], cwd=workspace).returncode
+    ):
+        pytest.skip("no file system can be mounted here")
+    run = script.format(f"{sys.executable} -c '{MOUNTED.replace(chr(39), chr(34))}'")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*own_mounts, run], cwd=workspace, env=environment, capture_output=True, text=True)
+    assert done.returncode == stage.MISTAKE
+    assert done.stderr.count("\n") == 1
+    assert "models/finetune: device or resource busy" in done.stderr
+    assert done.stdout.split() == ["kept"]
+    assert [path.name for path in output.parent.iterdir()] == ["finetune"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,43 @@ def test_stage_that_fails_leaves_the_old_report(run: Path, params: Params, monke
     with pytest.raises(UserError, match="entropy"):
         report.run(params)
     assert (run / "report/report.html").is_file()
+
+
+STAGES = """stages:
+  report: {cmd: "true", deps: [evaluation/metrics.json, evaluation/insight, pipelines/report.py], outs: [report]}
+"""
+LOCK = """schema: '2.0'
+stages:
+  report:
+    cmd: "true"
+    deps:
+    - {path: evaluation/insight, hash: md5, md5: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.dir, size: 1, nfiles: 1}
+    - {path: evaluation/metrics.json, hash: md5, md5: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, size: 1}
+    - {path: pipelines/report.py, hash: md5, md5: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, size: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("evaluation/metrics.json", '{"finetune": {"ingredients": {"iou": "x"}}}'),
+        ("evaluation/insight/samples.json", '[["x"]]'),
+        ("evaluation/insight/skill_space.csv", "layer,share\n1\n"),
+    ],
+)
+def test_a_file_in_another_form_is_named_where_dvc_knows_that_it_was_changed(
+    file: str, content: str, run: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    (run / file).write_text(content)
+    with pytest.raises((AttributeError, LookupError, TypeError, ValueError)):
+        report.run(params)  # without DVC's word it may be a fault of ours
+    (run / "dvc.yaml").write_text(STAGES)
+    (run / "dvc.lock").write_text(LOCK)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=run, check=True)
+    with pytest.raises(UserError, match=r"evaluation/metrics\.json: changed since .*; run: dvc repro report") as caught:
+        report.run(params)
+    assert "pipelines" not in str(caught.value)
 
 
 def test_commit_says_whether_files_differ_from_it(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.errors import UserError
+from components.files import write_json
 from components.params import Params
 from components.search.search import plan
 from components.tracking import store
@@ -30,7 +31,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
         params = prepare_workspace(folder, tune__space=SPACE)
         start = Path("models/pretrain")
         start.mkdir(parents=True)
-        (start / "model.json").write_text("{}", encoding="utf-8")
+        write_json(start / "model.json", {"base": {"digest": "b"}, "adapter": None})
         (start / "connector.safetensors").write_bytes(b"")
         yield params
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,8 +83,6 @@ def test_missing_or_broken_image_is_refused_before_the_model_is_loaded(workspace
 
 
 def test_a_folder_answers_without_running_its_code(champion, image_of, tmp_path):
-    import shutil
-
     logged = next((champion.root / "home/mlflow/artifacts").rglob("MLmodel")).parent
     folder = tmp_path / "logged"
     shutil.copytree(logged, folder)
@@ -129,6 +128,15 @@ def test_a_pipe_and_half_an_image_are_refused(tmp_path, image_of):
     half.write_bytes(image_of.read_bytes()[:70])
     with pytest.raises(UserError, match=r"half\.png is not an image that can be used"):
         predict("models:/lea@champion", half, "What is it?")
+
+
+@pytest.mark.parametrize("name", ["feature%2Fx", "a%20b", "what?x#y", "50% of it", "gerät {1}"])
+def test_a_home_under_an_odd_path_answers(champion, image_of, name, tmp_path, monkeypatch):
+    answer = predict("models:/lea@champion", image_of, "What is it?")
+    shutil.copytree(champion.root / "home", tmp_path / name / "home")
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / name / "home"))
+    assert predict("models:/lea@champion", image_of, "What is it?") == answer
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, image_of.name])
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import base64
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -25,8 +26,16 @@ DATA = bytes(range(256)) * 3
         base64.urlsafe_b64encode(DATA + b"x").decode().rstrip("="),
         "data:image/png;base64," + base64.b64encode(DATA).decode(),
         "data:image/png;base64,\n" + base64.encodebytes(DATA).decode(),
+        memoryview(DATA),
+        base64.encodebytes(DATA).decode().replace("\n", " "),
+        base64.b64encode(DATA).decode().replace("+", " "),
+        "DATA:image/png;BASE64," + base64.b64encode(DATA).decode(),
+        "data:image/png;base64," + quote(base64.b64encode(DATA).decode(), safe=""),
     ],
-    ids=["bytes", "bytearray", "plain", "newline", "lines", "crlf", "urlsafe", "unpadded", "data", "data lines"],
+    ids=[
+        *("bytes", "bytearray", "plain", "newline", "lines", "crlf", "urlsafe", "unpadded", "data", "data lines"),
+        *("memoryview", "lines joined by blanks", "plus decoded as blank", "capitals", "percent"),
+    ],
 )
 def test_base64_is_read_as_tools_write_it(form):
     assert (image_bytes(form) or b"")[: len(DATA)] == DATA

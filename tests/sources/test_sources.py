@@ -189,6 +189,14 @@ def test_image_parts_that_cannot_be_used_are_named(tmp_path, parts: Any, beside:
     assert [reject.reason for reject in rejects] == [reason]
 
 
+@pytest.mark.parametrize(("key", "role", "text"), [("conversations", "role", "content"), ("messages", "from", "value")])
+def test_either_spelling_of_a_turn_stands_under_either_key(tmp_path, key: str, role: str, text: str):
+    turns = [{role: "user", text: "<image>\nWhat?"}, {role: "assistant", text: "a dog"}]
+    entries, rejects = read_json(tmp_path, "llava_json", [{"image": "dog.jpg", key: turns}])
+    assert not rejects
+    assert [turn.text for turn in entries[0].samples[0].turns] == ["<image>\nWhat?", "a dog"]
+
+
 def test_companions_of_the_operating_system_are_no_annotations_and_no_members(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([llava_record(1)]))
     (tmp_path / "._a.json").write_bytes(b"\0\5\x16\7")

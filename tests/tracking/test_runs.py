@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from components.errors import UserError
 from components.tracking import runs, store
 from components.tracking.runs import RunRecord, sync_training
 
@@ -147,3 +148,18 @@ def test_two_homes_make_one_run_of_one_digest(record, monkeypatch):
     found = runs.find_or_create_run(store.connect(), record.digest, record.name)
     assert found.info.run_id == first.info.run_id
     assert sent()[1].info.run_id == first.info.run_id
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "7", '{"a": ', '{"sent": []}', "[" * 100_000, '{"sent": [], "digest": 3, "name": "x"}']
+)
+def test_a_damaged_record_of_a_run_is_named_and_written_anew_by_the_run(record, content):
+    file = record.folder / runs.RECORD_FILE
+    assert sync_training(record, finished=True)
+    whole = file.read_text()
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"tracked\.json .*remove it") as caught:
+        runs.send_missing(record.folder.parent)
+    assert "\n" not in str(caught.value)
+    assert sync_training(record, finished=True)
+    assert file.read_text() == whole

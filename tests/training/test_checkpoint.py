@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +57,39 @@ def test_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, fi
     assert newest_intact(tmp_path) == 10
     discard_after(tmp_path, 10)
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000010"]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"updates": 3},
+        {"step": 25},
+        {"digests": {}},
+        {"seal": 0},
+        {"step": None},
+        [],
+        None,
+        {"step": "20", "seal": "x"},
+    ],
+)
+def test_edited_counters_are_refused(tmp_path: Path, edit: Any, caplog: pytest.LogCaptureFixture) -> None:
+    save_checkpoint(tmp_path, state(10))
+    file = save_checkpoint(tmp_path, state(20)) / "state.json"
+    stated = json.loads(file.read_text())
+    file.write_text(json.dumps({**stated, **edit} if isinstance(edit, dict) else edit))
+    assert newest_intact(tmp_path) == 10
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0]
+
+
+def test_checkpoint_under_another_step_s_name_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state(10)).rename(tmp_path / "step-00000030")
+    assert newest_intact(tmp_path) == 0
+
+
+def test_deeply_nested_state_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state(10))
+    (save_checkpoint(tmp_path, state(20)) / "state.json").write_text('{"a": ' * 10_000 + "1" + "}" * 10_000)
+    assert newest_intact(tmp_path) == 10
 
 
 def test_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from components.errors import UserError
 from components.evaluation.inference.assistant import load_assistant
+from components.model.stored import model_digest
 from components.params import Params
 from components.training import loop, stage
 from components.training.checkpoint import checkpoints, newest_intact
@@ -21,6 +22,7 @@ from components.training.job import Job, Validation, from_message, run_digest, t
 from components.training.journal import METRICS_FILE, SKIPPED_FILE, VALIDATION_FILE, Journal, read_journal
 from components.training.loop import train
 from components.training.loss import SupervisedLoss
+from components.training.parts import parts_of
 from tests.workspace import prepare_workspace
 
 
@@ -66,6 +68,38 @@ def test_loss_falls_and_every_step_is_told(job: Job) -> None:
     assert [line["step"] for line in lines] == list(range(1, lines[-1]["of"] + 1))
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert 0 <= lines[0]["padding_share"] < 1
+
+
+@pytest.mark.parametrize("file", ["connector.safetensors", "model.json"])
+def test_noise_in_a_finished_run_s_parts_is_noticed_and_not_exported(job: Job, file: str, tmp_path: Path) -> None:
+    train(job)
+    parts = parts_of(job)
+    assert parts is not None
+    whole = model_digest(parts)
+    noise = bytearray((parts / file).read_bytes())
+    noise[len(noise) // 2] ^= 1
+    (parts / file).write_bytes(noise)
+    with pytest.raises(AssertionError):
+        stage.export(job, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    train(job)  # from the last checkpoint
+    stage.export(job, tmp_path / "out")
+    assert model_digest(tmp_path / "out") == whole
+
+
+def test_parts_of_a_run_that_was_killed_while_it_wrote_them_are_none(job: Job) -> None:
+    train(job)
+    (job.folder / "parts.sha256").unlink()
+    assert parts_of(job) is None
+
+
+def test_run_name_depends_on_the_libraries_that_compute(
+    workspace: tuple[Path, Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, params = workspace
+    here = stage.make_job("pretrain", params, params.pretrain, None, None).folder.name
+    monkeypatch.setattr("components.imports.version", lambda name: "0.0.1" if name == "torch" else "1")
+    assert stage.make_job("pretrain", params, params.pretrain, None, None).folder.name != here
 
 
 def test_finished_run_trains_nothing_more(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,8 +99,9 @@ def _targets(
     """The places of each answer's questions: those of its id, unless it repeats the words of another question."""
     index = _Index.of(questions)
     repeating = [n for n, answer in enumerate(given) if not answer.counted and plain_words(answer.prompt)]
-    if len(index.by_words) < 2 or not repeating:
-        return by_id  # all questions read alike, or no answer repeats its question
+    if len(index.by_words) < 2 or not repeating:  # all questions read alike, or no answer repeats its question
+        _check_shift(questions, given, path)
+        return by_id
     known = [n for n in repeating if by_id[n]]
     wrong = {n for n in known if not any(index.agrees(given[n].prompt, place) for place in by_id[n])}
     if known and not wrong:
@@ -196,6 +197,19 @@ def _check_order(questions: Sequence[Question], given: Sequence[Given], path: Pa
             f"to {one.prompt[:80]!r}, question {one.id} is {words[one.id][:80]!r}; add question_id"
         )
     findings.count("answers in other words", [answer.id for answer in other], f"{path}: counted as to that question")
+
+
+def _check_shift(questions: Sequence[Question], given: Sequence[Given], path: Path) -> None:
+    """Numbers that are all off by the same are another numbering, though all but one of them name a question."""
+    ours, theirs = {question.id for question in questions}, {answer.id for answer in given}
+    if ours == theirs or len(ours) != len(theirs) or not all(id.isdecimal() for id in ours | theirs):
+        return
+    asked, answered = sorted(map(int, ours)), sorted(map(int, theirs))
+    if len({mine - its for mine, its in zip(asked, answered, strict=True)}) == 1:
+        raise UserError(
+            f"{path}: its ids run from {answered[0]} to {answered[-1]}, those of the questions from {asked[0]} to "
+            f"{asked[-1]}: another numbering; number them alike, or give each answer its prompt"
+        )
 
 
 def _unambiguous(

@@ -124,3 +124,16 @@ def test_answers_of_a_gpu_are_not_taken_for_those_of_a_cpu(tmp_path: Path, param
         for use_gpu in (False, True)
     }
     assert len(places) == 2
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "pillow"])
+def test_answers_of_other_libraries_are_not_taken_for_ours(
+    library: str, tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components import imports
+
+    write_json(tmp_path / "base.json", {"digest": "b", "kind": "tiny", "id": "tiny", "revision": None})
+    before = Systems(tmp_path, {"base": None}, params.finetune, params.evaluate).state("base")
+    ours = imports.version
+    monkeypatch.setattr(imports, "version", lambda name: "0.0.1" if name == library else ours(name))
+    assert Systems(tmp_path, {"base": None}, params.finetune, params.evaluate).state("base") != before

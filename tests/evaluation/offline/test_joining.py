@@ -136,3 +136,16 @@ def test_a_judge_is_shown_no_answer_to_another_question(tmp_path: Path) -> None:
 def test_plain_words_hold_the_question_alone() -> None:
     text = "<image>\nIs this  a dog? Please answer yes or no.\nAnswer the question using a single word or phrase."
     assert plain_words(text) == "is this a dog"
+
+
+@pytest.mark.parametrize("first", [0, 1, 7])
+def test_ids_without_words_that_are_all_off_by_the_same_are_refused(
+    first: int, files: dict[str, Any], tmp_path: Path
+) -> None:
+    number = len(files["questions"].read_text().splitlines())
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": n + first, "text": "yes"} for n in range(number)])
+    if first == 0:
+        assert score("pope", answers, **files).answered == [number]
+        return
+    with pytest.raises(UserError, match=rf"its ids run from {first} to \d+, those of the questions from 0 to"):
+        score("pope", answers, **files)
