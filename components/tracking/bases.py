@@ -14,6 +14,8 @@ from typing import Any
 from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import fresh_folder, write_json
+from components.shared_storage import shared_storage
+from components.snapshots import Digests, fetch_folder, put_folder
 from components.workspace import BASE, home
 
 REFERENCE_FILE = "base.json"
@@ -22,31 +24,50 @@ REMEDIES = {
     "tiny": ", or make it under its params.yaml, package versions and kind of processor with: dvc repro base",
     "compose": ", or make it under its params.yaml and package versions with: dvc repro base",
 }
+STORED = "bases"  # in the storage, by digest: the name of the folder with the files
 CHECKPOINT = "checkpoint"  # the kind whose files lie elsewhere: in a folder of the user's, or on the hub
 
 
 def base_digest(folder: Path, kind: str) -> str:
     """The digest that base.json states, computed from the files: all of them, of a checkpoint the top level."""
+    return digest([[name, file_digest(path)] for name, path in _own_files(folder, kind).items()])
+
+
+def _own_files(folder: Path, kind: str) -> dict[str, Path]:
     files = folder.glob("*" if kind == CHECKPOINT else "**/*")
     own = sorted(path for path in files if path.is_file() and path != folder / REFERENCE_FILE)
-    return digest([[path.relative_to(folder).as_posix(), file_digest(path)] for path in own])
+    return {path.relative_to(folder).as_posix(): path for path in own}
 
 
 def keep(base: Path, reference: Mapping[str, Any]) -> list[str]:
     """Make the base outlast its stage; returns the absolute folders where it can be found on this machine.
 
-    A base made here is linked (or copied) into the home folder. A checkpoint stays where it is.
+    A base made here is linked (or copied) into the home folder. A checkpoint stays where it is. What no hub has goes
+    to the storage that LEA_STORAGE names too, for other machines.
     """
     if reference["kind"] == CHECKPOINT:
         local = Path(reference["id"])
-        return [str(local.resolve())] if local.is_dir() else []
+        if not local.is_dir():
+            return []
+        _share(local, reference)
+        return [str(local.resolve())]
     kept = _kept(reference)
     if not kept.is_dir():
         with fresh_folder(kept) as aside:
             link_tree(base, aside)
             if base_digest(aside, reference["kind"]) != reference["digest"]:
                 raise UserError(f"{base} is not what its {REFERENCE_FILE} says; run: dvc repro -sf base")
+    _share(kept, reference)
     return [str(kept)]
+
+
+def _share(folder: Path, reference: Mapping[str, Any]) -> None:
+    """Put a base into the storage, if one is named and has not had it."""
+    storage, name = shared_storage(), f"{STORED}/{reference['digest']}"
+    if storage is None or storage.exists(name):
+        return
+    stored = put_folder(storage, _own_files(folder, reference["kind"]), Digests())
+    storage.write(name, stored.encode())
 
 
 def place_of(base: Path, reference: Mapping[str, Any]) -> Path:
@@ -61,7 +82,7 @@ def find(reference: Mapping[str, Any], copies: list[str]) -> Path:
     """The folder of the base with this digest, verified; it is brought here where it can be had elsewhere.
 
     Looked for in LEA_BASE alone, where that is set; else in the home folder, where it was when registered, in what
-    models/base holds or refers to, and on the hub.
+    models/base holds or refers to, in the storage that LEA_STORAGE names, and on the hub.
     """
     chosen = os.environ.get("LEA_BASE")
     if chosen:
@@ -72,9 +93,10 @@ def find(reference: Mapping[str, Any], copies: list[str]) -> Path:
     fetched = _fetched(reference)
     if fetched is not None:
         return fetched
+    again = REMEDIES.get(reference["kind"], "")
     raise UserError(
         f"the model's base {reference['id']!r} (digest {reference['digest'][:12]}) is not on this machine; "
-        f"set LEA_BASE to a copy of its folder{REMEDIES.get(reference['kind'], '')}"
+        f"set LEA_BASE to a copy of its folder, or LEA_STORAGE here and where it was registered{again}"
     )
 
 
@@ -98,15 +120,20 @@ def _places_here(reference: Mapping[str, Any], copies: list[str]) -> Iterator[Pa
 
 
 def _fetched(reference: Mapping[str, Any]) -> Path | None:
-    """A base that is not on this machine, brought here by its digest from where others can have it: the hub."""
+    """A base that is not on this machine, brought here by its digest: from LEA_STORAGE, else from the hub."""
+    short, storage = reference["digest"][:12], shared_storage()
+    stored = storage.read(f"{STORED}/{reference['digest']}") if storage else None
+    if storage and stored:
+        folder = fetch_folder(storage, stored.decode())
+        if _is(folder, reference):
+            return folder
+        raise UserError(f"{storage.url}/{STORED}/{reference['digest']} is not the base with digest {short}; remove it")
     if reference["kind"] != CHECKPOINT or not reference["revision"]:
         return None
     folder = _downloaded(reference["id"], reference["revision"])
     if _is(folder, reference):
         return folder
-    raise UserError(
-        f"{reference['id']} at {reference['revision']} is not the base with digest {reference['digest'][:12]}"
-    )
+    raise UserError(f"{reference['id']} at {reference['revision']} is not the base with digest {short}")
 
 
 def _is(folder: Path, reference: Mapping[str, Any]) -> bool:

@@ -4,14 +4,18 @@
 set -euo pipefail
 umask 077
 
+# Every user may register and promote, and remove the second of two versions of one model.
+# A password is hashed once a minute, not for every request (0.1 s and more).
 settings=$(mktemp) # of the container
 cat >"$settings" <<INI
 [mlflow]
-default_permission = READ
+default_permission = MANAGE
+auth_cache_ttl_seconds = 60
 database_uri = $BACKEND_URI
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 INI
 export MLFLOW_AUTH_CONFIG_PATH=$settings
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false} # eight processes, not needed here
 
 # The buckets, as soon as the store answers.
 python - <<'PYTHON'

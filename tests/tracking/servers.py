@@ -22,6 +22,7 @@ import requests
 ADMIN, PASSWORD = "admin", "admin-of-the-tests"
 USERS = ("ada", "grace")
 START_S = 120
+SCRIPT = Path(__file__).parents[2] / "infra/compose/mlflow.sh"
 BUCKET, KEYS = "lea-registry", ("tests", "secret-of-the-tests")
 
 
@@ -52,7 +53,7 @@ class Server:
 
 @contextmanager
 def team_server(folder: Path) -> Iterator[Server]:
-    """MLflow on PostgreSQL with basic auth; files go through the server to S3. Skips where something is missing."""
+    """infra/compose/mlflow.sh on PostgreSQL; files go through the server to S3. Skips where something is missing."""
     for module, package in (("psycopg2", "psycopg2-binary"), ("flask_wtf", "mlflow[auth]"), ("moto", "moto[server]")):
         if find_spec(module) is None:
             pytest.skip(f"{package} is not installed; run: make test-service")
@@ -70,7 +71,7 @@ def team_server(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
-    """A PostgreSQL server with a database `mlflow` and one `users`; its URI. It refuses root, so it gets a user."""
+    """A PostgreSQL server with a database `mlflow`; its URI. It refuses to run as root."""
     places = os.pathsep.join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])  # Debian's
     initdb, server = (shutil.which(name, path=places) for name in ("initdb", "postgres"))
     if initdb is None or server is None:
@@ -85,19 +86,18 @@ def postgres(folder: Path) -> Iterator[str]:
     options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-F"]
     with _running([*prefix, server, "-D", data, *options], folder / "postgres.log", cwd=data):
         _wait("PostgreSQL", lambda: _takes_connections(data), folder / "postgres.log")
-        _create_databases(port)
+        _create_database(port)
         yield f"postgresql+psycopg2://mlflow:{PASSWORD}@127.0.0.1:{port}/mlflow"
 
 
-def _create_databases(port: int) -> None:
+def _create_database(port: int) -> None:
     import psycopg2
 
     login = f"host=127.0.0.1 port={port} user=mlflow password={PASSWORD} dbname=postgres"
     connection = psycopg2.connect(login)
     connection.autocommit = True
     with closing(connection), connection.cursor() as cursor:
-        for name in ("mlflow", "users"):
-            cursor.execute(f"CREATE DATABASE {name}")
+        cursor.execute("CREATE DATABASE mlflow")
 
 
 def _as_postgres(data: Path, secret: Path) -> list[str]:
@@ -116,14 +116,13 @@ def _as_postgres(data: Path, secret: Path) -> list[str]:
 
 @contextmanager
 def s3_store() -> Iterator[str]:
-    """An S3 store in this process, with one bucket."""
+    """An S3 store in this process."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        requests.put(f"http://{host}:{port}/{BUCKET}", timeout=30).raise_for_status()
         yield f"http://{host}:{port}"
     finally:
         server.stop()
@@ -131,30 +130,25 @@ def s3_store() -> Iterator[str]:
 
 @contextmanager
 def _mlflow(folder: Path, database: str, s3: str) -> Iterator[str]:
-    port, settings, log = free_port(), folder / "basic_auth.ini", folder / "mlflow.log"
-    settings.write_text(
-        "[mlflow]\ndefault_permission = MANAGE\n"
-        f"database_uri = {database.removesuffix('/mlflow')}/users\n"
-        f"admin_username = {ADMIN}\nadmin_password = {PASSWORD}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-        "auth_cache_ttl_seconds = 60\n"  # each request would hash the password anew: 0.1 s and more
-    )
+    port, log = free_port(), folder / "mlflow.log"
+    here = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_", "LEA_"))}
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_", "LEA_"))},
-        "MLFLOW_AUTH_CONFIG_PATH": str(settings),
+        **here,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), here["PATH"]]),
+        "BACKEND_URI": database,
+        "ARTIFACTS_BUCKET": BUCKET,
+        "BUCKETS": BUCKET,
+        "LISTEN_PORT": str(port),
+        "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": PASSWORD,
         "MLFLOW_S3_ENDPOINT_URL": s3,
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that a registry does not need
         "AWS_ACCESS_KEY_ID": KEYS[0],
         "AWS_SECRET_ACCESS_KEY": KEYS[1],
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", "127.0.0.1",
-        "--port", str(port), "--workers", "2", "--backend-store-uri", database,
-        "--artifacts-destination", f"s3://{BUCKET}/artifacts",
-    ]  # fmt: skip
+    command = ["bash", SCRIPT]
     with _running(command, log, env=environment, cwd=folder):
         url = f"http://127.0.0.1:{port}"
         _wait("the MLflow server", lambda: _answers(f"{url}/health"), log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from components.tracking import bases
 @pytest.fixture
 def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of a user's own, in a workspace whose models/base is empty yet."""
-    monkeypatch.delenv("LEA_BASE", raising=False)
+    for name in ("LEA_BASE", "LEA_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "where it lies here"
     folder.mkdir()
@@ -51,11 +53,29 @@ def test_base_that_is_absent_is_made_again_only_where_that_gives_the_same(checkp
     with pytest.raises(UserError) as missing:
         bases.find(reference(checkpoint, kind), [])
     said = str(missing.value)
-    assert "set LEA_BASE to a copy of its folder" in said
-    assert said.endswith(remedy or "its folder")
+    assert "set LEA_BASE to a copy of its folder, or LEA_STORAGE here and where it was registered" in said
+    assert said.endswith(remedy or "it was registered")
 
 
 def test_lea_base_may_start_with_the_users_home(checkpoint, monkeypatch):
     monkeypatch.setenv("HOME", str(checkpoint.parent))
     monkeypatch.setenv("LEA_BASE", f"~/{checkpoint.name}")
     assert bases.find(reference(checkpoint), []) == checkpoint
+
+
+@pytest.mark.parametrize("kind", ["tiny", "checkpoint"])
+def test_base_comes_from_the_storage_by_its_digest(checkpoint, tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("LEA_STORAGE", f"file://{tmp_path / 'storage'}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    stated = reference(checkpoint, kind, id=str(checkpoint))
+    for _ in range(2):  # the second time it is there
+        assert bases.keep(checkpoint, stated)
+    shutil.rmtree(checkpoint)
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / "home of another"))
+    found = bases.find(stated, [])
+    assert (found / "model.safetensors").read_text() == "frozen weights"
+    shutil.rmtree(tmp_path / "cache")
+    [file] = [one for one in (tmp_path / "storage/files").iterdir() if one.read_text() == "frozen weights"]
+    file.write_text("other weights!")
+    with pytest.raises(UserError, match="does not match its digest"):
+        bases.find(stated, [])

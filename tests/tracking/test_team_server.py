@@ -73,7 +73,7 @@ def test_address_user_and_password_are_enough(team, server, monkeypatch):
 def test_files_that_are_gone_from_the_store_are_put_back(team, server, capsys):
     register.run(team.params)
     source = store.connect().get_model_version_download_uri(name_of(team), "1").partition("mlflow-artifacts:/")[2]
-    held = f"artifacts/{source.lstrip('/')}/artifacts/parts/connector.safetensors"
+    held = f"{source.lstrip('/')}/artifacts/parts/connector.safetensors"
     server.files.delete_object(Bucket=servers.BUCKET, Key=held)
     register.run(team.params)
     assert "were missing or changed; they are put back" in capsys.readouterr().out
