@@ -76,3 +76,15 @@ def test_the_state_of_a_running_stage_or_search_is_kept(
     assert (run / "checkpoint.bin").exists()
     assert not other.exists()
     assert free(capsys) == ("", {"finetune-1": None})
+
+
+def test_free_removes_a_run_from_the_storage_too(
+    own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LEA_STORAGE", f"file://{tmp_path}/storage")
+    for name in ("pretrain-1", "pretrain-2"):
+        (tmp_path / "storage" / "runs" / name).mkdir(parents=True)
+        (tmp_path / "storage" / "runs" / name / "listing.json").write_text("{}", encoding="utf-8")
+    state(own_home, "pretrain-1")
+    assert free(capsys) == ("", {"pretrain-1": None})
+    assert [run.name for run in (tmp_path / "storage" / "runs").iterdir()] == ["pretrain-2"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from components.search.upkeep import claim, num_bytes, owned, prune
 from components.tracking.runs import WAITING_FILE
 from components.workspace import home
@@ -40,3 +42,12 @@ def test_disk_counts_the_runs_of_the_search() -> None:
     make("finetune-a", "one", size=1000)
     make("finetune-b", None, size=1000)
     assert num_bytes("one") == 1000 + len("one")
+
+
+def test_what_is_removed_goes_from_the_storage_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEA_STORAGE", f"file://{tmp_path}/storage")
+    for name in ("finetune-a", "finetune-b"):
+        make(name, "one")
+        (tmp_path / "storage" / "runs" / name).mkdir(parents=True)
+    assert prune("one", ["finetune-a"]) == ["finetune-a"]
+    assert [run.name for run in (tmp_path / "storage" / "runs").iterdir()] == ["finetune-b"]
