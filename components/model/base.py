@@ -67,6 +67,9 @@ def compose(
         vision_feature_select_strategy="default" if num_leading else "full",  # with or without the class token
         tie_word_embeddings=bool(language.config.tie_word_embeddings),
     )
+    parts: tuple[Any, ...] = (config.vision_config, config.text_config)
+    for each in parts:
+        each._name_or_path = ""  # where the pieces lie on this machine is no part of the base
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlavaForConditionalGeneration(config)

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from components.digests import folder_digest
-from components.model.base import grow_embeddings
+from components.model.base import compose, grow_embeddings, save_base
 from components.model.local_files import local_digests
+from components.model.stored import read_reference
 from components.params import Params
 from components.workspace import local_place
 from tests.models import tiny_pieces
@@ -89,6 +90,19 @@ def test_a_queued_experiment_finds_a_relative_folder(
     assert local_digests(composed) == expected
     assert local_place("weights/vision") == str(root / "weights" / "vision")
     assert local_place("facebook/dinov2-small") == "facebook/dinov2-small"
+
+
+def test_a_base_is_the_same_wherever_its_pieces_lie(tmp_path: Path) -> None:
+    digests = []
+    for place in ("/home/ada/weights", "elsewhere"):
+        vision, language, tokenizer, processor = tiny_pieces()
+        for piece in (vision, language):
+            piece.config._name_or_path = piece.name_or_path = place
+        folder = tmp_path / str(len(digests))
+        folder.mkdir()
+        save_base(folder, compose(vision, language, tokenizer, processor, 0), tokenizer, processor, "compose", place)
+        digests.append(read_reference(folder)["digest"])
+    assert digests[0] == digests[1]
 
 
 def test_same_files_give_the_same_bytes_in_two_processes(tmp_path: Path) -> None:
