@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -24,6 +25,7 @@ LOOPBACK_ONLY = {  # read when Ray and gloo open their ports; what the user has 
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as on these systems, a Ray that `ray.init` starts gets no other address
     "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
 }
+LOST_NODE = re.compile(r"address: (\S+) .*has been marked dead")
 PLAIN_GRPC = [("grpc.enable_http_proxy", 0)]
 ANSWER_WITHIN_S = 20.0  # Ray itself tries for a quarter of an hour, and then ends the process
 
@@ -45,6 +47,7 @@ def start_ray(cpus: int, environment: dict[str, str], on_disk: bool = False) -> 
     import ray
     from ray.exceptions import AuthenticationError
 
+    _say_of_nodes_only_what_matters()
     local: dict[str, Any] = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
     with tempfile.TemporaryDirectory(prefix="lea-") as folder:
         modules = {"py_modules": _code(Path(folder))} if address else {}
@@ -62,6 +65,24 @@ def start_ray(cpus: int, environment: dict[str, str], on_disk: bool = False) -> 
             is_token = isinstance(error, AuthenticationError) or "oken auth" in str(error)
             reason = str(error).strip().partition("\n")[0]
             raise UserError((_wrong_token if is_token else _no_cluster)(address, reason)) from None
+
+
+def _say_of_nodes_only_what_matters() -> None:
+    """Ray prints what befalls nodes with pages of their logs, whatever `log_to_driver` says; here it is a line.
+
+    A private name, as there is no setting for it; LEA_VERBOSE=1 lets Ray print.
+    """
+    from ray._private import worker
+
+    if os.environ.get("LEA_VERBOSE") or not hasattr(worker, "print_to_stdstream"):
+        return
+
+    def say(data: dict[str, Any], **_: object) -> None:
+        lost = LOST_NODE.search(" ".join(data.get("lines", [])))
+        if lost:
+            print(f"cluster: the node {lost[1]} was lost", flush=True)
+
+    worker.print_to_stdstream = say  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _code(folder: Path) -> list[str]:
@@ -141,9 +162,9 @@ def _speaks_grpc(host: str, port: str, timeout_s: float) -> bool:
 def _token_refused(host: str, port: str) -> str | None:
     """Why Ray would refuse this machine's token, or its lack of one: Ray itself tries for long, and logs each try."""
     import grpc
-    from ray._raylet import AuthenticationTokenLoader  # no public way to read which token Ray would send
+    from ray import _raylet  # there is no public way to read which token Ray would send
 
-    loader = AuthenticationTokenLoader.instance()
+    loader: Any = getattr(_raylet, "AuthenticationTokenLoader").instance()  # noqa: B009 its stub does not know it
     asked = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
     given = asked and loader.has_token(ignore_auth_mode=True)
     headers = [("authorization", f"Bearer {loader.get_raw_token(ignore_auth_mode=True)}")] if given else []

@@ -176,7 +176,7 @@ def _ask(
     own = ray.get_runtime_context().get_node_id()
     workers = places(ray.nodes(), gpus)
     for node in [*workers, *(n for n in ray.nodes() if here and n["NodeID"] == own and n not in workers)]:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        there: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(look)
         asked[task.remote(seen, storage, code, mark)] = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
     answers, waiting, started = [], list(asked), time.monotonic()

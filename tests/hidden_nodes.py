@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,13 +151,13 @@ class Nodes:
             assert time.monotonic() < ended, (self.workspace / "head.log").read_text()
             time.sleep(1)
 
-    def run(self, name: str, *command: str, timeout_s: float = 240, **environment: str) -> None:
+    def run(self, name: str, command: Sequence[str], environment: Mapping[str, str], timeout_s: float = 240) -> None:
         """Run a user's command in the workspace on the head's machine, and note what it did."""
         started = time.monotonic()
         done = subprocess.run(
             command,
             cwd=self.workspace,
-            env=self._environment | {"RAY_ADDRESS": f"{HEAD}:{PORT}"} | environment,
+            env=self._environment | {"RAY_ADDRESS": f"{HEAD}:{PORT}"} | dict(environment),
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -170,9 +170,11 @@ class Nodes:
             "seconds": round(time.monotonic() - started, 1),
         }
 
-    def stage(self, name: str, stage: str, home: str, timeout_s: float = 240, **environment: str) -> None:
-        where = {"LEA_HOME": str(self.workspace / home)}
-        self.run(name, sys.executable, "-m", f"pipelines.{stage}", timeout_s=timeout_s, **where, **environment)
+    def stage(
+        self, name: str, stage: str, home: str, environment: Mapping[str, str] | None = None, timeout_s: float = 240
+    ) -> None:
+        where = {"LEA_HOME": str(self.workspace / home), **(environment or {})}
+        self.run(name, [sys.executable, "-m", f"pipelines.{stage}"], where, timeout_s)
 
     def end(self) -> None:
         for process in reversed(self._processes):
@@ -247,12 +249,12 @@ def mistakes(up: Nodes) -> None:
     set_param(up.workspace, training__workers=2)
     up.start_s3()
     up.give_credentials(first)
-    up.stage("no credentials", "pretrain", "home", **with_s3())
-    up.stage("another disk", "pretrain", "home", LEA_STORAGE=f"file://{up.workspace}/storage")
+    up.stage("no credentials", "pretrain", "home", with_s3())
+    up.stage("another disk", "pretrain", "home", {"LEA_STORAGE": f"file://{up.workspace}/storage"})
     up.start_guarded_head("b" * 64)
     guarded = {"RAY_ADDRESS": f"{HEAD}:{GUARDED_PORT}"}
-    up.stage("no token", "pretrain", "home", **guarded)
-    up.stage("another token", "pretrain", "home", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="a" * 64, **guarded)
+    up.stage("no token", "pretrain", "home", guarded)
+    up.stage("another token", "pretrain", "home", {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64} | guarded)
 
 
 def training(up: Nodes) -> None:
@@ -262,9 +264,9 @@ def training(up: Nodes) -> None:
     up.wait_for(3)
     for worker in workers:
         up.give_credentials(worker)
-    up.stage("pretrain", "pretrain", "home", **with_s3())
-    up.stage("finetune", "finetune", "home", **with_s3())
-    up.stage("pretrain elsewhere", "pretrain", "home2", **with_s3(RAY_ADDRESS=""))
+    up.stage("pretrain", "pretrain", "home", with_s3())
+    up.stage("finetune", "finetune", "home", with_s3())
+    up.stage("pretrain elsewhere", "pretrain", "home2", with_s3(RAY_ADDRESS=""))
     up.told["cached"] = [up.files_on(worker, "/tmp/home/.cache/local-enhanced-adapters") for worker in workers]
     up.told["requests"] = (up.workspace / "s3.log").read_text(encoding="utf-8").splitlines()
 
@@ -274,12 +276,12 @@ def search(up: Nodes) -> None:
     workers = [up.start_worker(2), up.start_worker(3)]
     up.start_s3()
     up.wait_for(3)
-    up.stage("no credentials here", "tune", "home", **with_s3())
+    up.stage("no credentials here", "tune", "home", with_s3())
     for worker in workers:
         up.give_credentials(worker)
     (up.workspace / "user" / ".aws").mkdir(exist_ok=True)
     (up.workspace / "user" / ".aws" / "credentials").write_text(CREDENTIALS, encoding="utf-8")
-    up.stage("tune", "tune", "home", timeout_s=400, **with_s3())
+    up.stage("tune", "tune", "home", timeout_s=400, environment=with_s3())
 
 
 def lost(up: Nodes) -> None:
@@ -290,7 +292,7 @@ def lost(up: Nodes) -> None:
     for worker in workers:
         up.give_credentials(worker)
     set_param(up.workspace, pretrain__epochs=60, training__checkpoint_every_steps=10)
-    up.stage("calm", "pretrain", "calm60", **with_s3())
+    up.stage("calm", "pretrain", "calm60", with_s3())
     spare = up.start_worker(4)
     up.wait_for(4)
     up.give_credentials(spare)
@@ -307,7 +309,7 @@ def lost(up: Nodes) -> None:
     before = s3_log().count("listing.json")
     thread = threading.Thread(target=strike)
     thread.start()
-    up.stage("lost", "pretrain", "home60", timeout_s=300, **with_s3(LEA_STORAGE=f"{BUCKET}-2"))
+    up.stage("lost", "pretrain", "home60", timeout_s=300, environment=with_s3(LEA_STORAGE=f"{BUCKET}-2"))
     thread.join()
 
 
@@ -325,7 +327,7 @@ def job(up: Nodes) -> None:
     lines += "".join(f"  {name}: {value}\n" for name, value in storage.items())
     (up.workspace / "job.yaml").write_text(lines, encoding="utf-8")
     dashboard = ["--address", "http://127.0.0.1:8265", "--working-dir", ".", "--runtime-env", "job.yaml"]
-    up.run("job", f"{BIN}/ray", "job", "submit", *dashboard, "--", "dvc", "repro", "finetune", timeout_s=400)
+    up.run("job", [f"{BIN}/ray", "job", "submit", *dashboard, "--", "dvc", "repro", "finetune"], {}, timeout_s=400)
 
 
 SCENARIOS: Mapping[str, Callable[[Nodes], None]] = {

@@ -115,6 +115,8 @@ def test_a_lost_node_costs_nothing_but_time(workspace: Path) -> None:
     assert (calm / "metrics.jsonl").read_bytes() == (lost / "metrics.jsonl").read_bytes()
     assert file_digest(calm / "parts/connector.safetensors") == file_digest(lost / "parts/connector.safetensors")
     assert len((lost / "timings.jsonl").read_text().splitlines()) == 120
+    assert "cluster: the node 10.9.0.2 was lost" in told["lost"]["out"]
+    assert "raylet" not in told["lost"]["out"] + told["lost"]["err"]
 
 
 def test_a_search_runs_on_them_beside_a_head_without_cpus(workspace: Path) -> None:
