@@ -70,6 +70,14 @@ def _discard(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def expanded(path: str, named_by: str) -> Path:
+    """The path with `~` and `~user` put in. UserError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{named_by} {path} is no folder: {str(error).lower().rstrip('.')}") from None
+
+
 def write_text(target: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new, never a part."""
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from components.digests import digest, file_digest
 from components.errors import UserError
-from components.files import fresh_folder, remove_folder, write_text
+from components.files import expanded, fresh_folder, remove_folder, write_text
 from components.shared_storage import SharedStorage
 
 Listing = dict[str, str]  # name of a file, with slashes -> SHA-256 of its content
@@ -29,7 +29,7 @@ TRIES = 3  # to read a run's state that is being replaced
 def cache_folder() -> Path:
     """Where this machine keeps what it has fetched: under XDG_CACHE_HOME, by default ~/.cache."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser().absolute() / "local-enhanced-adapters"
+    return expanded(root, "XDG_CACHE_HOME").absolute() / "local-enhanced-adapters"
 
 
 class Digests:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from components.data.schema import Sample
 from components.errors import UserError
+from components.files import expanded
 from components.images.names import is_companion
 from components.params import Source
 
@@ -99,7 +100,7 @@ def source_root(spec: Source) -> Path:
     unset = re.search(r"\$\{?(\w+)\}?", path)
     if unset:
         raise UserError(f"{spec.path}: the environment variable {unset[1]} is not set; set it to a folder")
-    root = Path(path).expanduser()
+    root = expanded(path, "data.sources: path")
     if not root.is_dir():
         raise UserError(f"{path} is missing; run: dvc repro plates, or put the files there (docs/tutorial.md)")
     return root

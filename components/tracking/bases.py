@@ -13,7 +13,7 @@ from typing import Any
 
 from components.digests import digest, file_digest
 from components.errors import UserError
-from components.files import fresh_folder, write_json
+from components.files import expanded, fresh_folder, write_json
 from components.shared_storage import shared_storage
 from components.snapshots import Digests, fetch_folder, put_folder
 from components.workspace import BASE, home
@@ -101,7 +101,7 @@ def find(reference: Mapping[str, Any], copies: list[str]) -> Path:
 
 
 def _chosen(folder: str, reference: Mapping[str, Any]) -> Path:
-    place = Path(folder).expanduser().resolve()
+    place = expanded(folder, "LEA_BASE").resolve()
     if _is(place, reference):
         return place
     state = "holds other files" if place.is_dir() else "is no folder"

@@ -17,7 +17,7 @@ import pytest
 from components.errors import UserError
 from components.params import Source
 from components.sources import SOURCES
-from components.sources.entry import Entry
+from components.sources.entry import Entry, source_root
 from components.sources.records import read_object, read_records
 from tests.raw import RAW, llava_record, picture, write_tar
 
@@ -125,3 +125,9 @@ def test_packed_tar_as_annotations_is_named(tmp_path):
     (tmp_path / "a.json").write_bytes(gzip.compress((tmp_path / "a.tar").read_bytes()))
     with pytest.raises(UserError, match="is tar inside gzip"):
         read(tmp_path / "a.json")
+
+
+def test_source_in_the_home_of_no_user_is_one_line():
+    spec = Source(kind="llava_json", path="~nosuchuser/data", annotations="*.json", images=".")
+    with pytest.raises(UserError, match="~nosuchuser/data is no folder: could not determine home directory"):
+        source_root(spec)

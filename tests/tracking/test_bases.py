@@ -57,6 +57,12 @@ def test_base_that_is_absent_is_made_again_only_where_that_gives_the_same(checkp
     assert said.endswith(remedy or "it was registered")
 
 
+def test_lea_base_of_no_user_is_one_line(checkpoint, monkeypatch):
+    monkeypatch.setenv("LEA_BASE", "~nosuchuser/base")
+    with pytest.raises(UserError, match=r"LEA_BASE ~nosuchuser/base is no folder: could not determine home directory$"):
+        bases.find(reference(checkpoint), [])
+
+
 def test_lea_base_may_start_with_the_users_home(checkpoint, monkeypatch):
     monkeypatch.setenv("HOME", str(checkpoint.parent))
     monkeypatch.setenv("LEA_BASE", f"~/{checkpoint.name}")
