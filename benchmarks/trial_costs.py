@@ -45,7 +45,8 @@ def measured(params: Params, repeats: int) -> dict[str, Any]:
     plain = make_job("finetune", params, params.finetune, params.adapter, PRETRAIN)
     watched = Validation(params.tune.report_every_steps, params.tune.validation_samples)
     found: dict[str, Any] = {"alone": [], "warm": [], "stopped": [], "equal": []}
-    with tempfile.TemporaryDirectory(prefix="lea-trials-") as folder, ray_session(params.training):
+    both = params.training.model_copy(update={"workers": 2 * params.training.workers})  # the idle group keeps its CPUs
+    with tempfile.TemporaryDirectory(prefix="lea-trials-") as folder, ray_session(both):
 
         def job(name: str) -> Job:
             return replace(plain, folder=Path(folder) / name, validation=watched)
