@@ -57,7 +57,12 @@ class Worker:
     def advance(self) -> bool:
         """Train up to the next validation; False: the run has come to its end."""
         assert self._run is not None, "a run was begun"
-        return next(self._run, self) is None
+        try:
+            return next(self._run, self) is None
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # a library's own (pydantic's, say) may not come through to the caller whole
+            raise RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
 
     def leave(self) -> None:
         """End the run where it is, and free what was its own."""
