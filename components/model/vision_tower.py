@@ -53,7 +53,7 @@ def remember_features(
     def forward(pixel_values: Tensor, **settings: Any) -> BaseModelOutputWithPooling:
         if pixel_values.is_cuda:
             return compute(pixel_values, **settings)
-        key = blake2b(pixel_values.contiguous().view(torch.uint8).numpy(), digest_size=16)
+        key = blake2b(pixel_values.contiguous().view(torch.uint8).numpy().data, digest_size=16)
         key.update(repr((tuple(pixel_values.shape), pixel_values.dtype)).encode())
         found = known.get(key.digest(), {})
         missing = [level for level in levels if level not in found]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Value = str | int | float | bool
+Value = str | int | float | bool | Sequence[Any] | Mapping[str, Any]
 
 
 def setting(tree: Mapping[str, Any], key: str) -> Any:

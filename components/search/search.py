@@ -130,7 +130,7 @@ def resources(params: Params) -> Any:
 def run(search: Search, go_on: bool) -> list[Trial]:
     """All trials of the search, in the Ray that is up. KeyboardInterrupt where it was stopped by hand."""
     from ray import tune
-    from ray.tune import FailureConfig, RunConfig, TuneConfig
+    from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 
     from components.search.follow import Budget, Follow
     from components.search.trainable import PointTrainable
@@ -163,6 +163,7 @@ def run(search: Search, go_on: bool) -> list[Trial]:
                 name="tune",
                 storage_path=str(search.state),
                 failure_config=FailureConfig(max_failures=params.tune.max_failures),
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # runs have checkpoints of their own
                 stop=Budget(setting.search, budget.disk_gb * 1e9),
                 callbacks=[Follow(setting, search.default.sources, search.default.folder.name, search.state)],
                 verbose=0,

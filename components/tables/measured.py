@@ -97,7 +97,7 @@ def difference(metric: str, row: Row, other: Row, *, resamples: int, seed: int) 
     images = [a.question.image_hash or a.question.name for a in answers] if len(answers) == units else range(units)
     sums = np.stack([contributions for contributions, _ in compared])
     interval = over_seeds_and_images(sums, list(images), compared[0][1], resamples=resamples, seed=seed)
-    return None if interval.low is None else vars(interval) | {"questions": units}
+    return None if interval.low is None else {**vars(interval), "questions": float(units)}
 
 
 def _pairs(metric: str, one: Trial, other: Trial) -> tuple[list[Answer], list[Answer]] | None:

@@ -25,7 +25,7 @@ from components.nodes import is_remote
 from components.training.job import Job
 from components.training.launcher import RAY_LOGS, Watcher, WorkersFailed, check_cluster_for, explained
 from components.training.remote import Mirror, Publisher, Remote, bring, leave, localized, put, settle
-from components.training.worker import message, naming_the_node, opened
+from components.training.worker import errors_that_travel, message, opened
 
 KEPT_BYTES = 500_000_000  # of batches and features, in each worker
 
@@ -59,7 +59,7 @@ class Worker:
     def begin(self, received: dict[str, Any]) -> None:
         from components.training.loop import training
 
-        with naming_the_node():
+        with errors_that_travel():
             job, remote = opened(received)
             self._job = localized(job, remote) if remote else job
             self._publisher = Publisher(self._job, remote) if remote else None
@@ -68,7 +68,7 @@ class Worker:
     def advance(self) -> bool:
         """Train up to the next validation; False: the run has come to its end."""
         assert self._run is not None, "a run was begun"
-        with naming_the_node():
+        with errors_that_travel():
             goes_on = next(self._run, self) is None
             if goes_on and self._publisher and self._rank == 0:
                 self._publisher(True)  # whoever is called on with the validation finds it in the storage

@@ -75,12 +75,16 @@ def _mistake_file(job: Job) -> Path:
 
 
 @contextmanager
-def naming_the_node() -> Iterator[None]:
-    """Errors of the storage are raised with the node's name."""
+def errors_that_travel() -> Iterator[None]:
+    """What a Ray actor raises reaches its caller whole: a storage's error with the node's name, a library's in words."""
     try:
         yield
     except UserError as error:
         raise UserError(with_place(error)) from None
+    except OSError:
+        raise
+    except Exception as error:  # pydantic's, say, cannot be made again from its message
+        raise RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
 
 
 def with_place(error: UserError) -> str:

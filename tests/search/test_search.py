@@ -69,6 +69,7 @@ def test_search_finds_tracks_prunes_and_tells_how_to_apply(searched: Params) -> 
     trials = [from_json(entry) for entry in result["trials"]]
     assert len(trials) == 4
     assert {trial.state for trial in trials} <= {FINISHED, STOPPED}
+    assert not list(home().glob("searches/*/tune/*/error.txt")), "no trial was started again"
     best = next(trial for trial in trials if trial.number == result["best"])
     assert best.loss == min(trial.loss for trial in trials if trial.state == FINISHED)
     assert trials[0].values["adapter.rank"] == searched.adapter.rank  # the present settings come first

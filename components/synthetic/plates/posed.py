@@ -6,8 +6,9 @@ In this order the first 1, 2, 3, 6, 12 and 24 make the steps of the sweep over t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from components.synthetic.plates.dish import Dish
 from components.synthetic.plates.drawing import Photo, Placed
@@ -49,7 +50,7 @@ def _sorted_list(reverse: bool) -> Callable[[Dish, Photo], str]:
     return lambda dish, photo: ", ".join(sorted(dish.ingredients, reverse=reverse))
 
 
-def _translated(words: dict[str, str]) -> Callable[[Dish, Photo], str]:
+def _translated(words: Mapping[Any, str]) -> Callable[[Dish, Photo], str]:
     return lambda dish, photo: ", ".join(words[name] for name in dish.ingredients)
 
 

@@ -1,0 +1,41 @@
+"""A worker of a warm group as an object, without Ray."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Generator
+
+import pytest
+
+from components.errors import UserError
+from components.params import Training
+from components.training.warm import Worker
+
+
+def failing(error: Exception) -> Generator[None, None, None]:
+    yield
+    raise error
+
+
+def validation_error() -> Exception:
+    with pytest.raises(ValueError, match="validation error") as caught:
+        Training.model_validate({})
+    return caught.value
+
+
+def test_a_library_s_error_reaches_the_caller_as_one_that_can_travel() -> None:
+    worker = Worker()
+    worker._run = failing(validation_error())
+    assert worker.advance()
+    with pytest.raises(RuntimeError, match="ValidationError: ") as caught:
+        worker.advance()
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize("error", [UserError("the loss is nan"), OSError(28, "no space left")])
+def test_mistakes_and_full_disks_stay_what_they_are(error: Exception) -> None:
+    worker = Worker()
+    worker._run = failing(error)
+    worker.advance()
+    with pytest.raises(type(error)):
+        worker.advance()
