@@ -76,7 +76,7 @@ def _mistake_file(job: Job) -> Path:
 
 @contextmanager
 def errors_that_travel() -> Iterator[None]:
-    """What a Ray actor raises reaches its caller whole: a storage's error with the node's name, a library's in words."""
+    """What an actor raises reaches its caller whole: a storage's error with the node's name, a library's in words."""
     try:
         yield
     except UserError as error:
