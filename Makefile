@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors forms ranks tasks
 
-.PHONY: $(TABLES) tables git repro smol test test-slow test-peer test-kernels test-service gpu chaos hostile lint docs wheel format lock clean
+.PHONY: $(TABLES) tables git repro smol test test-slow test-peer test-kernels test-service service-test gpu chaos hostile lint docs wheel format lock clean
 
 repro: git $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
@@ -40,7 +40,7 @@ test-kernels: $(READY)  ## the Triton kernels, by Triton's interpreter where the
 	pip install -q triton
 	pytest -q tests/adapters/test_fast.py
 
-test-service: $(READY)  ## against servers of their own: S3, Ray nodes that share no disk, MLflow on PostgreSQL
+test-service service-test: $(READY)  ## against servers of their own: S3, Ray nodes that share no disk, MLflow on PostgreSQL
 	pip install -q -c constraints.txt -e '.[dev,server]'
 	pytest -q -m service
 
