@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake in settings, files or surroundings, told in one line: what, where, what to do.
+    """A mistake in settings, files or surroundings, said in one line: what, where, what to do.
 
     Every command prints it without a traceback and exits with code 2.
     """

@@ -73,7 +73,7 @@ class Nodes:
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
-        self.told: dict[str, Any] = {}
+        self.found: dict[str, Any] = {}
         self._processes: list[subprocess.Popen] = []
         self._environment = {
             **plain_environment(),
@@ -163,7 +163,7 @@ class Nodes:
             timeout=timeout_s,
             check=False,
         )
-        self.told[name] = {
+        self.found[name] = {
             "code": done.returncode,
             "out": done.stdout,
             "err": done.stderr,
@@ -267,8 +267,8 @@ def training(up: Nodes) -> None:
     up.stage("pretrain", "pretrain", "home", with_s3())
     up.stage("finetune", "finetune", "home", with_s3())
     up.stage("pretrain elsewhere", "pretrain", "home2", with_s3(RAY_ADDRESS=""))
-    up.told["cached"] = [up.files_on(worker, "/tmp/home/.cache/local-enhanced-adapters") for worker in workers]
-    up.told["requests"] = (up.workspace / "s3.log").read_text(encoding="utf-8").splitlines()
+    up.found["cached"] = [up.files_on(worker, "/tmp/home/.cache/local-enhanced-adapters") for worker in workers]
+    up.found["requests"] = (up.workspace / "s3.log").read_text(encoding="utf-8").splitlines()
 
 
 def search(up: Nodes) -> None:
@@ -347,7 +347,7 @@ def main(scenario: str, workspace: Path) -> None:
         subprocess.run(command, check=True)
     with nodes(workspace) as up:
         SCENARIOS[scenario](up)
-        print(json.dumps(up.told))
+        print(json.dumps(up.found))
 
 
 if __name__ == "__main__":

@@ -161,11 +161,13 @@ def test_workers_of_a_cluster_get_our_code_and_no_path_of_this_machine(monkeypat
 def test_a_lost_node_is_one_line_and_no_page_of_its_logs(capsys: pytest.CaptureFixture[str]) -> None:
     from ray._private import worker
 
-    told = "The node with node id: 8f and address: 10.9.0.2 and node name: 10.9.0.2 has been marked dead because ..\n"
+    message = (
+        "The node with node id: 8f and address: 10.9.0.2 and node name: 10.9.0.2 has been marked dead because ..\n"
+    )
     before = worker.print_to_stdstream
     try:
         cluster._say_of_nodes_only_what_matters()
-        for line in ("Raylet is terminated. Last 20 lines of the Raylet logs:\n - num bytes", told):
+        for line in ("Raylet is terminated. Last 20 lines of the Raylet logs:\n - num bytes", message):
             worker.print_to_stdstream({"lines": [line], "pid": "raylet"}, ignore_prefix=False)  # pyright: ignore
     finally:
         worker.print_to_stdstream = before

@@ -76,7 +76,7 @@ def line(command: dict[str, Any]) -> str:
 
 
 def test_what_a_cluster_lacks_is_one_line_before_training_starts(workspace: Path) -> None:
-    told = run_scenario("mistakes", workspace, 300)
+    found = run_scenario("mistakes", workspace, 300)
     node = r"worker on .*\(10\.9\.0\.[23]\)"
     for name, expected in {
         "hidden home": rf"error: {node} does not see .*/home \(run state\): set LEA_HOME to a folder that all",
@@ -86,43 +86,43 @@ def test_what_a_cluster_lacks_is_one_line_before_training_starts(workspace: Path
         "no token": r"error: the Ray cluster at RAY_ADDRESS=10.9.0.1:6390 and this machine do not agree on a token",
         "another token": r"error: the Ray cluster at .*:6390 and this machine do not agree on a token",
     }.items():
-        assert re.match(expected, line(told[name])), (name, told[name])
-        assert told[name]["seconds"] < 60
+        assert re.match(expected, line(found[name])), (name, found[name])
+        assert found[name]["seconds"] < 60
     assert not list(workspace.glob("home/runs/*/metrics.jsonl"))
 
 
 def test_nodes_that_share_no_disk_learn_what_the_laptop_learns(workspace: Path, trained: Path) -> None:
     for stage in ("pretrain", "finetune"):
         shutil.rmtree(workspace / "models" / stage)
-    told = run_scenario("training", workspace, 400)
+    found = run_scenario("training", workspace, 400)
     for name in ("pretrain", "finetune", "pretrain elsewhere"):
-        assert told[name]["code"] == 0, told[name]
-        assert SECRET not in told[name]["out"] + told[name]["err"]
+        assert found[name]["code"] == 0, found[name]
+        assert SECRET not in found[name]["out"] + found[name]["err"]
     for stage in ("pretrain", "finetune"):
         assert learnt(workspace / "models" / stage) == learnt(trained / "models" / stage)
-    assert "already done" in told["pretrain elsewhere"]["out"]
-    assert re.search(r"sending our code to the nodes: lea-code-[0-9a-f]{16}, \d\.\d MB", told["pretrain"]["out"])
+    assert "already done" in found["pretrain elsewhere"]["out"]
+    assert re.search(r"sending our code to the nodes: lea-code-[0-9a-f]{16}, \d\.\d MB", found["pretrain"]["out"])
     base = file_digest(trained / "models" / "base" / "model.safetensors")
-    fetched = [entry for entry in told["requests"] if f"GET /lea-test/team/files/{base}" in entry]
+    fetched = [entry for entry in found["requests"] if f"GET /lea-test/team/files/{base}" in entry]
     assert len(fetched) == 2  # once by each node, for two workers and two stages
-    assert all(any(file.endswith(f"/files/{base}") for file in files) for files in told["cached"])
+    assert all(any(file.endswith(f"/files/{base}") for file in files) for files in found["cached"])
 
 
 def test_a_lost_node_costs_nothing_but_time(workspace: Path) -> None:
-    told = run_scenario("lost", workspace, 600)
-    assert told["calm"]["code"] == told["lost"]["code"] == 0, told
+    found = run_scenario("lost", workspace, 600)
+    assert found["calm"]["code"] == found["lost"]["code"] == 0, found
     calm, lost = (next(workspace.glob(f"{home}/runs/pretrain-*")) for home in ("calm60", "home60"))
     assert (calm / "metrics.jsonl").read_bytes() == (lost / "metrics.jsonl").read_bytes()
     assert file_digest(calm / "parts/connector.safetensors") == file_digest(lost / "parts/connector.safetensors")
     assert len((lost / "timings.jsonl").read_text().splitlines()) == 120
-    assert "cluster: the node 10.9.0.2 was lost" in told["lost"]["out"]
-    assert "raylet" not in told["lost"]["out"] + told["lost"]["err"]
+    assert "cluster: the node 10.9.0.2 was lost" in found["lost"]["out"]
+    assert "raylet" not in found["lost"]["out"] + found["lost"]["err"]
 
 
 def test_a_search_runs_on_them_beside_a_head_without_cpus(workspace: Path) -> None:
-    told = run_scenario("search", workspace, 500)
-    assert re.search(r"worker on .*\(10\.9\.0\.\d\): no credentials", line(told["no credentials here"]))
-    assert told["tune"]["code"] == 0, told["tune"]
+    found = run_scenario("search", workspace, 500)
+    assert re.search(r"worker on .*\(10\.9\.0\.\d\): no credentials", line(found["no credentials here"]))
+    assert found["tune"]["code"] == 0, found["tune"]
     trials = json.loads((workspace / "tune" / "search.json").read_text(encoding="utf-8"))["trials"]
     assert [trial["state"] for trial in trials] == ["finished", "finished"]
 
@@ -141,7 +141,7 @@ def test_a_job_that_is_submitted_runs_outside_git(tmp_path: Path) -> None:
         base__tiny__language__texts=64,
     )
     (tmp_path / ".env").write_text(f"KEY={SECRET}", encoding="utf-8")
-    told = run_scenario("job", tmp_path, 500)
-    assert told["job"]["code"] == 0, told["job"]
-    assert "finetune: connector and adapter -> models/finetune" in told["job"]["out"]
-    assert SECRET not in told["job"]["out"]
+    found = run_scenario("job", tmp_path, 500)
+    assert found["job"]["code"] == 0, found["job"]
+    assert "finetune: connector and adapter -> models/finetune" in found["job"]["out"]
+    assert SECRET not in found["job"]["out"]

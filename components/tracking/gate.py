@@ -32,7 +32,7 @@ class Rival:
     """A version that is or was champion, with its figures under the same conditions; without any: `why`."""
 
     version: int
-    reigns: bool  # it is the champion now
+    is_champion: bool  # it is the champion now
     figures: Mapping[str, float] | None
     why: str = ""
 
@@ -110,7 +110,7 @@ def _against_champions(found: _Findings, figures: Mapping[str, float], rivals: S
     if not rivals:
         found.add(True, "no other champion to compare with")
     for rival in rivals:
-        if rival.figures is None and rival.reigns:
+        if rival.figures is None and rival.is_champion:
             found.add(False, f"not comparable with the champion, version {rival.version}: {rival.why}")
         elif rival.figures is None:
             found.notes.append(f"not compared with version {rival.version}, champion before: {rival.why}")
@@ -118,9 +118,9 @@ def _against_champions(found: _Findings, figures: Mapping[str, float], rivals: S
         row = _row(name, "not_worse")
         if not _measured(found, name, figures):
             continue
-        reigning = [one for one in rivals if one.reigns and one.figures is not None]
-        if any(not _finite(one.figures or {}, name) for one in reigning):
-            found.add(False, f"{name} was not measured for the champion, version {reigning[0].version}")
+        present = [one for one in rivals if one.is_champion and one.figures is not None]
+        if any(not _finite(one.figures or {}, name) for one in present):
+            found.add(False, f"{name} was not measured for the champion, version {present[0].version}")
         known = [(one, one.figures[name]) for one in rivals if one.figures is not None and _finite(one.figures, name)]
         if known:
             _compare(found, row, figures[name], known, allowed, name)
@@ -129,9 +129,9 @@ def _against_champions(found: _Findings, figures: Mapping[str, float], rivals: S
 def _compare(
     found: _Findings, row: Metric, value: float, known: Sequence[tuple[Rival, float]], allowed: float, name: str
 ) -> None:
-    """Against the best of the rivals; the reigning one among equals."""
-    best, other = max(known, key=lambda one: (row.gain(one[1], 0.0), one[0].reigns))
-    who = "the champion's" if best.reigns else f"that of version {best.version}, champion before:"
+    """Against the best of the rivals; the present one among equals."""
+    best, other = max(known, key=lambda one: (row.gain(one[1], 0.0), one[0].is_champion))
+    who = "the champion's" if best.is_champion else f"that of version {best.version}, champion before:"
     fine = row.gain(value, other) >= -allowed - ROUNDING
     found.add(fine, f"{name} {value:.4g} may be at most {allowed:.4g} worse than {who} {other:.4g}")
 

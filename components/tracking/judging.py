@@ -40,7 +40,7 @@ class Case:
     record: Record | None  # by which the version is judged
 
     @property
-    def reigns(self) -> bool:
+    def is_champion(self) -> bool:
         return self.champion is not None and number(self.champion) == number(self.version)
 
 
@@ -64,13 +64,13 @@ def open_case(
     client: MlflowClient,
     version: ModelVersion,
     champion: ModelVersion | None,
-    reigns: Sequence[int],
+    holders: Sequence[int],
     present: Record | None,
 ) -> Case:
-    """`reigns`: versions that hold or held `champion`. `present`: what was measured of the version now, if anything."""
+    """`holders`: versions that hold or held `champion`. `present`: what was measured of it now, if anything."""
     there = {number(one): one for one in client.search_model_versions(f"name = '{version.name}'")}
     apart = {number(version), *([number(champion)] if champion else [])}
-    former = [there[one] for one in dict.fromkeys(reigns) if one in there and one not in apart]
+    former = [there[one] for one in dict.fromkeys(holders) if one in there and one not in apart]
     return Case(version, champion, former, _judged_by(version, champion, present))
 
 
@@ -86,7 +86,7 @@ def _judged_by(version: ModelVersion, champion: ModelVersion | None, present: Re
 
 def lacking(case: Case, gate: Gate, measured: Measured) -> list[ModelVersion]:
     """Whom the version must be compared with and who has no record under its conditions."""
-    if case.record is None or case.reigns:
+    if case.record is None or case.is_champion:
         return []
     key = case.record.key
     return [one for one in _rivals(case, gate) if not measured.of(one, key) and number(one) not in measured.why]
@@ -135,12 +135,12 @@ def judge(case: Case, gate: Gate, measured: Measured) -> tuple[Decision, bool]:
     """The decision, and whether it was taken before: the champion keeps the judgement that made it champion."""
     stored = json.loads(case.version.tags.get(GATE_TAG, "{}"))
     same = stored.get("own") == _facts(case, gate)
-    if same and case.reigns:
+    if same and case.is_champion:
         return Decision(stored["passed"], stored["reasons"]), True
     if case.record is None:
         name = f"{case.version.name} version {case.version.version}"
         return Decision(False, [f"failed: nothing was measured of {name}; run dvc repro where it was trained"]), same
-    record, rivals = case.record, [] if case.reigns else _compared(case, gate, measured)
+    record, rivals = case.record, [] if case.is_champion else _compared(case, gate, measured)
     decision = decide(Figures(record.figures, record.blind, record.sighted), rivals, gate)
     return decision, same and (stored["passed"], stored["reasons"]) == (decision.passed, decision.reasons)
 
@@ -162,12 +162,12 @@ def _compared(case: Case, gate: Gate, measured: Measured) -> list[Rival]:
 
 def _rival(version: ModelVersion, case: Case, measured: Measured) -> Rival:
     assert case.record is not None
-    reigns = case.champion is not None and number(version) == number(case.champion)
+    is_champion = case.champion is not None and number(version) == number(case.champion)
     found = measured.of(version, case.record.key)
     if found is not None:
-        return Rival(number(version), reigns, found.figures)
+        return Rival(number(version), is_champion, found.figures)
     why = measured.why.get(number(version)) or "it can be measured again where this version was trained: dvc repro"
-    return Rival(number(version), reigns, None, f"{_why(version, case.record)}; {why}")
+    return Rival(number(version), is_champion, None, f"{_why(version, case.record)}; {why}")
 
 
 def _facts(case: Case, gate: Gate) -> str:

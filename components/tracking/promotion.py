@@ -73,7 +73,7 @@ def promote(
                 case = _case(client, name, which, log, record)
                 missing = [] if force or measure is None else judging.lacking(case, gate, measured)
                 if not missing:
-                    done = _decide(client, case, log, gate, measured, force, source, alias, dry_run)
+                    done = _judge_and_move(client, case, log, gate, measured, force, source, alias, dry_run)
                     if done is not None:
                         return done
             for version in missing:
@@ -89,7 +89,7 @@ def rollback(name: str, reason: str) -> Promotion:
     with store.answering(store.tracking_uri()), lock("registry"):
         while True:
             log = mended(client, name)
-            held = log.reigns(CHAMPION)
+            held = log.holders(CHAMPION)
             before = [one for one in held if one != held[-1]]
             if not before:
                 raise UserError(f"{name} has no champion before the present one; see: lea history")
@@ -179,10 +179,10 @@ def _case(client: MlflowClient, name: str, which: str, log: Log, record: Record 
     version = registry.resolve(client, name, which)
     before = registry.alias_version(client, name, CHAMPION)
     champion = client.get_model_version(name, str(before)) if before else None
-    return judging.open_case(client, version, champion, log.reigns(CHAMPION), record)
+    return judging.open_case(client, version, champion, log.holders(CHAMPION), record)
 
 
-def _decide(
+def _judge_and_move(
     client: MlflowClient,
     case: Case,
     log: Log,

@@ -92,7 +92,7 @@ class Log:
         """Entries that moved an alias, with their places."""
         return [(place, one) for place, one in enumerate(self.entries) if one.moved and one.alias == alias]
 
-    def reigns(self, alias: str) -> list[int]:
+    def holders(self, alias: str) -> list[int]:
         """Versions that hold or held an alias, the present one last; those that were rolled back are taken out."""
         held: list[int] = []
         for _, entry in self.moves(alias):

@@ -95,7 +95,7 @@ def _create(database: Path) -> None:
 def experiment_id(client: MlflowClient) -> str:
     """The experiment's id; it is created at first use.
 
-    A database without a server would put artifacts under the current folder, so it is told where.
+    A database without a server would put artifacts under the current folder, so it is given a place.
     """
     from mlflow.exceptions import MlflowException
 

@@ -16,5 +16,5 @@ def test_a_second_lora_stands_beside_the_first() -> None:
     measured = {"128 qv": dict(language_model(128, "qv", ["prefill"], ["lora", CONTROL], rounds=1))}
     row = measured["128 qv"]["prefill"][CONTROL]
     assert row["quartiles"] == [row["ratio"], row["ratio"]]
-    told = table({"ratios": measured, "dispatches": dispatches()})
-    assert f"{row['ratio']:.3f} to {row['ratio']:.3f}" in told
+    printed = table({"ratios": measured, "dispatches": dispatches()})
+    assert f"{row['ratio']:.3f} to {row['ratio']:.3f}" in printed

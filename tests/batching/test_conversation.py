@@ -182,7 +182,7 @@ def test_supervised_are_the_answers_and_their_end_marks(
     name: str, dialogue: list[tuple[str, str]], has_image: bool
 ) -> None:
     own = encoder(name)
-    turns = [turn for asked, told in dialogue for turn in (Turn("human", asked), Turn("assistant", told))]
+    turns = [turn for asked, reply in dialogue for turn in (Turn("human", asked), Turn("assistant", reply))]
     encoded = own.encode(turns, has_image, 100_000)
     eos = own.tokenizer.eos_token_id
     # one end mark for each answer, never one that a person wrote
@@ -192,10 +192,10 @@ def test_supervised_are_the_answers_and_their_end_marks(
     if name == "bytes":  # the one of the three that gives every text back
         ends = [n for n, label in enumerate(encoded.labels) if label == eos]
         start = 0
-        for end, (_, told) in zip(ends, dialogue, strict=True):
+        for end, (_, reply) in zip(ends, dialogue, strict=True):
             text = own.tokenizer.decode([label for label in encoded.labels[start:end] if label != IGNORED])
-            assert text.endswith(told)
-            assert text.removesuffix(told) == " "  # the blank that v1 puts before an answer
+            assert text.endswith(reply)
+            assert text.removesuffix(reply) == " "  # the blank that v1 puts before an answer
             start = end + 1
 
 
@@ -235,15 +235,15 @@ def test_text_between_special_tokens_is_what_the_tokenizer_makes_of_the_whole(
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-@given(asked=WORDS, told=st.one_of(ANSWERS, st.sampled_from(["rice", "rice and beans", "what beans", "beans  rice"])))
-def test_labels_spell_the_answer_wherever_the_tokenizer_can(name: str, asked: str, told: str) -> None:
-    assume(not any(mark in told for mark in SPECIALS))  # alone the tokenizer would take it for the token
+@given(asked=WORDS, reply=st.one_of(ANSWERS, st.sampled_from(["rice", "rice and beans", "what beans", "beans  rice"])))
+def test_labels_spell_the_answer_wherever_the_tokenizer_can(name: str, asked: str, reply: str) -> None:
+    assume(not any(mark in reply for mark in SPECIALS))  # alone the tokenizer would take it for the token
     own = encoder(name)
-    back = own.tokenizer.decode(own.tokenizer(told, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-    assume(back == told)
-    encoded = own.encode([Turn("human", asked), Turn("assistant", told)], False, 100_000)
+    back = own.tokenizer.decode(own.tokenizer(reply, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    assume(back == reply)
+    encoded = own.encode([Turn("human", asked), Turn("assistant", reply)], False, 100_000)
     spelt = own.tokenizer.decode(labels_of(encoded)[:-1])
-    assert spelt in (told, f" {told}")  # a token may hold the space before its word
+    assert spelt in (reply, f" {reply}")  # a token may hold the space before its word
 
 
 def test_system_prompt_may_be_empty() -> None:

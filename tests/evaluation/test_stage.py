@@ -177,7 +177,7 @@ def test_stage_goes_on_after_a_kill_and_writes_what_the_report_reads(
         assert list(metrics[row]) == ["ingredients", "recipe", "nutrition", "choice", "caption"]
         mine = [line["score"] for line in table if line["row"] == row and line["task"] == "ingredients"]
         assert metrics[row]["ingredients"]["iou"] == pytest.approx(sum(mine) / len(mine))
-    assert metrics["mean"]["nutrition"]["mass"] == pytest.approx(100 * 55 / 135)  # 190 told, 100 to 170 true
+    assert metrics["mean"]["nutrition"]["mass"] == pytest.approx(100 * 55 / 135)  # 190 predicted, 100 to 170 true
 
     measured = json.loads((inside / "measured.json").read_text())
     assert measured["model"] == model_digest(evaluate.FINETUNE)

@@ -97,9 +97,9 @@ def test_encoder_works_from_the_base_stage_to_gradients(
     own = composed(params, *write(tmp_path, encoder, processor))
     stage.run(own)
     base = load_base(stage.BASE)
-    told = base_config(own)
-    assert told.image_seq_length == base.model.config.image_seq_length
-    assert told.vision_feature_select_strategy == base.model.config.vision_feature_select_strategy
+    config = base_config(own)
+    assert config.image_seq_length == base.model.config.image_seq_length
+    assert config.vision_feature_select_strategy == base.model.config.vision_feature_select_strategy
     vce = params.vce.model_copy(update={"levels": [-2, -3], "num_heads": 2, "num_points": 2})
     model, _ = build(base, vce, params.adapter)
     assert model.config.image_seq_length == PATCHES

@@ -48,9 +48,9 @@ def fetch(*words: str) -> None:
 
 def test_a_name_is_fetched_and_tracked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fetch("mine", "--yes", "--json")
-    told = capsys.readouterr()
-    assert json.loads(told.out) == [{"name": "mine", "folder": "data/raw/mine", "files": ["data/raw/mine/a.json"]}]
-    before = told.err[: told.err.index("/a.json")]
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == [{"name": "mine", "folder": "data/raw/mine", "files": ["data/raw/mine/a.json"]}]
+    before = printed.err[: printed.err.index("/a.json")]
     assert "mine: two numbers" in before
     assert "1 files to fetch (0.00 GB and what the server does not say before)" in before
     assert "licence: CC0" in before

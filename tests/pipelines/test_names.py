@@ -20,7 +20,7 @@ def test_every_profile_names_what_is_known(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "told"),
+    ("setting", "value", "message"),
     [
         (
             "data.sources.unifood.kind",
@@ -33,9 +33,9 @@ def test_every_profile_names_what_is_known(name: str) -> None:
         ("registry.gate.at_least", {"ingrediens.iou": 0.5}, r"gate names ingrediens\.iou; .* near names: ingredients"),
     ],
 )
-def test_what_is_not_known_is_told_with_near_names(setting: str, value: Any, told: str) -> None:
+def test_what_is_not_known_is_told_with_near_names(setting: str, value: Any, message: str) -> None:
     tree = changed(load_params(PARAMS).model_dump(), {setting: value})
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         check_names(validate_params(tree))
 
 
@@ -46,7 +46,7 @@ def in_splits(folder: Path, **tasks: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "settings", "told"),
+    ("tasks", "settings", "message"),
     [
         ({"ingredients": 3}, {}, None),
         ({"choice": 3}, {}, r"gate names ingredients\.iou, but the test split .* holds only choice: it would never"),
@@ -56,15 +56,19 @@ def in_splits(folder: Path, **tasks: int) -> None:
     ],
 )
 def test_what_the_splits_cannot_measure_is_said_before_training(
-    tasks: dict[str, int], settings: dict[str, Any], told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tasks: dict[str, int],
+    settings: dict[str, Any],
+    message: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     in_splits(tmp_path, **tasks)
     monkeypatch.chdir(tmp_path)
     params = validate_params(changed(load_params(PARAMS).model_dump(), settings))
-    if told is None:
+    if message is None:
         check_tasks(params)
         return
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         check_tasks(params)
 
 

@@ -31,33 +31,33 @@ def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_profile_7b_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     before = (ROOT / "params.yaml").read_bytes()
     plan("llava-1.5-7b", "--gpu-memory", "40GiB", "--flops", "100TFLOPS", "--price", "2", "--samples", "1000", "--json")
-    told = json.loads(capsys.readouterr().out)
-    assert told["total"] - told["parameters"]["adapter"]["number"] == 7_063_427_072 + 2_894_592
-    assert told["trained"] == sum(part["number"] for part in told["parameters"].values() if part["trained"])
-    stage = told["stages"]["finetune"]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["total"] - printed["parameters"]["adapter"]["number"] == 7_063_427_072 + 2_894_592
+    assert printed["trained"] == sum(part["number"] for part in printed["parameters"].values() if part["trained"])
+    stage = printed["stages"]["finetune"]
     assert stage["hours"] == pytest.approx(1000 * stage["flops"]["training"] / (8 * 100e12) / 3600)
     assert stage["price"] == pytest.approx(stage["hours"] * 8 * 2)
     # a block's products in VLoRA's formula are 8 h^2 + 16 h^2, Llama's MLP has 3 * 2 * 11008 / 4096 = 16.1
     assert stage["flops"]["language_model"] > stage["flops"]["language_model_text_only"] * 5
-    fits = {row["micro_batch"]: row["zero"]["2"]["fits"] for row in told["memory"]["longest"]["rows"]}
+    fits = {row["micro_batch"]: row["zero"]["2"]["fits"] for row in printed["memory"]["longest"]["rows"]}
     assert fits[1] is True
     assert fits[4] is False
-    assert [one["settings"] for one in told["memory"]["remedies"]] == [
+    assert [one["settings"] for one in printed["memory"]["remedies"]] == [
         {"micro_batch": 2},
         {"activation_checkpointing": True},
     ]
-    assert all(one["total"] < told["memory"]["usable"] < 39 * 2**30 for one in told["memory"]["remedies"])
+    assert all(one["total"] < printed["memory"]["usable"] < 39 * 2**30 for one in printed["memory"]["remedies"])
     assert (ROOT / "params.yaml").read_bytes() == before
 
 
 def test_twice_the_gpus_take_half_the_hours(capsys: pytest.CaptureFixture[str]) -> None:
-    told = []
+    printed = []
     for gpus in ("8", "16"):
         plan("--gpus", gpus, "--samples", "1000", "--json")
-        told.append(json.loads(capsys.readouterr().out))
-    assert [one["training"]["workers"] for one in told] == [8, 16]
-    assert all(one["training"]["use_gpu"] for one in told)
-    few, many = (one["stages"]["finetune"] for one in told)
+        printed.append(json.loads(capsys.readouterr().out))
+    assert [one["training"]["workers"] for one in printed] == [8, 16]
+    assert all(one["training"]["use_gpu"] for one in printed)
+    few, many = (one["stages"]["finetune"] for one in printed)
     assert many["hours"] == pytest.approx(few["hours"] / 2)
     assert many["gpu_hours"] == pytest.approx(few["gpu_hours"])
     assert many["steps"] == few["steps"]
@@ -65,10 +65,10 @@ def test_twice_the_gpus_take_half_the_hours(capsys: pytest.CaptureFixture[str]) 
 
 def test_what_does_not_fit_is_said_with_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     plan("--gpus", "2", "--gpu-memory", "1.6GiB")
-    told = capsys.readouterr().out
-    assert re.search(r"Does not fit: in 1\.6 GiB the longest samples? .*No setting makes it fit", told)
-    assert re.search(r"LLaVA-1.5-7B, stage 1 on 558K, 128 text tokens, 8 A100s +4\.5 +3\.5 +hours", told)
-    assert re.search(r"all weights, 128 text tokens, 8 A100s +7\.1 +10\.0 +hours", told)
+    printed = capsys.readouterr().out
+    assert re.search(r"Does not fit: in 1\.6 GiB the longest samples? .*No setting makes it fit", printed)
+    assert re.search(r"LLaVA-1.5-7B, stage 1 on 558K, 128 text tokens, 8 A100s +4\.5 +3\.5 +hours", printed)
+    assert re.search(r"all weights, 128 text tokens, 8 A100s +7\.1 +10\.0 +hours", printed)
 
 
 def test_what_was_counted_is_told(
@@ -79,10 +79,10 @@ def test_what_was_counted_is_told(
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     plan("--text-tokens", "5000")
-    told = capsys.readouterr().out
-    assert r"rank 8 on layers\.\d+\..*(q|v)_proj" in told
+    printed = capsys.readouterr().out
+    assert r"rank 8 on layers\.\d+\..*(q|v)_proj" in printed
     # max_length 192 and 256, 36 of them of the image
-    assert "Assumed: 156 text tokens a sample (--text-tokens) in pretrain, 220 text tokens" in told
+    assert "Assumed: 156 text tokens a sample (--text-tokens) in pretrain, 220 text tokens" in printed
 
 
 def test_table_holds_the_published_figures(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,9 +28,9 @@ def test_what_a_user_can_mend_is_one_line(
     error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stage.guarded(raising(error)) == code  # pyright: ignore
-    told = capsys.readouterr().err
-    assert words in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.count("\n") == 1
 
 
 def test_our_own_mistakes_keep_their_traceback() -> None:

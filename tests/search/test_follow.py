@@ -1,4 +1,4 @@
-"""What a search is told of its trials while it runs."""
+"""What a search shows of its trials while it runs."""
 
 from __future__ import annotations
 

@@ -65,9 +65,9 @@ def test_committed_space_is_valid_and_holds_the_present_settings(params: Params)
     ],
 )
 def test_faulty_space_is_refused_in_one_line(params: Params, space: dict[str, Any], line: str) -> None:
-    with pytest.raises(UserError, match=line) as told:
+    with pytest.raises(UserError, match=line) as caught:
         read_space(with_space(params, space))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_values_that_hold_only_together_are_taken(params: Params) -> None:

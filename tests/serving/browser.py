@@ -41,12 +41,12 @@ class Page:
         number = self._number
         await self._socket.send_json({"id": number, "method": method, "params": params})
         while True:
-            told = json.loads((await asyncio.wait_for(self._socket.receive(), 60)).data)
-            if told.get("id") == number:
-                assert "error" not in told, told
-                return told["result"]
-            if told.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
-                self.errors.append(json.dumps(told["params"])[:300])
+            message = json.loads((await asyncio.wait_for(self._socket.receive(), 60)).data)
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return message["result"]
+            if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.errors.append(json.dumps(message["params"])[:300])
 
     async def run(self, script: str) -> Any:
         found = await self.do("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)

@@ -47,7 +47,7 @@ def image(tmp_path):
     return path
 
 
-def told_by_transformers(folder, image, tmp_path):
+def answers_of_transformers(folder, image, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "hf")}
     command = [sys.executable, "-P", "-c", LOAD, str(folder), str(image), *QUESTIONS]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -58,10 +58,10 @@ def told_by_transformers(folder, image, tmp_path):
 def test_dual_lora_answers_in_plain_transformers(champion, image, tmp_path):
     folder = tmp_path / "exported"
     assert export("models:/lea@champion", folder).version == 1
-    told = told_by_transformers(folder, image, tmp_path)
-    assert told["answers"] == [predict("models:/lea/1", image, question) for question in QUESTIONS]
-    assert told["odd"] == []
-    assert "DualLoraLinear" in told["layers"]
+    found = answers_of_transformers(folder, image, tmp_path)
+    assert found["answers"] == [predict("models:/lea/1", image, question) for question in QUESTIONS]
+    assert found["odd"] == []
+    assert "DualLoraLinear" in found["layers"]
     names = {path.name for path in folder.iterdir()}
     assert {"config.json", "model.safetensors", "modeling_lea.py", "README.md"} <= names
     assert not [path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
@@ -101,9 +101,9 @@ def test_plain_lora_is_merged(champion, image, tmp_path, monkeypatch):
     expected = answer(loaded.assistant, asked, batch=1, max_new_tokens=72, max_pixels=10**6)
     monkeypatch.setattr(export_module, "load_version", lambda version: loaded)
     export("models:/lea/1", tmp_path / "exported")
-    told = told_by_transformers(tmp_path / "exported", image, tmp_path)
-    assert told["answers"] == expected
-    assert "DualLoraLinear" not in told["layers"]
+    found = answers_of_transformers(tmp_path / "exported", image, tmp_path)
+    assert found["answers"] == expected
+    assert "DualLoraLinear" not in found["layers"]
 
 
 def test_what_has_no_such_form_is_refused_before_anything_is_written(champion, tmp_path, monkeypatch):

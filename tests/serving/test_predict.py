@@ -52,24 +52,24 @@ def test_registered_model_answers_far_from_the_repository(workspace, image, tmp_
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    from_bytes, from_base64, without = told["answers"]
+    found = json.loads(done.stdout.splitlines()[-1])
+    from_bytes, from_base64, without = found["answers"]
     assert from_bytes == from_base64
     assert without != from_bytes
-    assert str(workspace.root / "home/mlflow/artifacts") in told["code"]
+    assert str(workspace.root / "home/mlflow/artifacts") in found["code"]
     assert list(away.iterdir()) == []
 
 
 def test_unknown_model_is_refused_in_one_line(workspace, image):
     register.run(workspace.params)
-    for model, told in (
+    for model, message in (
         ("models:/lea@chmpion", r"no version or alias 'chmpion'.*aliases candidate, champion"),
         ("models:/lea/9", r"no version or alias '9'"),
         ("models:/nobody@champion", r"no model 'nobody'.*run: dvc repro"),
         ("models:/lea", r"give models:/NAME@ALIAS or models:/NAME/VERSION"),
         ("nowhere", r"or the folder of a logged model"),
     ):
-        with pytest.raises(UserError, match=told) as error:
+        with pytest.raises(UserError, match=message) as error:
             predict(model, image, "What is it?")
         assert "\n" not in str(error.value)
 
@@ -112,11 +112,11 @@ def test_weights_that_are_not_those_registered_are_refused(champion, image_of):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "told"),
+    ("prompt", "message"),
     [("a" * 40_000, "at most 32,768"), ("\udcff", "not UTF-8"), ("a" * 30_000, "has room for")],
 )
-def test_a_prompt_that_cannot_be_read_is_refused(champion, prompt, told):
-    with pytest.raises(UserError, match=told):
+def test_a_prompt_that_cannot_be_read_is_refused(champion, prompt, message):
+    with pytest.raises(UserError, match=message):
         predict("models:/lea@champion", None, prompt)
 
 

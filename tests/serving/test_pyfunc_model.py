@@ -70,7 +70,7 @@ def test_parameters_are_obeyed_or_refused(model, text):
     for params in ({"max_new_tokens": 3}, {"max_tokens": 3, "temperature": 0.0}):
         short = served(model, {"inputs": [row], "params": params})[1]["predictions"][0]
         assert len(short) < len(whole)
-    for params, told in (
+    for params, message in (
         ({"temperature": 0.7}, "temperature must be 0"),
         ({"top_p": 0.5}, "top_p must be 1"),
         ({"num_beams": 4}, "num_beams must be 1"),
@@ -79,13 +79,13 @@ def test_parameters_are_obeyed_or_refused(model, text):
         ({"max_new_tokens": 10**6}, "max_new_tokens must be 1 to 1024"),
     ):
         status, answer = served(model, {"inputs": [row], "params": params})
-        assert (status, told in answer["message"]) == (400, True), answer
+        assert (status, message in answer["message"]) == (400, True), answer
         assert "\n" not in answer["message"]
 
 
 def test_mistakes_are_400_with_one_line_and_nothing_of_the_server_is_opened(model, picture, text):
     other = base64.b64encode(b"no image at all").decode()
-    for row, told in (
+    for row, message in (
         ({"image": str(picture), "prompt": ASK}, "row 0: image must be base64"),
         ({"image": "/etc/passwd", "prompt": ASK}, "row 0: "),
         ({"image": f"file://{picture}", "prompt": ASK}, "none is fetched here"),
@@ -96,7 +96,7 @@ def test_mistakes_are_400_with_one_line_and_nothing_of_the_server_is_opened(mode
         ({"image": text, "prompt": "\ud800"}, "surrogates not allowed"),
     ):
         status, answer = served(model, {"dataframe_records": [row]})
-        assert (status, told in answer["message"]) == (400, True), answer
+        assert (status, message in answer["message"]) == (400, True), answer
         assert "\n" not in answer["message"]
         assert "stack_trace" not in answer
         assert "root:" not in json.dumps(answer)
@@ -105,14 +105,14 @@ def test_mistakes_are_400_with_one_line_and_nothing_of_the_server_is_opened(mode
 def test_one_request_has_a_price(model, text, monkeypatch):
     limits = model.unwrap_python_model().limits
     rows = [{"image": text, "prompt": ASK}] * 3
-    for name, value, told in (
+    for name, value, message in (
         ("max_rows", 2, "1 to 2 rows"),
         ("max_request_bytes", 10, "bytes; at most 10"),
         ("max_request_pixels", 1199, "1,200 pixels; at most 1,199"),
     ):
         with monkeypatch.context() as patch:
             patch.setitem(limits, name, value)
-            assert told in served(model, {"inputs": rows})[1]["message"]
+            assert message in served(model, {"inputs": rows})[1]["message"]
     assert served(model, {"inputs": rows})[0] == 200
 
 

@@ -47,7 +47,7 @@ def test_nothing_is_no_image():
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "message"),
     [
         ("/etc/passwd.d/none", "paths are not read"),
         ("dish.png", "paths are not read"),
@@ -59,8 +59,8 @@ def test_nothing_is_no_image():
         (17, "must be base64 text, got int"),
     ],
 )
-def test_what_is_no_base64_is_refused_in_one_line(form, told):
-    with pytest.raises(ValueError, match=told) as error:
+def test_what_is_no_base64_is_refused_in_one_line(form, message):
+    with pytest.raises(ValueError, match=message) as error:
         image_bytes(form)
     assert "\n" not in str(error.value)
 

@@ -91,7 +91,7 @@ def test_a_conversation_goes_on(server):
 
 
 @pytest.mark.parametrize(
-    ("changes", "status", "told"),
+    ("changes", "status", "message"),
     [
         ({"model": "gpt-4"}, 404, "no model 'gpt-4' here; there is lea@champion"),
         ({"model": 7}, 400, "model must be"),
@@ -116,15 +116,15 @@ def test_a_conversation_goes_on(server):
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, 400, "a part must be"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(server, changes, status, told):
+def test_what_is_wrong_is_said_in_one_line(server, changes, status, message):
     got, answer = server.chat(asking(image=data_url()) | changes)
-    assert (got, told in answer["error"]["message"]) == (status, True), answer
+    assert (got, message in answer["error"]["message"]) == (status, True), answer
     assert "\n" not in answer["error"]["message"]
     assert set(answer["error"]) == {"message", "type", "param", "code"}
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("/etc/passwd", "opens no URL and no path"),
         ("file:///etc/passwd", "opens no URL and no path"),
@@ -135,13 +135,13 @@ def test_what_is_wrong_is_said_in_one_line(server, changes, status, told):
         (data_url(size=(400, 300)), "image too large (400 x 300 pixels)"),
     ],
 )
-def test_no_image_but_a_good_data_url_is_taken(server, url, told):
+def test_no_image_but_a_good_data_url_is_taken(server, url, message):
     status, answer = server.chat(asking(image=url))
-    assert (status, told in answer["error"]["message"]) == (400, True), answer
+    assert (status, message in answer["error"]["message"]) == (400, True), answer
 
 
 def test_bodies_are_bounded_and_must_be_json(server):
-    for body, status, told in (
+    for body, status, message in (
         (b"x" * 20_001, 413, "more than 20,000 bytes"),
         (b"{", 400, "not JSON"),
         (b"[" * 15_000, 400, "nested too deeply"),
@@ -150,7 +150,7 @@ def test_bodies_are_bounded_and_must_be_json(server):
         (b"\xff\xfe", 400, "not JSON"),
     ):
         got, answer = server.chat(body)
-        assert (got, told in answer["error"]["message"]) == (status, True), answer
+        assert (got, message in answer["error"]["message"]) == (status, True), answer
     assert server.send("POST", "/v1/chat/completions", b"{}", content_type="text/plain")[0] == 415
     assert server.send("GET", "/v1/chat/completions")[0] == 405
     assert server.send("GET", "/nowhere")[1]["error"]["message"] == "GET /nowhere: not found"

@@ -37,8 +37,8 @@ for question in questions:
     text = processor.apply_chat_template([{"role": "user", "content": parts}], tokenize=False)
     image = Image.open(photo).convert("RGB")
     requests.append({"prompt": text, "multi_modal_data": {"image": image}})
-told = llm.generate(requests, SamplingParams(temperature=0, max_tokens=72))
-print("TOLD " + json.dumps([each.outputs[0].text.strip() for each in told]))
+found = llm.generate(requests, SamplingParams(temperature=0, max_tokens=72))
+print("FOUND " + json.dumps([each.outputs[0].text.strip() for each in found]))
 """
 
 
@@ -60,7 +60,7 @@ def test_vllm_gives_the_same_greedy_answers(tmp_path, monkeypatch):
     command = [PYTHON, "-c", ASK, str(tmp_path / "exported"), str(photo), *QUESTIONS]
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **settings}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = next(line for line in done.stdout.splitlines() if line.startswith("TOLD "))
+    printed = next(line for line in done.stdout.splitlines() if line.startswith("FOUND "))
     expected = [predict("models:/lea/1", photo, question) for question in QUESTIONS]
-    assert json.loads(told.removeprefix("TOLD ")) == expected
+    assert json.loads(printed.removeprefix("FOUND ")) == expected
     assert len(set(expected[0])) > 5  # a model that says one letter again and again would prove nothing

@@ -144,9 +144,9 @@ def test_regions_name_every_ingredient_and_only_those() -> None:
 
 def test_recipe_depends_on_ingredients_and_on_style() -> None:
     dish = Dish("fried", (("steak", 1), ("egg", 2)))
-    told = {recipe(replace(dish, style=style)) for style in STYLES}
-    assert len(told) == len(STYLES)
-    assert recipe(replace(dish, amounts=(("carrot", 1), ("egg", 2)))) not in told
+    texts = {recipe(replace(dish, style=style)) for style in STYLES}
+    assert len(texts) == len(STYLES)
+    assert recipe(replace(dish, amounts=(("carrot", 1), ("egg", 2)))) not in texts
 
 
 def test_recipe_names_every_ingredient_once() -> None:

@@ -317,10 +317,10 @@ def test_missing_file_is_told_with_the_command_that_makes_it(workspace, missing,
 
 def test_server_that_is_away_is_told_in_one_line(workspace, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{closed_port()}")
-    with pytest.raises(UserError, match=r"connection refused; .* or unset MLFLOW_TRACKING_URI") as told:
+    with pytest.raises(UserError, match=r"connection refused; .* or unset MLFLOW_TRACKING_URI") as caught:
         register.run(workspace.params)
-    assert "secret" not in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_two_processes_make_one_version(workspace):

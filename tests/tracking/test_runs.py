@@ -70,9 +70,9 @@ def test_outage_is_one_line_and_the_next_call_sends_the_rest(record, monkeypatch
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
         assert not sync_training(record, through=4)
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "connection refused" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "connection refused" in message
     assert sync_training(record)
     assert sent()[0] == [1, 2, 3, 4, 5, 6]
 

@@ -134,8 +134,8 @@ def test_balance_loss_evens_out_the_experts_and_is_told(workspace: tuple[Path, P
     for job in (off, on):
         train(job)
     assert "balance_loss" not in read_journal(off.folder / METRICS_FILE)[0]
-    told = [line["balance_loss"] for line in read_journal(on.folder / METRICS_FILE)]
-    assert told[0] > told[-1] >= 0.99  # 1 is even
+    message = [line["balance_loss"] for line in read_journal(on.folder / METRICS_FILE)]
+    assert message[0] > message[-1] >= 0.99  # 1 is even
     assert off.folder == trained(0, micro_batch=1).folder
     assert on.folder != trained(30.0, micro_batch=1).folder  # measured over each micro-batch
 

@@ -17,7 +17,7 @@ def test_unifood_tells_tasks_by_id_or_by_prompt(tmp_path: Path) -> None:
     for given in (by_prompt, by_id):
         report = score("unifood", jsonl(tmp_path / "a.jsonl", given), annotations=gold)
         assert report.metrics["ingredients"] == pytest.approx({"iou": 50, "f1": 200 / 3})
-        assert report.metrics["recipe"]["rouge_l"] == 0  # not answered, and told:
+        assert report.metrics["recipe"]["rouge_l"] == 0  # not answered, and reported:
         assert report.findings.unmatched["questions without an answer"] == ["d1/recipe"]
         assert list(report.other) == ["ingredients"]
 

@@ -95,7 +95,7 @@ def test_pope_empty_answers_are_answers(tmp_path: Path) -> None:
     report = score(
         "pope", jsonl(tmp_path / "a.jsonl", [{"question_id": 100 + n, "text": ""} for n in range(3)]), **files
     )
-    assert report.metrics["pope"]["f1"] == pytest.approx(80)  # silence is yes to LLaVA's rule, which is told:
+    assert report.metrics["pope"]["f1"] == pytest.approx(80)  # silence is yes to LLaVA's rule, which is reported:
     assert any("3 answers are empty" in line for line in report.findings.lines)
     assert not any("no answer at all" in line for line in report.findings.lines)
 

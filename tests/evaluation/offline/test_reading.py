@@ -65,7 +65,7 @@ def test_utf16_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "kept", "told"),
+    ("layout", "kept", "message"),
     [
         ("lines", 3, "1 lines are no JSON (the first is line 4"),
         ("one list", 3, "only the 3 entries before that"),
@@ -73,16 +73,16 @@ def test_utf16_is_read(tmp_path: Path) -> None:
         ("an object of texts", 1, "only the 1 entries before that"),
     ],
 )
-def test_cut_off_file_is_read_up_to_the_cut(layout: str, kept: int, told: str, tmp_path: Path) -> None:
+def test_cut_off_file_is_read_up_to_the_cut(layout: str, kept: int, message: str, tmp_path: Path) -> None:
     path, findings = tmp_path / "cut.json", Findings()
     path.write_text(LAYOUTS[layout][:-8])
     assert len(json_values(path, findings)) == kept
     assert len(read_answers(path, Findings())) == 3
-    assert told in findings.lines[0]
+    assert message in findings.lines[0]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"hello", "neither JSON nor a table"),
@@ -93,10 +93,10 @@ def test_cut_off_file_is_read_up_to_the_cut(layout: str, kept: int, told: str, t
         (b"index,comment\n1,hm\n", "holds no answers"),
     ],
 )
-def test_unreadable_file_is_refused_in_one_line(content: bytes, told: str, tmp_path: Path) -> None:
+def test_unreadable_file_is_refused_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         read_answers(path, Findings())
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
