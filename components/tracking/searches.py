@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def sync_search(
-    search: str, params: Mapping[str, Any], figures: Mapping[str, float], tags: Mapping[str, str], result: Path
+    search: str, params: Mapping[str, Any], figures: Mapping[str, float | None], tags: Mapping[str, str], result: Path
 ) -> bool:
-    """Send the end of a search: its settings, the best trial's figures, and the files of `result`.
+    """Send the end of a search: its settings, the best trial's figures (None: not measured), and the files of `result`.
 
     Returns False, after one line on stderr, when the store is away: the result lies on disk in any case.
     """
@@ -27,13 +27,13 @@ def sync_search(
         client.log_batch(
             run_id,
             params=[Param(key, str(value)[:5000]) for key, value in sorted(params.items())],
-            metrics=[Metric(key, value, 0, 0) for key, value in figures.items()],
+            metrics=[Metric(key, value, 0, 0) for key, value in figures.items() if value is not None],
             tags=[RunTag(key, value) for key, value in tags.items()],
         )
         client.log_artifacts(run_id, str(result), "tune")
         client.set_terminated(run_id)
 
-    return _told(search, send, f"the search's result is in {result}")
+    return _sent(search, send, f"the search's result is in {result}")
 
 
 def fail_search(search: str, why: str) -> bool:
@@ -43,10 +43,10 @@ def fail_search(search: str, why: str) -> bool:
         client.set_tag(run_id, "lea.why", why[:5000])
         client.set_terminated(run_id, "FAILED")
 
-    return _told(search, send, "the search failed")
+    return _sent(search, send, "the search failed")
 
 
-def _told(search: str, send: Callable[[MlflowClient, str], None], aside: str) -> bool:
+def _sent(search: str, send: Callable[[MlflowClient, str], None], aside: str) -> bool:
     try:
         with store.answering(store.tracking_uri()):
             client = store.connect()

@@ -59,6 +59,9 @@ def same_home(searched: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEA_HOME", str(Path.cwd() / "home"))
 
 
+TRIALS_TO_KILL = 8
+
+
 def with_tune(params: Params, **changes: object) -> Params:
     return params.model_copy(update={"tune": params.tune.model_copy(update=changes)})
 
@@ -124,28 +127,28 @@ def test_failing_trial_is_recorded_and_does_not_end_the_search(searched: Params)
 
 def test_killed_search_goes_on_without_redoing_what_is_finished(searched: Params) -> None:
     """Killed after its first finished trial, a search has the same trials in the end, the first with the same dates."""
-    four = with_tune(searched, search="random", scheduler="none", concurrent_trials=1)
-    tree = four.model_dump(mode="json")
+    budget = searched.tune.budget.model_copy(update={"trials": TRIALS_TO_KILL})
+    many = with_tune(searched, search="random", scheduler="none", concurrent_trials=1, budget=budget)
+    tree = many.model_dump(mode="json")
     import yaml
 
     Path("params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TUNE_GLOBAL_CHECKPOINT_S": "0.5"}
     command = [sys.executable, "-m", "pipelines.cli", "tune"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    for line in process.stdout:
-        if "trial 2/4" in line:  # the first has ended: there is one at a time
-            break
-    time.sleep(12)  # Ray Tune writes its state every ten seconds
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=60)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if f"trial 3/{TRIALS_TO_KILL}" in line:  # the first has ended: there is one at a time
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
     search = plan(load_params())
     assert search.is_begun
     done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
-    assert "trial 1/4" not in done.stdout  # it is not reported again
+    assert f"trial 1/{TRIALS_TO_KILL}" not in done.stdout  # it is not reported again
     trials = json.loads(Path("tune/search.json").read_text(encoding="utf-8"))["trials"]
-    assert [trial["state"] for trial in trials] == [FINISHED] * 4
+    assert [trial["state"] for trial in trials] == [FINISHED] * TRIALS_TO_KILL
 
 
 def test_node_lost_in_the_middle_costs_no_trial(
