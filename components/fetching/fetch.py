@@ -130,6 +130,9 @@ def _unpack(folder: Path, unpack: Unpack) -> None:
         raise UserError(
             f"{archive} holds no readable {unpack.member} ({error}); remove it and fetch it again"
         ) from None
+    if out.exists() and file_digest(out) != file_digest(aside):
+        aside.unlink()
+        raise UserError(f"{out} is not what {archive} holds; move it away, and run the same command again")
     aside.replace(out)
 
 

@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3
+from requests.auth import HTTPBasicAuth
+from requests.utils import get_auth_from_url
 
 from components.errors import UserError
 
@@ -64,6 +66,7 @@ def ask(
     """
     first = here = urlsplit(url)
     with requests.Session() as session:
+        session.auth = _of_the_url
         for _ in range(MOST_REDIRECTS + 1):
             own = {"Authorization": f"Bearer {token}"} if token and _origin(here) == _origin(first) else {}
             response = _get(session, here.geturl(), {**headers, **own}, silent_s)
@@ -75,6 +78,12 @@ def ask(
             _check_redirect(url, first, here, there, other_origins)
             here = there
     raise UserError(f"{url}: more than {MOST_REDIRECTS} redirects")
+
+
+def _of_the_url(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """User and password of the address alone: requests would add those of ~/.netrc, at times for any host."""
+    user, password = get_auth_from_url(request.url or "")
+    return HTTPBasicAuth(user, password)(request) if user else request
 
 
 def _get(session: requests.Session, url: str, headers: Mapping[str, str], silent_s: float) -> requests.Response:

@@ -144,6 +144,19 @@ def test_one_member_is_unpacked(server: FileServer, tmp_path: Path) -> None:
     bad = entry(files=files, unpack={"file": "a.zip", "member": "other.json"})
     with pytest.raises(UserError, match=r"a\.zip holds no readable other\.json"):
         carry_out(errand("mine", bad, tmp_path), limits(), root=tmp_path)
+    (tmp_path / "data/raw/mine/dataset.json").write_text("mine, edited")
+    with pytest.raises(UserError, match=r"dataset\.json is not what .*a\.zip holds; move it away"):
+        carry_out(errand("mine", good, tmp_path), limits(), root=tmp_path)
+    assert (tmp_path / "data/raw/mine/dataset.json").read_text() == "mine, edited"
+
+
+def test_passwords_of_netrc_go_nowhere(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("default login ada password secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server.files["/a"] = b"a"
+    carry_out(errand("mine", entry(files=[{"path": "a", "url": f"{server.url}/a"}]), tmp_path), limits(), root=tmp_path)
+    assert all("authorization" not in request for request in server.seen)
 
 
 @pytest.fixture
