@@ -121,8 +121,14 @@ def _origin(record: Mapping[str, Any]) -> str:
     asked = ", ".join(f"{number} {task}" for task, number in record["questions"].items())
     return (
         f"Profile {record['profile']}, seeds of training: {seeds} ({spread(len(record['seeds']))}); "
-        f"test questions: {asked}; params {record['params_digest'][:12]}, data {record['data_digest'][:12]}."
+        f"test questions: {asked}; params {record['params_digest'][:12]}, data {record['data_digest'][:12]}; "
+        f"{made_by(record)}."
     )
+
+
+def made_by(record: Mapping[str, Any]) -> str:
+    """Whose code trained and asked: another version gives other figures on the same data."""
+    return f"made by version {record['version']}" if "version" in record else "made by code before version 0.2.0"
 
 
 def spread(seeds: int) -> str:

@@ -35,9 +35,10 @@ TEXTS = {
     "data": "Records are samples: one question with its answer. Kept and rejected add up to read. Samples that share "
     "an image or a group never stand in two splits.",
     "comparisons": "Each row is a model of its own, trained and tested on this run's data with the settings of the "
-    "paper's row. Differences are to the first row, in points, with paired bootstrap intervals over the test questions "
-    "(95\u00a0%) of the mean over seeds. In colour: the whole interval lies on one side of zero, so that the choice of "
-    "test questions does not explain the difference. Grey: it may.",
+    "paper's row, by the version of this program that the line below names. Differences are to the first row, in "
+    "points, with paired bootstrap intervals over the test questions (95\u00a0%) of the mean over seeds. In colour: "
+    "the whole interval lies on one side of zero: the choice of test questions does not explain the difference. "
+    "Grey: it may.",
     "size_published": "IoU by size as the paper prints it (Figure 7, appendix Table 2): only the adapter is trained.",
     "size_here": "The same here, on the ranks of this profile.",
     "size_not_here": "Rank against size was not measured on this run's data; python -m pipelines.tables ranks does it.",

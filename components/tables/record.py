@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from components.digests import digest
 from components.evaluation.question import Name
 from components.files import write_json, write_text
 from components.params import Params
-from components.report.comparisons import cell, gap, metrics_of, spread
+from components.report.comparisons import cell, gap, made_by, metrics_of, spread
 from components.report.figures import figure
 from components.report.ledger import PublishedTable, read_published
 from components.tables.chance import TASK, at_chance
@@ -46,6 +47,7 @@ def record(
         "table": study.name,
         "title": study.title,
         "profile": params.profile,
+        "version": version("local-enhanced-adapters"),
         "published": [study.published, *study.also],
         "seeds": [trial.seed for trial in rows[0].trials],
         "questions": _questions(rows[0]),
@@ -134,7 +136,7 @@ def markdown(table: Mapping[str, Any]) -> str:
         "",
         f"Seeds of training: {', '.join(map(str, table['seeds']))}; {spread(len(table['seeds']))}. "
         f"Test questions: {', '.join(f'{count} {task}' for task, count in table['questions'].items())}. "
-        f"Params {table['params_digest'][:12]}, data {table['data_digest'][:12]}.",
+        f"Params {table['params_digest'][:12]}, data {table['data_digest'][:12]}; {made_by(table)}.",
         "",
         *([table["left_out"], ""] if table["left_out"] else []),
         *_claims(table["claims"]),

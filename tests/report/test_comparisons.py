@@ -28,6 +28,9 @@ def test_tables_of_other_data_are_not_shown() -> None:
     assert shown.table.columns[0].main
     assert not all(column.main for column in shown.table.columns)
     assert comparisons({"table1": table}, "of another run") == []
+    for record, words in (({**table, "version": "9.8.7"}, "made by version 9.8.7"), (table, "before version 0.2.0")):
+        record = {key: value for key, value in record.items() if key != "version" or value == "9.8.7"}
+        assert words in comparisons({"table1": record}, table["data_digest"])[0].origin
     del table["differences"]["ingredients.iou: RoDE - LoRA"]
     (shown,) = comparisons({"table1": table}, table["data_digest"])
     assert dict(shown.gaps)["RoDE"][0].text == "–"
