@@ -99,24 +99,20 @@ class Plan:
     """
 
     def __init__(self, starts: np.ndarray, global_batch: int, epochs: int, seed: int) -> None:
-        self._starts, self._seed = starts, seed
+        self._starts, self._global_batch, self._seed = starts, global_batch, seed
         self.num_samples = int(starts[-1])
         self.steps_per_epoch = -(-self.num_samples // global_batch)
         self.steps = self.steps_per_epoch * epochs
+        self.last_batch = self.num_samples - (self.steps_per_epoch - 1) * global_batch
         self._order: tuple[int, np.ndarray] = (-1, starts)  # of the epoch asked for last
 
     def epoch_of(self, step: int) -> int:
         return step // self.steps_per_epoch
 
     def batch(self, step: int) -> list[np.ndarray]:
-        """The samples of a step (counted from 0), row by row.
-
-        Where the batch does not divide the samples, all steps of an epoch lack about equally many: a last step of
-        one sample would weigh as much as the others.
-        """
-        within = step % self.steps_per_epoch
-        start, end = (number * self.num_samples // self.steps_per_epoch for number in (within, within + 1))
-        samples = self._epoch(self.epoch_of(step))[start:end]
+        """The samples of a step (counted from 0), row by row; the last of an epoch holds `last_batch` of them."""
+        start = step % self.steps_per_epoch * self._global_batch
+        samples = self._epoch(self.epoch_of(step))[start : start + self._global_batch]
         rows = np.searchsorted(self._starts, samples, side="right")
         return np.split(samples, np.flatnonzero(np.diff(rows)) + 1)
 

@@ -64,6 +64,7 @@ def texts(metrics: Mapping[str, Any], inputs: Inputs, form: forms.Form) -> dict[
     curves = {
         stage: f"Loss of each step (faint) and its mean over {window(len(log))} steps"
         + ("; rings: loss on held-out samples" if inputs.validation.get(stage) else "")
+        + ". The last step of an epoch may hold fewer samples than the others"
         for stage, log in inputs.logs.items()
     }
     cue = CUE_AS_RELEASED if form == "released" else TEXTS["cue"]

@@ -44,12 +44,14 @@ def run_training(
     """
     job = make_job(stage, params, recipe, adapter, start)
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
-    steps = Plan(samples.starts, recipe.global_batch, recipe.epochs, params.seed).steps
+    plan = Plan(samples.starts, recipe.global_batch, recipe.epochs, params.seed)
+    steps = plan.steps
     recall(job)
     covered = newest_intact(job.folder / CHECKPOINTS)
     done = covered == steps and parts_of(job) is not None
     how = "already done" if done else f"going on after step {covered}" if covered else "starting"
-    size = f"{len(samples)} samples, {steps} steps of up to {recipe.global_batch}"
+    rest = "" if plan.last_batch == recipe.global_batch else f" (the last of an epoch of {plan.last_batch})"
+    size = f"{len(samples)} samples, {steps} steps of {recipe.global_batch}{rest}"
     print(f"{stage}: {size}; {how} (run {job.folder.name})")
     started = time.monotonic()
     record = RunRecord(job.folder.name, stage, flatten(job.settings()), job.sources, job.folder)

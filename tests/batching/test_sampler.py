@@ -26,13 +26,13 @@ def test_every_sample_comes_once_an_epoch(rows: list[int], batch: int) -> None:
 
 @settings(deadline=None)
 @given(rows=ROWS, batch=st.integers(1, 30))
-def test_steps_of_an_epoch_are_of_one_size_up_to_a_sample(rows: list[int], batch: int) -> None:
+def test_steps_are_of_one_size_but_the_last_of_an_epoch(rows: list[int], batch: int) -> None:
     own = plan(rows, batch)
     sizes = [sum(len(unit) for unit in own.batch(step)) for step in range(own.steps)]
-    assert max(sizes) <= batch
-    assert max(sizes) - min(sizes) <= 1
-    if sum(rows) % batch == 0:
-        assert set(sizes) == {batch}
+    last = sizes[own.steps_per_epoch - 1 :: own.steps_per_epoch]
+    assert set(last) == {own.last_batch}
+    assert set(sizes) <= {batch, own.last_batch}
+    assert 1 <= own.last_batch <= batch
 
 
 @settings(deadline=None)
