@@ -35,7 +35,10 @@ def run(params: Params) -> None:
         judged = promotion.promote(
             done.name, str(done.version), gate, record=record, measure=again(params), source="repro"
         )
-        outcome = {"passed": None if is_empty(gate) else judged.passed, "reasons": judged.reasons}
+        outcome = {
+            "passed": None if is_empty(gate) else judged.passed,
+            "reasons": judged.reasons,
+        }
         for reason in judged.reasons:
             print(f"  {reason}")
         print(_told(judged, is_empty(gate)))
@@ -101,6 +104,9 @@ def _told(judged: promotion.Promotion, empty: bool) -> str:
         return f"register: version {judged.version} is the champion now (before: {judged.before or 'none'})"
     if judged.before == judged.version:
         return f"register: version {judged.version} stays the champion"
+    if judged.rolled_back:
+        why = f"it was rolled back; champion: {judged.before or 'none'}"
+        return f"register: version {judged.version} stays candidate: {why}"
     if empty:
         return f"register: version {judged.version} was not judged; champion: {judged.before or 'none'}"
     return f"register: the gate refused version {judged.version}; champion: {judged.before or 'none'}"

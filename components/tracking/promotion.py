@@ -43,6 +43,7 @@ class Promotion:
     reasons: list[str]
     moved: bool
     alias: str = CHAMPION
+    rolled_back: bool = False  # it was champion until a rollback, and is refused for that
 
 
 def promote(
@@ -70,7 +71,7 @@ def promote(
         while True:
             with lock("registry"):
                 log = promotion_log.read(client, name) if dry_run else mended(client, name)
-                case = _case(client, name, which, log, record)
+                case = _case(client, name, which, log, record, alias)
                 missing = [] if force or measure is None else judging.lacking(case, gate, measured)
                 if not missing:
                     done = _judge_and_move(client, case, log, gate, measured, force, source, alias, dry_run)
@@ -175,11 +176,12 @@ def _follow(client: MlflowClient, name: str, alias: str) -> None:
     raise UserError(f"the alias {alias} of {name} is moved by others all the time; run the same command again")
 
 
-def _case(client: MlflowClient, name: str, which: str, log: Log, record: Record | None) -> Case:
+def _case(client: MlflowClient, name: str, which: str, log: Log, record: Record | None, alias: str) -> Case:
     version = registry.resolve(client, name, which)
     before = registry.alias_version(client, name, CHAMPION)
     champion = client.get_model_version(name, str(before)) if before else None
-    return judging.open_case(client, version, champion, log.holders(CHAMPION), record)
+    why = log.why_rolled_back(CHAMPION, judging.number(version)) if alias == CHAMPION else None
+    return judging.open_case(client, version, champion, log.holders(CHAMPION), record, why)
 
 
 def _judge_and_move(
@@ -198,7 +200,8 @@ def _judge_and_move(
     before = registry.alias_version(client, name, alias)
     decision, known = judging.judge(case, gate, measured)
     move = before != number and (decision.passed or force)
-    done = Promotion(name, number, before, decision.passed, decision.reasons, move, alias)
+    barred = case.is_barred and not force
+    done = Promotion(name, number, before, decision.passed, decision.reasons, move, alias, barred)
     if dry_run:
         return done
     _keep_measured(client, case, measured)
@@ -226,7 +229,7 @@ def _keep_measured(client: MlflowClient, case: Case, measured: Measured) -> None
 def _judged(
     log: Log, case: Case, alias: str, before: int | None, source: Kind, decision: Decision, move: bool
 ) -> Entry:
-    forced = ["moved by force"] if move and not decision.passed else []
+    forced = [promotion_log.FORCED] if move and not decision.passed else []
     figures = dict(case.record.figures) if case.record else {}
     reasons, number = [*decision.reasons, *forced], judging.number(case.version)
     return _entry(log, case.version.name, alias, before, number, source, decision.passed, move, reasons, figures)

@@ -31,6 +31,7 @@ COPY_FILE = "promotions.jsonl"  # of the log, in the home folder
 ENTRY_TAG, SETTLED_TAG = "lea.entry", "lea.settled"
 # A version must have one, and an entry has no files. A server takes no relative path.
 SOURCE = "lea:/promotion"
+FORCED = "moved by force"  # among the reasons of an entry that the gate did not let through
 LASTING = ("PERMISSION_DENIED", "UNAUTHENTICATED")  # no second try mends these
 TRIES, WAIT_S = 8, 0.05  # for a number, where others write at the same time
 
@@ -102,6 +103,16 @@ class Log:
             elif entry.to is not None:
                 held.append(entry.to)
         return held
+
+    def why_rolled_back(self, alias: str, version: int) -> str | None:
+        """The reason for which a version lost an alias by a rollback; None where a person has given it back since."""
+        why = None
+        for _, entry in self.moves(alias):
+            if entry.kind == "rollback" and entry.start == version:
+                why = "; ".join(entry.reasons)
+            elif entry.to == version and (entry.kind == "by hand" or FORCED in entry.reasons):
+                why = None
+        return why
 
 
 def log_name(name: str) -> str:

@@ -79,6 +79,44 @@ def test_version_that_was_rolled_back_is_no_bar(versions):
     assert champion() == 4
 
 
+def test_version_that_was_rolled_back_comes_back_by_force_only(versions):
+    gate = versions.params.registry.gate
+    promotion.rollback("lea", "answers in capitals")
+    for source in ("repro", "promote"):
+        done = promotion.promote("lea", "3", gate, source=source)
+        assert (done.moved, done.rolled_back, champion()) == (False, True, 2)
+        assert done.reasons == [
+            "failed: version 3 was rolled back (answers in capitals); "
+            "to make it champion again all the same: lea promote 3 --force"
+        ]
+    assert [one.kind for one in promotion_log.read(store.connect(), "lea").entries][-2:] == ["rollback", "repro"]
+    assert promotion.promote("lea", "3", gate, alias="staging").moved
+    assert promotion.promote("lea", "3", gate, force=True).moved
+    add_version(versions, 0.85)
+    promotion.promote("lea", "4", gate)
+    assert promotion.promote("lea", "3", gate).moved  # a person has said that it may be champion
+    promotion.rollback("lea", "in capitals again")
+    assert not promotion.promote("lea", "3", gate).moved
+
+
+def test_version_that_was_rolled_back_stays_candidate_at_the_next_repro(workspace, capsys):
+    register.run(workspace.params)
+    workspace.train("b")
+    workspace.measure(0.81)
+    register.run(workspace.params)
+    promotion.rollback("lea", "answers in capitals")
+    register.run(workspace.params)
+    assert (champion(), workspace.registration()["aliases"]) == (1, ["candidate"])
+    assert "register: version 2 stays candidate: it was rolled back; champion: 1" in capsys.readouterr().out
+
+
+def test_version_that_was_rolled_back_and_moved_back_by_hand_is_judged_by_the_gate(versions, quick):
+    promotion.rollback("lea", "answers in capitals")
+    store.connect().set_registered_model_alias("lea", "champion", "3")
+    promotion.promote("lea", "2", versions.params.registry.gate)
+    assert promotion.promote("lea", "3", versions.params.registry.gate).moved
+
+
 def test_dry_run_writes_nothing(versions):
     before = promotion_log.read(store.connect(), "lea")
     tags = store.connect().get_model_version("lea", "1").tags
@@ -161,7 +199,9 @@ def test_verbs_print_and_explain(versions, capsys):
     assert "lea version 3: is champion already" in capsys.readouterr().out
     assert run("rollback", "--reason", "answers in capitals") == 0
     assert "version 2 is champion again (before: 3)" in capsys.readouterr().out
-    assert run("promote", "3", "--dry-run") == 0
+    assert run("promote", "3", "--dry-run") == 2
+    assert "lea promote 3 --force" in capsys.readouterr().err
+    assert run("promote", "3", "--dry-run", "--force") == 0
     assert "would be champion (before: 2)" in capsys.readouterr().out
     assert run("history", "--json") == 0
     assert json.loads(capsys.readouterr().out)[-1]["reason"] == "answers in capitals"
