@@ -35,10 +35,7 @@ def run(params: Params) -> None:
         judged = promotion.promote(
             done.name, str(done.version), gate, record=record, measure=again(params), source="repro"
         )
-        outcome = {
-            "passed": None if is_empty(gate) else judged.passed,
-            "reasons": judged.reasons,
-        }
+        outcome = {"passed": None if is_empty(gate) else judged.passed, "reasons": judged.reasons}
         for reason in judged.reasons:
             print(f"  {reason}")
         print(_told(judged, is_empty(gate)))

@@ -13,7 +13,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from components.errors import UserError
 from components.params import validate_params
-from components.tracking import promotion, promotion_log, records, registry, store
+from components.tracking import mending, promotion, promotion_copy, promotion_log, records, registry, store
 from pipelines import cli, register, stage
 
 
@@ -48,17 +48,17 @@ def add_version(workspace, iou: float) -> None:
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(promotion, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(mending, "PATIENCE_S", 0.0)
 
 
 def test_entries_name_the_one_before_and_the_copy_is_the_log(versions):
     log = promotion_log.read(store.connect(), "lea")
     assert [one.before for one in log.entries] == ["", *(one.digest for one in log.entries[:-1])]
     assert all(log.settled)
-    assert versions.promotions() == promotion_log.as_lines(log)
+    assert versions.promotions() == promotion_copy.as_lines(log)
     (versions.root / "home/promotions.jsonl").write_text('{"half a li')
     promotion.promote("lea", "3", versions.params.registry.gate)
-    assert versions.promotions() == promotion_log.as_lines(log)
+    assert versions.promotions() == promotion_copy.as_lines(log)
 
 
 def test_rollback_leads_to_the_champion_before_and_further_back(versions):
@@ -261,7 +261,7 @@ def test_kill_at_every_write_is_mended_by_the_next_command(versions, monkeypatch
         assert mended.entries == log.entries  # nothing is taken for a move by hand
         assert all(mended.settled[place] for place, _ in mended.moves("champion"))
         assert champion() == mended.moves("champion")[-1][1].to
-        assert versions.promotions() == promotion_log.as_lines(mended)
+        assert versions.promotions() == promotion_copy.as_lines(mended)
         if not killed:
             assert last >= 3
             return
@@ -411,5 +411,5 @@ def test_a_promotion_that_sets_its_alias_late_does_not_overrule_the_one_after_it
     promotion.promote("lea", "1", gate, force=True)
     assert champion() == 2
     assert moves()[-2:] == [(3, 1, "promote"), (1, 2, "promote")]
-    promotion.mended(store.connect(), "lea")
+    mending.mended(store.connect(), "lea")
     assert moves()[-1] == (1, 2, "promote")
