@@ -142,7 +142,7 @@ def registry_kills(folder: Path, command: str, chance: random.Random) -> Iterato
 
 def mended_by(work: Callable[[], object]) -> None:
     """Give the command again, then check alias and log."""
-    from components.tracking import promotion_log, registry, store
+    from components.tracking import promotion_copy, promotion_log, registry, store
 
     work()
     client = store.connect()
@@ -156,7 +156,7 @@ def mended_by(work: Callable[[], object]) -> None:
     digests = [one.tags.get(registry.MODEL_TAG) for one in client.search_model_versions("name = 'lea'")]
     known = [one for one in digests if one]
     assert len(known) == len(set(known)), "a model was registered twice"
-    lines = (Path(os.environ["LEA_HOME"]) / promotion_log.COPY_FILE).read_text(encoding="utf-8").splitlines()
+    lines = (Path(os.environ["LEA_HOME"]) / promotion_copy.COPY_FILE).read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["digest"] for line in lines] == [one.digest for one in entries], "the copy is not the log"
 
 

@@ -43,7 +43,7 @@ def laid_out(folder: Path) -> None:
     write_json(Path("home/base-files.json"), {"/a": [1, 2, "0" * 64]})
     write_json(Path(TIMES), {"pretrain": 60.0})
     what = {"digest": "x", "name": "x", "params": {"seed": 17}, "data": {"mine": "0" * 64}, "tags": {}, "costs": {}}
-    write_json(Path("run/tracked.json"), {**what, "parent": None, "status": "FINISHED", "sent": ["a store"]})
+    write_json(Path("run/tracked-a.json"), {**what, "parent": None, "status": "FINISHED", "sent": ["a store"]})
     records = [{"id": "1", "conversations": TALK}, {"id": "2", "messages": CHAT}]
     write_json(Path("mine.json"), records)
     lines = [{"question_id": n, "image": f"{n}.jpg", "text": "Is there a dog?", "label": "yes"} for n in range(3)]
@@ -143,7 +143,7 @@ def _run_state() -> list[Case]:
         Case(run / "answers.jsonl", lambda: Answers(run / "answers.jsonl", 8)),
         Case(Path("grades.jsonl"), lambda: grading._lines_of(Path("grades.jsonl"))),
         Case(Path("home/base-files.json"), _seen),
-        Case(Path("run/tracked.json"), lambda: _tracked(Path("run/tracked.json"))),
+        Case(Path("run/tracked-a.json"), lambda: _tracked(Path("run/tracked-a.json"))),
         Case(Path(TIMES), lambda: _known_seconds(Path(TIMES))),
     ]
 

@@ -101,6 +101,9 @@ def _told(judged: promotion.Promotion, empty: bool) -> str:
         return f"register: version {judged.version} is the champion now (before: {judged.before or 'none'})"
     if judged.before == judged.version:
         return f"register: version {judged.version} stays the champion"
+    if judged.rolled_back:
+        why = f"it was rolled back; champion: {judged.before or 'none'}"
+        return f"register: version {judged.version} stays candidate: {why}"
     if empty:
         return f"register: version {judged.version} was not judged; champion: {judged.before or 'none'}"
     return f"register: the gate refused version {judged.version}; champion: {judged.before or 'none'}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from components.files import write_text
 from components.shared_storage import shared_storage
 from components.snapshots import remove_run
-from components.tracking.runs import WAITING_FILE
+from components.tracking.runs import waiting
 from components.workspace import home
 
 OWNER_FILE = "search.txt"  # in the folder of a run that a search began
@@ -41,7 +41,7 @@ def num_bytes(search: str) -> int:
 
 def prune(search: str, names: Collection[str]) -> list[str]:
     """Remove the named runs, of those that `search` began; what tracking missed stays. Returns what is gone."""
-    gone = [run for run in owned(search) if run.name in names and not (run / WAITING_FILE).exists()]
+    gone = [run for run in owned(search) if run.name in names and not waiting(run)]
     storage = shared_storage()
     for run in gone:
         shutil.rmtree(run, ignore_errors=True)  # a worker that is being stopped may still write there

@@ -38,10 +38,16 @@ class Case:
     champion: ModelVersion | None
     former: Sequence[ModelVersion]
     record: Record | None  # by which the version is judged
+    rolled_back: str | None = None  # the reason for which the version lost the alias that it is judged for
 
     @property
     def is_champion(self) -> bool:
         return self.champion is not None and number(self.champion) == number(self.version)
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether the gate is not asked: a person took the alias from the version, and only a person gives it back."""
+        return self.rolled_back is not None and not self.is_champion
 
 
 @dataclass
@@ -66,12 +72,13 @@ def open_case(
     champion: ModelVersion | None,
     holders: Sequence[int],
     present: Record | None,
+    rolled_back: str | None,
 ) -> Case:
     """`holders`: versions that hold or held `champion`. `present`: what was measured of it now, if anything."""
     there = {number(one): one for one in client.search_model_versions(f"name = '{version.name}'")}
     apart = {number(version), *([number(champion)] if champion else [])}
     former = [there[one] for one in dict.fromkeys(holders) if one in there and one not in apart]
-    return Case(version, champion, former, _judged_by(version, champion, present))
+    return Case(version, champion, former, _judged_by(version, champion, present), rolled_back)
 
 
 def _judged_by(version: ModelVersion, champion: ModelVersion | None, present: Record | None) -> Record | None:
@@ -86,7 +93,7 @@ def _judged_by(version: ModelVersion, champion: ModelVersion | None, present: Re
 
 def lacking(case: Case, gate: Gate, measured: Measured) -> list[ModelVersion]:
     """Whom the version must be compared with and who has no record under its conditions."""
-    if case.record is None or case.is_champion:
+    if case.record is None or case.is_champion or case.is_barred:
         return []
     key = case.record.key
     return [one for one in _rivals(case, gate) if not measured.of(one, key) and number(one) not in measured.why]
@@ -137,12 +144,20 @@ def judge(case: Case, gate: Gate, measured: Measured) -> tuple[Decision, bool]:
     same = stored.get("own") == _facts(case, gate)
     if same and case.is_champion:
         return Decision(stored["passed"], stored["reasons"]), True
-    if case.record is None:
-        name = f"{case.version.name} version {case.version.version}"
-        return Decision(False, [f"failed: nothing was measured of {name}; run dvc repro where it was trained"]), same
-    record, rivals = case.record, [] if case.is_champion else _compared(case, gate, measured)
-    decision = decide(Figures(record.figures, record.blind, record.sighted), rivals, gate)
+    decision = _decision(case, gate, measured)
     return decision, same and (stored["passed"], stored["reasons"]) == (decision.passed, decision.reasons)
+
+
+def _decision(case: Case, gate: Gate, measured: Measured) -> Decision:
+    record, number = case.record, case.version.version
+    if case.is_barred:
+        remedy = f"to make it champion again all the same: lea promote {number} --force"
+        return Decision(False, [f"failed: version {number} was rolled back ({case.rolled_back}); {remedy}"])
+    if record is None:
+        name = f"{case.version.name} version {number}"
+        return Decision(False, [f"failed: nothing was measured of {name}; run dvc repro where it was trained"])
+    rivals = [] if case.is_champion else _compared(case, gate, measured)
+    return decide(Figures(record.figures, record.blind, record.sighted), rivals, gate)
 
 
 def remember(client: MlflowClient, case: Case, gate: Gate, decision: Decision) -> None:

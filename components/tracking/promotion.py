@@ -1,32 +1,26 @@
 """Moving `champion`: always written down, and through the gate unless it is forced or rolled back.
 
-The log (promotion_log.py) comes first and the alias follows. Every command first mends what it finds: an alias that a
-stopped command did not set, and one that was moved by hand, which is written down.
+The log (promotion_log.py) comes first and the alias follows. Every command first mends what it finds (mending.py).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from components.errors import UserError
 from components.locks import lock
 from components.params import Gate
-from components.tracking import judging, promotion_log, records, registry, store
+from components.tracking import judging, promotion_copy, promotion_log, records, registry, store
 from components.tracking.gate import Decision
 from components.tracking.judging import Case, Measure, Measured
-from components.tracking.promotion_log import Entry, Kind, Log
+from components.tracking.mending import follow, mended
+from components.tracking.promotion_log import Entry, Kind, Log, next_entry
 from components.tracking.records import Record
 from components.tracking.registry import CANDIDATE, CHAMPION
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-BY_HAND = "the alias was moved outside of lea; noticed by this command"
-PATIENCE_S = 0.5  # another command may be between the log and the alias
-FOLLOW_TRIES, WAIT_S = 50, 0.05  # of an alias that other commands move at the same time
 
 
 @dataclass(frozen=True)
@@ -43,6 +37,7 @@ class Promotion:
     reasons: list[str]
     moved: bool
     alias: str = CHAMPION
+    rolled_back: bool = False  # it was champion until a rollback, and is refused for that
 
 
 def promote(
@@ -70,7 +65,7 @@ def promote(
         while True:
             with lock("registry"):
                 log = promotion_log.read(client, name) if dry_run else mended(client, name)
-                case = _case(client, name, which, log, record)
+                case = _case(client, name, which, log, record, alias)
                 missing = [] if force or measure is None else judging.lacking(case, gate, measured)
                 if not missing:
                     done = _judge_and_move(client, case, log, gate, measured, force, source, alias, dry_run)
@@ -82,7 +77,10 @@ def promote(
 
 
 def rollback(name: str, reason: str) -> Promotion:
-    """Give `champion` back to the champion before, without a gate. The one that goes is no bar for those to come."""
+    """Give `champion` back to the champion before, without a gate. The one that goes is no bar for those to come.
+
+    Former champions that were deleted in MLflow are passed over.
+    """
     if not reason.strip():
         raise UserError("--reason: say why the champion goes; the log keeps it")
     client = store.connect()
@@ -90,96 +88,24 @@ def rollback(name: str, reason: str) -> Promotion:
         while True:
             log = mended(client, name)
             held = log.holders(CHAMPION)
-            before = [one for one in held if one != held[-1]]
+            there = {int(one.version) for one in client.search_model_versions(f"name = '{name}'")}
+            before = [one for one in held if one != held[-1] and one in there]
             if not before:
                 raise UserError(f"{name} has no champion before the present one; see: lea history")
             version = registry.resolve(client, name, str(before[-1]))
             figures = registry.version_metrics(version)
-            entry = _entry(log, name, CHAMPION, held[-1], before[-1], "rollback", None, True, [reason], figures)
+            entry = next_entry(log, name, CHAMPION, held[-1], before[-1], "rollback", None, True, [reason], figures)
             if promotion_log.append(client, log, entry):
-                _follow(client, name, CHAMPION)
+                follow(client, name, CHAMPION)
                 return Promotion(name, before[-1], held[-1], None, [reason], True)
 
 
-def mended(client: MlflowClient, name: str) -> Log:
-    """The log, once every alias is what it says: a move that was stopped is finished, one by hand written down."""
-    patient = False
-    while True:
-        log = promotion_log.read(client, name)
-        entries = zip(log.entries, log.settled, strict=True)
-        unfinished = {one.alias for one, settled in entries if one.moved and not settled}
-        for alias in unfinished:
-            _follow(client, name, alias)
-        if unfinished:
-            continue
-        strayed = _strayed(client, name, log)
-        if strayed is None:
-            promotion_log.write_copy(log)
-            return log
-        if not patient:
-            time.sleep(PATIENCE_S)
-            patient = True
-            continue
-        _write_down(client, name, log, *strayed)
-
-
-def _strayed(client: MlflowClient, name: str, log: Log) -> tuple[str, int | None, int | None] | None:
-    """The first alias that is not where the log says, with the version that the log states and the present one."""
-    present = registry.aliases(client, name)
-    for alias in dict.fromkeys([CHAMPION, *(one.alias for one in log.entries)]):
-        moves = log.moves(alias)
-        stated = moves[-1][1].to if moves else None
-        if present.get(alias) != stated:
-            return alias, stated, present.get(alias)
-    return None
-
-
-def _write_down(client: MlflowClient, name: str, log: Log, alias: str, stated: int | None, present: int | None) -> None:
-    """An entry for a move that was made outside of lea, unless another command has written one meanwhile."""
-    figures = registry.version_metrics(client.get_model_version(name, str(present))) if present else {}
-    entry = _entry(log, name, alias, stated, present, "by hand", None, True, [BY_HAND], figures)
-    if promotion_log.append(client, log, entry):
-        promotion_log.settle(client, name, promotion_log.read(client, name).number_of(entry))
-
-
-def _settle(client: MlflowClient, name: str, alias: str, log: Log) -> None:
-    """Set an alias for moves whose command was stopped before it did: to where the last move leads."""
-    moves = log.moves(alias)
-    open_ones = [log.numbers[place] for place, _ in moves if not log.settled[place]]
-    target = moves[-1][1].to
-    if open_ones:
-        if target is not None and registry.alias_version(client, name, alias) != target:
-            store.insert(lambda: client.set_registered_model_alias(name, alias, str(target)))
-        for number in open_ones:
-            promotion_log.settle(client, name, number)
-
-
-def _follow(client: MlflowClient, name: str, alias: str) -> None:
-    """Let the alias follow the log, until no other command has written in between.
-
-    Another command may write an entry, set the alias and settle both between our reading and our setting: then ours
-    was the last to set it, to where the log no longer leads, and it is for us to set it again.
-    """
-    for _ in range(FOLLOW_TRIES):
-        log = promotion_log.read(client, name)
-        _settle(client, name, alias, log)
-        after = promotion_log.read(client, name)
-        if after.head != log.head:
-            continue
-        target = after.moves(alias)[-1][1].to
-        if target is None or registry.alias_version(client, name, alias) == target:
-            promotion_log.write_copy(after)
-            return
-        store.insert(lambda target=target: client.set_registered_model_alias(name, alias, str(target)))
-        time.sleep(WAIT_S)
-    raise UserError(f"the alias {alias} of {name} is moved by others all the time; run the same command again")
-
-
-def _case(client: MlflowClient, name: str, which: str, log: Log, record: Record | None) -> Case:
+def _case(client: MlflowClient, name: str, which: str, log: Log, record: Record | None, alias: str) -> Case:
     version = registry.resolve(client, name, which)
     before = registry.alias_version(client, name, CHAMPION)
     champion = client.get_model_version(name, str(before)) if before else None
-    return judging.open_case(client, version, champion, log.holders(CHAMPION), record)
+    why = log.why_rolled_back(CHAMPION, judging.number(version)) if alias == CHAMPION else None
+    return judging.open_case(client, version, champion, log.holders(CHAMPION), record, why)
 
 
 def _judge_and_move(
@@ -198,7 +124,8 @@ def _judge_and_move(
     before = registry.alias_version(client, name, alias)
     decision, known = judging.judge(case, gate, measured)
     move = before != number and (decision.passed or force)
-    done = Promotion(name, number, before, decision.passed, decision.reasons, move, alias)
+    barred = case.is_barred and not force
+    done = Promotion(name, number, before, decision.passed, decision.reasons, move, alias, barred)
     if dry_run:
         return done
     _keep_measured(client, case, measured)
@@ -209,9 +136,9 @@ def _judge_and_move(
     if not known:
         judging.remember(client, case, gate, decision)
     if move:
-        _follow(client, name, alias)
+        follow(client, name, alias)
     else:
-        promotion_log.write_copy(promotion_log.read(client, name))
+        promotion_copy.write(client, promotion_log.read(client, name))
     return done
 
 
@@ -226,23 +153,7 @@ def _keep_measured(client: MlflowClient, case: Case, measured: Measured) -> None
 def _judged(
     log: Log, case: Case, alias: str, before: int | None, source: Kind, decision: Decision, move: bool
 ) -> Entry:
-    forced = ["moved by force"] if move and not decision.passed else []
+    forced = [promotion_log.FORCED] if move and not decision.passed else []
     figures = dict(case.record.figures) if case.record else {}
     reasons, number = [*decision.reasons, *forced], judging.number(case.version)
-    return _entry(log, case.version.name, alias, before, number, source, decision.passed, move, reasons, figures)
-
-
-def _entry(
-    log: Log,
-    name: str,
-    alias: str,
-    start: int | None,
-    to: int | None,
-    kind: Kind,
-    passed: bool | None,
-    moved: bool,
-    reasons: Sequence[str],
-    figures: dict[str, float],
-) -> Entry:
-    when, who = promotion_log.now(), store.who()
-    return Entry(log.head, when, who, name, alias, start, to, kind, passed, moved, list(reasons), figures)
+    return next_entry(log, case.version.name, alias, before, number, source, decision.passed, move, reasons, figures)

@@ -14,23 +14,21 @@ import json
 import random
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.digests import digest
 from components.errors import UserError
-from components.files import write_text
 from components.tracking import store
-from components.workspace import home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-COPY_FILE = "promotions.jsonl"  # of the log, in the home folder
-ENTRY_TAG, SETTLED_TAG = "lea.entry", "lea.settled"
+ENTRY_TAG, SETTLED_TAG, VOID_TAG = "lea.entry", "lea.settled", "lea.void"
 # A version must have one, and an entry has no files. A server takes no relative path.
 SOURCE = "lea:/promotion"
+FORCED = "moved by force"  # among the reasons of an entry that the gate did not let through
 LASTING = ("PERMISSION_DENIED", "UNAUTHENTICATED")  # no second try mends these
 TRIES, WAIT_S = 8, 0.05  # for a number, where others write at the same time
 
@@ -42,6 +40,7 @@ class Entry:
     """One decision. `before`: the digest of the entry before it, empty for the first.
 
     `start` and `to` are versions; `to` is None where the alias was deleted by hand. `moved`: the alias goes to `to`.
+    `more`: what a newer version of lea has written beside, which is part of the digest.
     """
 
     before: str
@@ -56,10 +55,25 @@ class Entry:
     moved: bool
     reasons: Sequence[str]
     metrics: Mapping[str, float]
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        return digest(asdict(self))
+        return digest(self.as_written())
+
+    def as_written(self) -> dict[str, Any]:
+        written = asdict(self)
+        return {**written.pop("more"), **written}
+
+    @classmethod
+    def from_written(cls, text: str) -> Entry:
+        """ValueError where it is no entry."""
+        written = json.loads(text)
+        own = {one.name for one in fields(cls)} - {"more"}
+        if not isinstance(written, dict) or not own <= written.keys():
+            raise ValueError("no entry")
+        more = {name: value for name, value in written.items() if name not in own}
+        return cls(**{name: written[name] for name in own}, more=more)
 
 
 @dataclass(frozen=True)
@@ -67,12 +81,14 @@ class Log:
     """The entries of the chain in order, with their numbers in the registry and which of them are settled.
 
     gaps: numbers of entries that name one which is not there: it was deleted or changed in the registry.
+    void: numbers of entries that lost a race and are not marked so.
     """
 
     entries: Sequence[Entry]
     numbers: Sequence[int]
     settled: Sequence[bool]
     gaps: Collection[int] = ()
+    void: Collection[int] = ()
 
     @property
     def head(self) -> str:
@@ -103,6 +119,16 @@ class Log:
                 held.append(entry.to)
         return held
 
+    def why_rolled_back(self, alias: str, version: int) -> str | None:
+        """The reason for which a version lost an alias by a rollback; None where a person has given it back since."""
+        why = None
+        for _, entry in self.moves(alias):
+            if entry.kind == "rollback" and entry.start == version:
+                why = "; ".join(entry.reasons)
+            elif entry.to == version and (entry.kind == "by hand" or FORCED in entry.reasons):
+                why = None
+        return why
+
 
 def log_name(name: str) -> str:
     return f"{name}-promotions"
@@ -112,32 +138,44 @@ def read(client: MlflowClient, name: str) -> Log:
     """The chain: entries in the order of their numbers, each naming the one before; void ones are left out.
 
     A void entry names an earlier one of the chain, behind which another was quicker. One that names none of them has
-    lost the entry before it: the chain goes on with it, and has a gap there.
+    lost the entry before it: the chain goes on with it, and has a gap there. The quicker entry may be what was lost.
+    So a void entry is marked once it is known, and one whose alias was never set, with a gap behind it, is void too:
+    who writes an entry has seen the alias of the one before set.
     """
     found = client.search_model_versions(f"name = '{log_name(name)}'")
     entries: list[Entry] = []
     numbers: list[int] = []
     settled: list[bool] = []
     gaps: list[int] = []
+    void: list[int] = []
     known = [""]  # what entries name: the last one, or they are void
     for version in sorted(found, key=lambda one: int(one.version)):
+        number = int(version.version)
         try:
-            entry = Entry(**json.loads(version.tags[ENTRY_TAG]))
-        except (KeyError, TypeError, ValueError):
+            entry = Entry.from_written(version.tags[ENTRY_TAG])
+        except (KeyError, ValueError):
             raise UserError(
                 f"version {version.version} of {log_name(name)} in the registry is no entry of the promotion log; "
                 "delete that version in MLflow"
             ) from None
+        if VOID_TAG in version.tags:
+            continue
         if entry.before in known[:-1]:
+            if entry.digest not in known:  # else it was written twice
+                void.append(number)
             continue
         if entry.before != known[-1]:
-            gaps.append(int(version.version))
+            if entries and entries[-1].moved and not settled[-1]:
+                void.append(numbers.pop())
+                entries.pop()
+                settled.pop()
+            gaps.append(number)
             known.append(entry.before)
         entries.append(entry)
-        numbers.append(int(version.version))
+        numbers.append(number)
         settled.append(SETTLED_TAG in version.tags)
         known.append(entry.digest)
-    return Log(entries, numbers, settled, gaps)
+    return Log(entries, numbers, settled, [number for number in gaps if number in numbers], void)
 
 
 def append(client: MlflowClient, log: Log, entry: Entry) -> bool:
@@ -153,7 +191,7 @@ def append(client: MlflowClient, log: Log, entry: Entry) -> bool:
     for attempt in range(TRIES):
         try:
             client.create_model_version(
-                log_name(entry.model), SOURCE, tags={ENTRY_TAG: json.dumps(asdict(entry), sort_keys=True)}
+                log_name(entry.model), SOURCE, tags={ENTRY_TAG: json.dumps(entry.as_written(), sort_keys=True)}
             )
             break
         except MlflowException as error:
@@ -162,7 +200,32 @@ def append(client: MlflowClient, log: Log, entry: Entry) -> bool:
             time.sleep(WAIT_S * 2**attempt * (1 + random.random()))  # another took the number, or holds the database
     else:
         raise AssertionError("unreachable")
-    return entry.digest in [one.digest for one in read(client, entry.model).entries]
+    after = read(client, entry.model)
+    mark_void(client, entry.model, after)
+    return entry.digest in [one.digest for one in after.entries]
+
+
+def next_entry(
+    log: Log,
+    name: str,
+    alias: str,
+    start: int | None,
+    to: int | None,
+    kind: Kind,
+    passed: bool | None,
+    moved: bool,
+    reasons: Sequence[str],
+    figures: Mapping[str, float],
+) -> Entry:
+    """An entry of now, behind `log`."""
+    who = store.who()
+    return Entry(log.head, now(), who, name, alias, start, to, kind, passed, moved, list(reasons), dict(figures))
+
+
+def mark_void(client: MlflowClient, name: str, log: Log) -> None:
+    """Mark entries that lost a race: they must stay void where the entry that won is deleted."""
+    for number in log.void:
+        store.insert(lambda number=number: client.set_model_version_tag(log_name(name), str(number), VOID_TAG, "yes"))
 
 
 def settle(client: MlflowClient, name: str, number: int) -> None:
@@ -172,39 +235,6 @@ def settle(client: MlflowClient, name: str, number: int) -> None:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def as_lines(log: Log) -> list[dict[str, Any]]:
-    """The entries for people and programs, oldest first."""
-    return [
-        {
-            "number": number,
-            "when": entry.when,
-            "who": entry.who,
-            "model": entry.model,
-            "alias": entry.alias,
-            "from": entry.start,
-            "to": entry.to,
-            "source": entry.kind,
-            "passed": entry.passed,
-            "moved": entry.moved,
-            "reason": "; ".join(entry.reasons),
-            "metrics": dict(entry.metrics),
-            "digest": entry.digest,
-            "before": entry.before,
-            "gap": number in log.gaps,
-        }
-        for number, entry in zip(log.numbers, log.entries, strict=True)
-    ]
-
-
-def write_copy(log: Log) -> None:
-    """Bring the copy in the home folder up to date; it is whole at any time, and only a copy."""
-    lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in as_lines(log)]
-    try:
-        write_text(home() / COPY_FILE, "".join(lines))
-    except OSError as error:
-        print(f"tracking: {home() / COPY_FILE} cannot be written ({error.strerror}); the log is in the registry")
 
 
 def _make_room(client: MlflowClient, name: str) -> None:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 METRICS_FILE, TIMINGS_FILE, VALIDATION_FILE = "metrics.jsonl", "timings.jsonl", "validation.jsonl"
-RECORD_FILE = "tracked.json"  # of a finished run: what it is, and the stores that have all of it
-WAITING_FILE = "waiting.json"  # beside it while the store that is named now has not had it
+# One for each finished run of MLflow's: what it is, and the stores that have all of it. A search's trial and the stage
+# of the same settings share a folder.
+RECORD_FILES = "tracked-*.json"
+WAITING_FILES = "waiting-*.json"  # beside it while the store that is named now has not had it
 STEP, VALIDATION_LOSS = "step", "validation_loss"
 RUN_TAG, DESCRIBED_TAG = "lea.run", "lea.described"
 BATCH = 900  # MLflow takes 1000 entities a call
@@ -61,7 +63,7 @@ def sync_training(record: RunRecord, through: int | None = None, finished: bool 
             _send(client, record, through, finished)
             if finished:
                 _keep(record, store.identity(client))
-        (record.folder / WAITING_FILE).unlink(missing_ok=True)
+        _own(WAITING_FILES, record).unlink(missing_ok=True)
         _reported.discard(record.folder)
         return True
     except Exception as error:  # whatever it is: a run of hours must not end because of its log
@@ -71,13 +73,23 @@ def sync_training(record: RunRecord, through: int | None = None, finished: bool 
             print(f"tracking: {line} (metrics wait in {record.folder} and are sent later)", file=sys.stderr, flush=True)
         if finished:
             _keep(record, None)
-            write_json(record.folder / WAITING_FILE, {})
+            write_json(_own(WAITING_FILES, record), {"digest": record.digest, "name": record.name})
         return False
+
+
+def waiting(folder: Path) -> list[str]:
+    """What the store has not had of the runs in `folder`, by their digests."""
+    first, last = WAITING_FILES.split("*")
+    return sorted(path.name.removeprefix(first).removesuffix(last) for path in folder.glob(WAITING_FILES))
+
+
+def _own(files: str, record: RunRecord) -> Path:
+    return record.folder / files.replace("*", record.digest.replace("/", "_"))
 
 
 def send_missing(folder: Path) -> None:
     """Send the finished runs under `folder` that this store has not had: it was away, or is another than before."""
-    files = sorted(folder.glob(f"*/{RECORD_FILE}"))
+    files = sorted(folder.glob(f"*/{RECORD_FILES}"))
     if not files:
         return
     with store.answering(store.tracking_uri()):
@@ -90,7 +102,7 @@ def send_missing(folder: Path) -> None:
 
 def _keep(record: RunRecord, sent_to: str | None) -> None:
     """Write down a finished run beside its metrics, so that any store can have it later. None: none has it as it is."""
-    file = record.folder / RECORD_FILE
+    file = _own(RECORD_FILES, record)
     described = json.loads(json.dumps({name: value for name, value in asdict(record).items() if name != "folder"}))
     try:
         known, had = _tracked(file)

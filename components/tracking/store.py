@@ -199,6 +199,15 @@ def insert(write: Callable[[], object]) -> None:
         write()
 
 
+def late_s() -> float:
+    """Seconds after which a server no longer carries out a request that was given up and made again; 0 for our file."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        return 0.0
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+
+    return 2.0 * MLFLOW_HTTP_REQUEST_TIMEOUT.get() * (1 + MLFLOW_HTTP_REQUEST_MAX_RETRIES.get())
+
+
 def who() -> str:
     """The user, for logs: the tracking server's where there is one; containers run under numbers without a name."""
     served = _server_user()

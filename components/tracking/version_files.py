@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
-from components.files import write_json
+from components.files import fresh_folder, write_json
 from components.model.stored import PARTS, model_digest, path_free, read_reference
 from components.params import Params
 from components.tracking import bases, store
@@ -63,7 +62,10 @@ def log(run_id: str, files: Path, own: str, metrics: Mapping[str, float], name: 
 
 
 def repair(client: MlflowClient, version: ModelVersion, parts: Path, base: Path, params: Params) -> bool:
-    """Put a version's files back where they are missing or others than when they were registered."""
+    """Put a version's files back where they are missing or others than when they were registered.
+
+    On this machine they are written aside first: another home may be reading them.
+    """
     import mlflow
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -75,8 +77,10 @@ def repair(client: MlflowClient, version: ModelVersion, parts: Path, base: Path,
         with _quiet():
             mlflow.pyfunc.save_model(f"{folder}/model", **_as_pyfunc(files))
         if folder_here := _local(place):
-            shutil.rmtree(folder_here, ignore_errors=True)
-        get_artifact_repository(place).log_artifacts(f"{folder}/model")
+            with fresh_folder(folder_here) as aside:
+                bases.link_tree(Path(folder, "model"), aside)
+        else:
+            get_artifact_repository(place).log_artifacts(f"{folder}/model")
     return True
 
 
@@ -88,14 +92,11 @@ def _local(place: str) -> Path | None:
 
 
 def _local_holds(place: str, version: ModelVersion) -> bool:
-    """Whether a version's files on this machine are whole, and its base is where they say."""
+    """Whether a version's files on this machine are whole. Its base may lie elsewhere for each home that reads them."""
     held = _local(place)
     assert held is not None
     serving, parts = held / "artifacts" / "serving.json", held / "artifacts" / "parts"
-    if not (held / "MLmodel").is_file() or not serving.is_file() or model_digest(parts) != version.tags[MODEL_TAG]:
-        return False
-    copies = json.loads(serving.read_text(encoding="utf-8"))["copies"]
-    return not copies or any(Path(copy).is_dir() for copy in copies)
+    return (held / "MLmodel").is_file() and serving.is_file() and model_digest(parts) == version.tags[MODEL_TAG]
 
 
 def _sizes_agree(place: str, parts: Path) -> bool:

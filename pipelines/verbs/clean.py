@@ -55,10 +55,10 @@ def _free(folder: Path) -> str | None:
     from components.locks import lock_if_free
     from components.shared_storage import shared_storage
     from components.snapshots import remove_run
-    from components.tracking.runs import WAITING_FILE
+    from components.tracking.runs import waiting
 
-    if (folder / WAITING_FILE).exists():
-        return "its metrics wait to be sent, which dvc repro register does when MLflow answers"
+    if of := waiting(folder):
+        return f"metrics wait to be sent ({', '.join(of)}), which dvc repro register does when MLflow answers"
     with ExitStack() as held:
         for name in dict.fromkeys(_locks(folder)):
             if not held.enter_context(lock_if_free(name)):

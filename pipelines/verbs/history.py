@@ -22,11 +22,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from components.locks import lock
     from components.params import load_params
-    from components.tracking import promotion_log, store
+    from components.tracking import promotion_copy, store
 
     name, client = load_params().registry.name, store.connect()
     with store.answering(store.tracking_uri()), lock("registry"):
-        lines = promotion_log.as_lines(_log(client, name))
+        lines = promotion_copy.as_lines(_log(client, name))
     if arguments.json:
         print(json.dumps(lines))
         return
@@ -44,10 +44,10 @@ def _log(client: MlflowClient, name: str) -> Log:
     """The log, mended where the server lets this user write."""
     from mlflow.exceptions import MlflowException
 
-    from components.tracking import promotion, promotion_log
+    from components.tracking import mending, promotion_log
 
     try:
-        return promotion.mended(client, name)
+        return mending.mended(client, name)
     except MlflowException as error:
         if error.error_code != "PERMISSION_DENIED":
             raise

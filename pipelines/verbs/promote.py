@@ -44,4 +44,5 @@ def run(arguments: argparse.Namespace) -> None:
         stays = f"is {done.alias} already" if done.before == done.version else f"nothing moved {before}"
         print(f"{name}: {f'{moves} {before}' if done.moved else stays}")
     if not done.passed and not done.moved and done.before != done.version:
-        raise UserError(f"{name} was not promoted: the gate refused it")
+        why = f"it was rolled back; lea promote {done.version} --force" if done.rolled_back else "the gate refused it"
+        raise UserError(f"{name} was not promoted: {why}")

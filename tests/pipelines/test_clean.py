@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
-from components.tracking.runs import WAITING_FILE
 from pipelines.verbs import clean
 
 HOLD = (
@@ -45,9 +44,9 @@ def test_free_removes_run_state_and_nothing_else(own_home: Path, capsys: pytest.
 
 
 def test_metrics_that_wait_to_be_sent_are_kept(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = state(own_home, "finetune-1", WAITING_FILE)
+    run = state(own_home, "finetune-1", "waiting-search-1-trial.json")
     error, kept = free(capsys)
-    assert "1 of 1 runs were kept (finetune-1: its metrics wait to be sent" in error
+    assert "1 of 1 runs were kept (finetune-1: metrics wait to be sent (search-1-trial)" in error
     assert kept["finetune-1"]
     assert (run / "checkpoint.bin").exists()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from components.search.upkeep import claim, num_bytes, owned, prune
-from components.tracking.runs import WAITING_FILE
 from components.workspace import home
 
 
@@ -33,7 +32,7 @@ def test_runs_of_others_are_never_claimed_or_removed() -> None:
 
 def test_what_is_kept_and_what_tracking_missed_stay() -> None:
     best, waiting, loser = (make(f"finetune-{name}", "one") for name in "abc")
-    (waiting / WAITING_FILE).write_text("{}")
+    (waiting / "waiting-one-trial.json").write_text("{}")
     assert prune("one", ["finetune-b", "finetune-c"]) == ["finetune-c"]
     assert [run.exists() for run in (best, waiting, loser)] == [True, True, False]
 

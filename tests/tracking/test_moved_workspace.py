@@ -1,12 +1,17 @@
 """A workspace that was moved or copied, and versions whose files are gone: `register` mends them, in its own home."""
 
+import errno
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from components.digests import folder_digest
-from components.tracking import store, version_files
+from components.errors import UserError
+from components.files import write_json
+from components.tracking import bases, store, version_files
 from pipelines import register
 
 
@@ -69,3 +74,34 @@ def test_files_that_are_gone_or_changed_are_put_back(workspace, capsys, damage):
     assert (workspace.root / "home/bases").is_dir()
     register.run(workspace.params)
     assert "put back" not in capsys.readouterr().out
+
+
+def test_files_that_cannot_be_put_back_stay_as_they_are(workspace, monkeypatch):
+    """Another home may be reading them."""
+    register.run(workspace.params)
+    [held] = (workspace.root / "home/mlflow/artifacts").rglob("artifacts/parts/connector.safetensors")
+    held.unlink()
+    held.write_text("zeros")
+    link_tree = bases.link_tree
+
+    def full(source, target):
+        if target.suffix == ".partial":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        link_tree(source, target)
+
+    monkeypatch.setattr(bases, "link_tree", full)
+    monkeypatch.setattr(LocalArtifactRepository, "log_artifacts", lambda *_: full(None, Path("x.partial")))
+    with pytest.raises(UserError, match="No space left"):
+        register.run(workspace.params)
+    assert held.read_text() == "zeros"
+
+
+def test_base_that_another_home_keeps_elsewhere_is_no_damage(workspace, capsys):
+    register.run(workspace.params)
+    [held] = (workspace.root / "home/mlflow/artifacts").rglob("artifacts/serving.json")
+    stated = json.loads(held.read_text())
+    held.unlink()
+    write_json(held, {**stated, "copies": ["/a/folder/of/another/home"]})
+    register.run(workspace.params)
+    assert "put back" not in capsys.readouterr().out
+    assert champion_connector() == "connector a"

@@ -13,7 +13,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from components.errors import UserError
 from components.params import validate_params
-from components.tracking import promotion, promotion_log, records, registry, store
+from components.tracking import mending, promotion, promotion_copy, promotion_log, records, registry, store
 from pipelines import cli, register, stage
 
 
@@ -48,17 +48,17 @@ def add_version(workspace, iou: float) -> None:
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(promotion, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(mending, "PATIENCE_S", 0.0)
 
 
 def test_entries_name_the_one_before_and_the_copy_is_the_log(versions):
     log = promotion_log.read(store.connect(), "lea")
     assert [one.before for one in log.entries] == ["", *(one.digest for one in log.entries[:-1])]
     assert all(log.settled)
-    assert versions.promotions() == promotion_log.as_lines(log)
+    assert versions.promotions() == promotion_copy.as_lines(log)
     (versions.root / "home/promotions.jsonl").write_text('{"half a li')
     promotion.promote("lea", "3", versions.params.registry.gate)
-    assert versions.promotions() == promotion_log.as_lines(log)
+    assert versions.promotions() == promotion_copy.as_lines(log)
 
 
 def test_rollback_leads_to_the_champion_before_and_further_back(versions):
@@ -77,6 +77,44 @@ def test_version_that_was_rolled_back_is_no_bar(versions):
     add_version(versions, 0.80)  # 0.04 below version 3, 0.02 below version 2
     promotion.promote("lea", "4", versions.params.registry.gate)
     assert champion() == 4
+
+
+def test_version_that_was_rolled_back_comes_back_by_force_only(versions):
+    gate = versions.params.registry.gate
+    promotion.rollback("lea", "answers in capitals")
+    for source in ("repro", "promote"):
+        done = promotion.promote("lea", "3", gate, source=source)
+        assert (done.moved, done.rolled_back, champion()) == (False, True, 2)
+        assert done.reasons == [
+            "failed: version 3 was rolled back (answers in capitals); "
+            "to make it champion again all the same: lea promote 3 --force"
+        ]
+    assert [one.kind for one in promotion_log.read(store.connect(), "lea").entries][-2:] == ["rollback", "repro"]
+    assert promotion.promote("lea", "3", gate, alias="staging").moved
+    assert promotion.promote("lea", "3", gate, force=True).moved
+    add_version(versions, 0.85)
+    promotion.promote("lea", "4", gate)
+    assert promotion.promote("lea", "3", gate).moved  # a person has said that it may be champion
+    promotion.rollback("lea", "in capitals again")
+    assert not promotion.promote("lea", "3", gate).moved
+
+
+def test_version_that_was_rolled_back_stays_candidate_at_the_next_repro(workspace, capsys):
+    register.run(workspace.params)
+    workspace.train("b")
+    workspace.measure(0.81)
+    register.run(workspace.params)
+    promotion.rollback("lea", "answers in capitals")
+    register.run(workspace.params)
+    assert (champion(), workspace.registration()["aliases"]) == (1, ["candidate"])
+    assert "register: version 2 stays candidate: it was rolled back; champion: 1" in capsys.readouterr().out
+
+
+def test_version_that_was_rolled_back_and_moved_back_by_hand_is_judged_by_the_gate(versions, quick):
+    promotion.rollback("lea", "answers in capitals")
+    store.connect().set_registered_model_alias("lea", "champion", "3")
+    promotion.promote("lea", "2", versions.params.registry.gate)
+    assert promotion.promote("lea", "3", versions.params.registry.gate).moved
 
 
 def test_dry_run_writes_nothing(versions):
@@ -161,7 +199,9 @@ def test_verbs_print_and_explain(versions, capsys):
     assert "lea version 3: is champion already" in capsys.readouterr().out
     assert run("rollback", "--reason", "answers in capitals") == 0
     assert "version 2 is champion again (before: 3)" in capsys.readouterr().out
-    assert run("promote", "3", "--dry-run") == 0
+    assert run("promote", "3", "--dry-run") == 2
+    assert "lea promote 3 --force" in capsys.readouterr().err
+    assert run("promote", "3", "--dry-run", "--force") == 0
     assert "would be champion (before: 2)" in capsys.readouterr().out
     assert run("history", "--json") == 0
     assert json.loads(capsys.readouterr().out)[-1]["reason"] == "answers in capitals"
@@ -221,7 +261,7 @@ def test_kill_at_every_write_is_mended_by_the_next_command(versions, monkeypatch
         assert mended.entries == log.entries  # nothing is taken for a move by hand
         assert all(mended.settled[place] for place, _ in mended.moves("champion"))
         assert champion() == mended.moves("champion")[-1][1].to
-        assert versions.promotions() == promotion_log.as_lines(mended)
+        assert versions.promotions() == promotion_copy.as_lines(mended)
         if not killed:
             assert last >= 3
             return
@@ -371,5 +411,5 @@ def test_a_promotion_that_sets_its_alias_late_does_not_overrule_the_one_after_it
     promotion.promote("lea", "1", gate, force=True)
     assert champion() == 2
     assert moves()[-2:] == [(3, 1, "promote"), (1, 2, "promote")]
-    promotion.mended(store.connect(), "lea")
+    mending.mended(store.connect(), "lea")
     assert moves()[-1] == (1, 2, "promote")

@@ -85,7 +85,23 @@ def test_finished_run_that_waits_is_sent_later_without_its_stage(record, monkeyp
     steps, run = sent()
     assert steps == [1, 2, 3, 4, 5, 6]
     assert (run.info.status, run.data.params) == ("FINISHED", {"adapter.rank": "8"})
-    assert not (record.folder / runs.WAITING_FILE).exists()
+    assert not runs.waiting(record.folder)
+
+
+@pytest.mark.parametrize("last", ["stage", "trial"])
+def test_trial_and_stage_that_share_a_folder_are_both_sent(record, monkeypatch, last):
+    trial = RunRecord("search-1-t", "trial 1", {"trial": 1}, {}, record.folder, parent="search-1", status="KILLED")
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        for one in (trial, record) if last == "stage" else (record, trial):
+            assert not sync_training(one, finished=True)
+    assert sync_training(trial if last == "stage" else record, finished=True)
+    assert runs.waiting(record.folder) == [record.digest if last == "stage" else trial.digest]
+    runs.send_missing(record.folder.parent)
+    assert runs.waiting(record.folder) == []
+    client = store.connect()
+    found = {run.info.run_name: run.info.status for run in client.search_runs([store.experiment_id(client)])}
+    assert found == {"finetune": "FINISHED", "trial 1": "KILLED", "tune": "RUNNING"}
 
 
 def test_line_being_written_waits(record):
@@ -154,11 +170,11 @@ def test_two_homes_make_one_run_of_one_digest(record, monkeypatch):
     "content", ["", "[]", "7", '{"a": ', '{"sent": []}', "[" * 100_000, '{"sent": [], "digest": 3, "name": "x"}']
 )
 def test_a_damaged_record_of_a_run_is_named_and_written_anew_by_the_run(record, content):
-    file = record.folder / runs.RECORD_FILE
+    file = record.folder / f"tracked-{record.digest}.json"
     assert sync_training(record, finished=True)
     whole = file.read_text()
     file.write_text(content)
-    with pytest.raises(UserError, match=r"tracked\.json .*remove it") as caught:
+    with pytest.raises(UserError, match=r"tracked-finetune-abc\.json .*remove it") as caught:
         runs.send_missing(record.folder.parent)
     assert "\n" not in str(caught.value)
     assert sync_training(record, finished=True)
