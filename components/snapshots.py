@@ -98,9 +98,10 @@ def publish(
 
     Files that neither state holds are removed; those of the state before stay for one that reads it now.
     """
-    before = run_listing(storage, run) or {}
+    found = run_listing(storage, run)
+    before = found or {}
     listing = {name: digests.of(folder / name) for name in sorted(names(folder))}
-    if listing == before:
+    if listing == found:  # a run without files is written too: it is there
         return
     there, pool = set(before.values()), f"{RUNS}/{run}/{FILES}"
     new = {value: folder / name for name, value in listing.items() if value not in there}
@@ -124,13 +125,18 @@ def collect(
     names: Callable[[Path], Iterator[str]],
     digests: Digests,
     wanted: Callable[[str], bool] = lambda name: True,
-) -> Listing:
+) -> Listing | None:
     """Make the files `names(folder)` those of the storage's state of a run, as far as they are wanted; the state.
 
-    Folders are whole or absent at every moment, as far down as files lie in them.
+    Folders are whole or absent at every moment, as far down as files lie in them. None where the storage holds no
+    such run; the folder stays as it is then.
     """
+    listing: Listing = {}
     for left in reversed(range(TRIES)):
-        listing = run_listing(storage, run) or {}
+        found = run_listing(storage, run)
+        if found is None:
+            return None
+        listing = found
         try:
             _collect(storage, run, folder, {n: v for n, v in listing.items() if wanted(n)}, digests)
             break

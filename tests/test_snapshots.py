@@ -125,6 +125,17 @@ def test_what_a_run_does_not_hold_any_more_goes_everywhere(storage: SharedStorag
     assert run_listing(storage, "run") is None
 
 
+def test_a_run_that_is_not_there_is_no_empty_run(storage: SharedStorage, tmp_path: Path) -> None:
+    here = tmp_path / "driver"
+    written(here, log="1", checkpoints__step_1__weights="1")
+    assert collect(storage, "run", here, state, Digests()) is None
+    assert list(state(here)) == ["checkpoints/step_1/weights", "log"]
+    (tmp_path / "worker").mkdir()
+    publish(storage, "run", tmp_path / "worker", state, Digests())
+    assert collect(storage, "run", here, state, Digests()) == {}
+    assert not list(state(here))
+
+
 @pytest.mark.parametrize(
     ("url", "line"),
     [

@@ -99,8 +99,11 @@ def recall(job: Job) -> None:
 
 
 def bring(job: Job, storage: SharedStorage) -> None:
-    """Make the run's state on this machine that of the storage."""
-    snapshots.collect(storage, job.folder.name, job.folder, state_files, snapshots.Digests())
+    """Make the run's state on this machine that of the storage. UserError where the storage holds no such run."""
+    if snapshots.collect(storage, job.folder.name, job.folder, state_files, snapshots.Digests()) is None:
+        raise UserError(
+            f"{storage.url} no longer holds run {job.folder.name}; what is in {job.folder} stays: run the stage again"
+        )
 
 
 def settle(job: Job, remote: Remote) -> None:
@@ -136,7 +139,9 @@ def localized(job: Job, remote: Remote) -> Job:
         folder=cache / snapshots.RUNS / remote.run,
     )
     with snapshots.locked(cache, remote.run):  # the node's workers share it
-        bring(here, remote.storage)
+        found = snapshots.collect(remote.storage, remote.run, here.folder, state_files, snapshots.Digests())
+        if found is None and here.folder.exists():
+            remove_folder(here.folder)
     return here
 
 
@@ -187,7 +192,8 @@ class Mirror:
                 self._digests,
                 wanted=lambda name: "/" not in name,
             )
-            self._covered = latest_of(listing)
+            if listing is not None:  # else removed there meanwhile: what is here stays
+                self._covered = latest_of(listing)
         except UserError as error:
             if not self._said:
                 self._said = True

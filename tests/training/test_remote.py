@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from components import snapshots
 from components.errors import UserError
 from components.model.stored import model_digest
 from components.params import Params
@@ -93,6 +94,17 @@ def test_progress_is_seen_from_here_while_workers_write(job: Job) -> None:
     assert later.covered() == 4
     assert len(read_journal(job.folder / METRICS_FILE)) == 4
     assert not (job.folder / PARTS).exists()
+
+
+def test_what_is_here_stays_where_the_storage_has_lost_the_run(job: Job) -> None:
+    loop.train(job)
+    there = started(job)
+    before = sorted(remote.state_files(job.folder))
+    snapshots.remove_run(there.storage, there.run)
+    assert Mirror(job, there).covered(at_once=True) == 0
+    with pytest.raises(UserError, match="no longer holds run pretrain-.* stays"):
+        bring(job, there.storage)
+    assert sorted(remote.state_files(job.folder)) == before
 
 
 def test_what_another_machine_has_trained_is_not_trained_again(
