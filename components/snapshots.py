@@ -9,20 +9,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import expanded, fresh_folder, remove_folder, write_text
-from components.shared_storage import SharedStorage
+from components.paths import inside
+from components.shared_storage import SharedStorage, StorageError
 
 Listing = dict[str, str]  # name of a file, with slashes -> SHA-256 of its content
 AT_ONCE = 8  # transfers
 FOLDERS, FILES, RUNS = "folders", "files", "runs"
+SHA_256 = re.compile(r"[0-9a-f]{64}")
 TRIES = 3  # to read a run's state that is being replaced
 
 
@@ -65,8 +69,8 @@ def put_folder(storage: SharedStorage, files: Mapping[str, Path], digests: Diges
     """
     listing = {name: digests.of(path) for name, path in sorted(files.items())}
     name = digest(listing)
+    _put_files(storage, FILES, {listing[each]: path for each, path in files.items()})  # a store may let files expire
     if not storage.exists(f"{FOLDERS}/{name}.json"):
-        _put_files(storage, FILES, {listing[each]: path for each, path in files.items()})
         storage.write(f"{FOLDERS}/{name}.json", json.dumps(listing).encode())
     return name
 
@@ -81,7 +85,12 @@ def fetch_folder(storage: SharedStorage, name: str) -> Path:
         if listing is None:
             raise UserError(f"{storage.url} holds no folder {name[:16]}; run the command again to put it there")
         if not _is_whole(folder, listing, digests):
-            _fetch_files(storage, listing, cache, digests)
+            try:
+                _fetch_files(storage, listing, cache, digests)
+            except FileNotFoundError:
+                raise StorageError(
+                    f"{storage.url} lacks files of folder {name[:16]}; run the command again to put them there"
+                ) from None
             with fresh_folder(folder) as aside:
                 for each, value in listing.items():
                     (aside / each).parent.mkdir(parents=True, exist_ok=True)
@@ -107,11 +116,13 @@ def publish(
     new = {value: folder / name for name, value in listing.items() if value not in there}
     _put_files(storage, pool, new)
     storage.write(f"{RUNS}/{run}/listing.json", json.dumps(listing).encode())
-    old_name = f"{RUNS}/{run}/before.json"
-    older = json.loads(storage.read(old_name) or b"{}")
-    for value in set(older.values()) - set(listing.values()) - there:
+    for value in set(_before(storage, run).values()) - set(listing.values()) - there:
         storage.remove(f"{pool}/{value}")
-    storage.write(old_name, json.dumps(before).encode())
+    storage.write(f"{RUNS}/{run}/before.json", json.dumps(before).encode())
+
+
+def _before(storage: SharedStorage, run: str) -> Listing:
+    return _listing(storage, f"{RUNS}/{run}/before.json") or {}
 
 
 def run_listing(storage: SharedStorage, run: str) -> Listing | None:
@@ -187,11 +198,22 @@ def _listing(storage: SharedStorage, name: str, expected: str | None = None) -> 
     if content is None:
         return None
     try:
-        listing = json.loads(content)
-    except ValueError:
-        raise UserError(f"{storage.url}/{name} is damaged; remove it") from None
+        listing = _checked(json.loads(content))
+    except (ValueError, RecursionError):
+        raise StorageError(f"{storage.url}/{name} is damaged: it is no listing of files; remove it") from None
     if expected is not None and digest(listing) != expected:
         raise UserError(f"{storage.url}/{name} is not what was put there; remove it")
+    return listing
+
+
+def _checked(listing: Any) -> Listing:
+    """ValueError where it is no listing, or names what lies outside its folder: others may write in the storage."""
+    if not isinstance(listing, dict):
+        raise ValueError("no object")
+    for name, value in listing.items():
+        inside(name)
+        if not isinstance(value, str) or not SHA_256.fullmatch(value):
+            raise ValueError(f"{name}: no digest")
     return listing
 
 

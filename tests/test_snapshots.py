@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from components import shared_storage as shared
 from components import snapshots
 from components.errors import UserError
-from components.shared_storage import SharedStorage, shared_storage
+from components.shared_storage import SharedStorage, StorageError, shared_storage
 from components.snapshots import Digests, collect, fetch_folder, publish, put_folder, remove_run, run_listing
 
 
@@ -72,6 +73,36 @@ def test_a_damaged_file_is_not_used(storage: SharedStorage, tmp_path: Path) -> N
     stored.write_text("wrong")
     with pytest.raises(UserError, match="is damaged: it does not match its digest"):
         fetch_folder(storage, name)
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        {"a/../../victim": "0" * 64},
+        {"/tmp/victim": "0" * 64},
+        {"a\\b": "0" * 64},
+        {"a\0": "0" * 64},
+        {"weights": "../../victim"},
+        {"weights": 1},
+        ["weights"],
+    ],
+)
+def test_a_listing_that_names_what_lies_elsewhere_is_refused(
+    listing: object, storage: SharedStorage, tmp_path: Path
+) -> None:
+    storage.write("runs/run/listing.json", json.dumps(listing).encode())
+    with pytest.raises(StorageError, match=r"runs/run/listing.json is damaged: it is no listing of files; remove it"):
+        collect(storage, "run", tmp_path / "a" / "b", state, Digests())
+
+
+def test_files_that_the_store_let_expire_are_sent_again(storage: SharedStorage, tmp_path: Path) -> None:
+    files = written(tmp_path / "base", weights="w")
+    name = put_folder(storage, files, Digests())
+    storage.remove("files")
+    with pytest.raises(StorageError, match=r"lacks files of folder .* run the command again"):
+        fetch_folder(storage, name)
+    assert put_folder(storage, files, Digests()) == name
+    assert (fetch_folder(storage, name) / "weights").read_text() == "w"
 
 
 def test_a_file_that_changed_in_the_cache_is_fetched_again(storage: SharedStorage, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_what_is_here_stays_where_the_storage_has_lost_the_run(job: Job) -> None
     before = sorted(remote.state_files(job.folder))
     snapshots.remove_run(there.storage, there.run)
     assert Mirror(job, there).covered(at_once=True) == 0
-    with pytest.raises(UserError, match="no longer holds run pretrain-.* stays"):
+    with pytest.raises(UserError, match=r"no longer holds run pretrain-.* stays"):
         bring(job, there.storage)
     assert sorted(remote.state_files(job.folder)) == before
 
