@@ -129,6 +129,10 @@ def run_listing(storage: SharedStorage, run: str) -> Listing | None:
     return _listing(storage, f"{RUNS}/{run}/listing.json")
 
 
+def is_there(storage: SharedStorage, run: str) -> bool:
+    return storage.exists(f"{RUNS}/{run}/listing.json")
+
+
 def collect(
     storage: SharedStorage,
     run: str,

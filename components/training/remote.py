@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from components import snapshots
+from components import leases, snapshots
 from components.data.shards import read_manifest
 from components.data.storage import is_url
 from components.errors import UserError
@@ -53,10 +54,16 @@ class Remote:
     url: str
     inputs: str  # digest of the folder with base, start, prepared, assignments
     run: str
+    home: str  # the id of the home folder that the run is started from
+    place: str  # of that folder, for messages
 
     @property
     def storage(self) -> SharedStorage:
         return SharedStorage(self.url)
+
+    @property
+    def holder(self) -> leases.Holder:
+        return leases.Holder(self.home, self.place)
 
 
 def put(job: Job) -> Remote | None:
@@ -79,7 +86,8 @@ def put_inputs(job: Job, storage: SharedStorage) -> Remote:
         digests = snapshots.Digests(home() / "stored-files.json")
         inputs = snapshots.put_folder(storage, files, digests)
         digests.keep()
-    return Remote(storage.url, inputs, job.folder.name)
+    mine = leases.this_home()
+    return Remote(storage.url, inputs, job.folder.name, mine.id, mine.place)
 
 
 def _below(name: str, folder: Path) -> dict[str, Path]:
@@ -107,22 +115,47 @@ def bring(job: Job, storage: SharedStorage) -> None:
 
 
 def settle(job: Job, remote: Remote) -> None:
-    """Before workers start: the storage holds the state that this machine holds, and no earlier mistake."""
+    """Before workers start: the storage holds the state that this machine holds, and no earlier mistake.
+
+    UserError where another home is at work on the run.
+    """
+    leases.take(remote.storage, remote.run, remote.holder)
     recall(job)
+    leases.own(remote.storage, remote.run, remote.holder)
     snapshots.publish(remote.storage, remote.run, job.folder, state_files, snapshots.Digests())
-    remote.storage.remove(f"{snapshots.RUNS}/{remote.run}/{MISTAKE}")
+    remote.storage.remove(_mistake(remote))
+
+
+@contextmanager
+def held(job: Job) -> Iterator[Remote | None]:
+    """For as long as a run is trained: its inputs and state in the storage, if one is named, and no other home at work.
+
+    UserError where one is.
+    """
+    remote = put(job)
+    if remote is None:
+        yield None
+        return
+    with leases.held(remote.storage, remote.run, remote.holder):
+        settle(job, remote)
+        yield remote
 
 
 def _has_parts(listing: snapshots.Listing) -> bool:
     return any(name.startswith(f"{PARTS}/") for name in listing)
 
 
+def _mistake(remote: Remote) -> str:
+    """Of one home: a run that it lost to another is a mistake here, not there."""
+    return f"{snapshots.RUNS}/{remote.run}/{remote.home}-{MISTAKE}"
+
+
 def leave_mistake(remote: Remote, line: str) -> None:
-    remote.storage.write(f"{snapshots.RUNS}/{remote.run}/{MISTAKE}", line.encode())
+    remote.storage.write(_mistake(remote), line.encode())
 
 
 def read_mistake(remote: Remote) -> str | None:
-    content = remote.storage.read(f"{snapshots.RUNS}/{remote.run}/{MISTAKE}")
+    content = remote.storage.read(_mistake(remote))
     return content.decode() if content else None
 
 
@@ -136,7 +169,7 @@ def localized(job: Job, remote: Remote) -> Job:
         start=inputs / "start" if job.start else None,
         prepared=job.prepared if is_url(job.prepared) else str(inputs / "prepared"),
         assignments=inputs / "assignments.parquet",
-        folder=cache / snapshots.RUNS / remote.run,
+        folder=cache / snapshots.RUNS / remote.home / remote.run,
     )
     with snapshots.locked(cache, remote.run):  # the node's workers share it
         found = snapshots.collect(remote.storage, remote.run, here.folder, state_files, snapshots.Digests())
@@ -164,7 +197,9 @@ class Publisher:
         """saved: a checkpoint, or the parts, have just been written; workers go on when all of it is there."""
         if not saved and time.monotonic() - self._last < EVERY_S:
             return
-        snapshots.publish(self._remote.storage, self._remote.run, self._folder, state_files, self._digests)
+        remote = self._remote
+        leases.renew(remote.storage, remote.run, remote.holder)
+        snapshots.publish(remote.storage, remote.run, self._folder, state_files, self._digests)
         self._last = time.monotonic()
 
 
