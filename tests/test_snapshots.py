@@ -173,6 +173,8 @@ def test_a_run_that_is_not_there_is_no_empty_run(storage: SharedStorage, tmp_pat
         ("bucket/lea", "LEA_STORAGE must be a URL as s3://bucket/lea or file:///nfs/lea, got 'bucket/lea'"),
         ("s3://", "LEA_STORAGE must be a URL"),
         ("sftp://me:secret@host/lea", "LEA_STORAGE must hold no password"),
+        ("hdfs://namenode/lea", "LEA_STORAGE must be a store that replaces an object in one step, which hdfs:// does"),
+        ("simplecache::smb://host/share", "in one step, which smb:// does not; use s3://"),
     ],
 )
 def test_a_storage_that_is_none_is_refused(url: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
