@@ -27,6 +27,7 @@ from components.training.parts import PARTS, PARTS_DIGEST
 from components.workspace import MANIFEST, home
 
 JOURNALS = (METRICS_FILE, TIMINGS_FILE, SKIPPED_FILE, VALIDATION_FILE)
+SAMPLES_FILE = "validation_samples.txt"  # of a search's run: of how many samples its validations are
 MISTAKE = "mistake.txt"  # of a run: what a worker cannot mend by starting again
 EVERY_S = 15.0  # how often the journals are published between checkpoints
 LOOK_EVERY_S = 5.0  # how often they are looked for
@@ -34,7 +35,7 @@ LOOK_EVERY_S = 5.0  # how often they are looked for
 
 def state_files(folder: Path) -> Iterator[str]:
     """Names of the files that are a run's state: journals, checkpoints, parts; not what is half written."""
-    yield from (name for name in (*JOURNALS, PARTS_DIGEST) if (folder / name).is_file())
+    yield from (name for name in (*JOURNALS, SAMPLES_FILE, PARTS_DIGEST) if (folder / name).is_file())
     for part in (*sorted((folder / CHECKPOINTS).glob("step-*")), folder / PARTS):
         for path in part.rglob("*"):
             if path.is_file() and not path.name.endswith(".partial"):
