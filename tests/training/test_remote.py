@@ -12,6 +12,7 @@ import pytest
 
 from components import leases, snapshots
 from components.errors import UserError
+from components.locks import lock_if_free
 from components.model.stored import model_digest
 from components.params import Params
 from components.shared_storage import SharedStorage, StorageError, shared_storage
@@ -167,6 +168,23 @@ def test_what_another_machine_has_trained_is_not_trained_again(
     again = stage.make_job("pretrain", params, params.pretrain, None, None)
     recall(again)
     assert model_digest(again.folder / PARTS) == model_digest(here.folder / PARTS)
+
+
+def test_what_is_done_is_found_out_while_the_run_is_locked(
+    job: Job, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two queued experiments may come to a run together: the second must see what the first has left."""
+    free: list[bool] = []
+
+    def looked(job: Job) -> None:
+        with lock_if_free(job.folder.name) as is_free:
+            free.append(is_free)
+
+    monkeypatch.setattr(stage, "recall", looked)
+    monkeypatch.setattr(stage, "sync_training", lambda *_, **__: None)
+    train = lambda job, on_checkpoint: loop.train(job)  # noqa: E731
+    stage.run_training("pretrain", params, params.pretrain, None, None, None, train)
+    assert free == [False]
 
 
 def test_a_mistake_is_found_by_the_next_group_and_forgotten_by_the_next_run(job: Job) -> None:
