@@ -57,8 +57,9 @@ class Worker:
         join(rank, workers, init_method, use_gpu)
 
     def begin(self, received: dict[str, Any]) -> None:
-        from components.training.loop import training
+        from components.training.loop import forget_memory_peak, training
 
+        forget_memory_peak()
         with errors_that_travel():
             job, remote = opened(received)
             self._job = localized(job, remote) if remote else job
