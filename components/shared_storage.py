@@ -1,4 +1,4 @@
-"""The place that all nodes reach: LEA_STORAGE, a URL that fsspec knows (s3://, gs://, file:///nfs/..).
+"""The place that all nodes reach: LEA_STORAGE, a URL of a store that fsspec knows (s3://, gs://, file:///nfs/..).
 
 Objects are whole or absent. Each store has errors of its own; here they are a UserError of one line.
 """
@@ -21,7 +21,8 @@ T = TypeVar("T")
 VARIABLE = "LEA_STORAGE"
 # Where a store is, for the workers; who may use it (keys, tokens, profiles) is never sent.
 ADDRESSES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", VARIABLE)
-IN_PLACE = {"file", "local", "sftp", "ssh", "hdfs", "webhdfs", "smb"}  # a reader would see these files while they grow
+IN_PLACE = {"file", "local", "sftp", "ssh"}  # a reader would see these files while they grow
+NO_REPLACING = {"hdfs", "arrow_hdfs", "webhdfs", "smb", "ftp"}  # a file there cannot be replaced in one step
 PAUSES_S = (1, 4, 15)  # before an access that failed is tried again
 NO_CREDENTIALS = ("NoCredentialsError", "CredentialRetrievalError", "DefaultCredentialsError", "RefreshError")
 LAST = (FileNotFoundError, PermissionError, ImportError, ValueError)  # no second try mends these
@@ -138,6 +139,12 @@ def shared_storage() -> SharedStorage | None:
         raise UserError(
             f"{VARIABLE} must hold no password: it goes to all nodes; each node uses credentials of its own"
         )
+    for kind in url.partition("://")[0].split("::"):
+        if kind in NO_REPLACING:
+            raise UserError(
+                f"{VARIABLE} must be a store that replaces an object in one step, which {kind}:// does not; "
+                "use s3://, gs://, abfs://, file:// or sftp://"
+            )
     return SharedStorage(url)
 
 

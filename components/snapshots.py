@@ -9,20 +9,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import expanded, fresh_folder, remove_folder, write_text
-from components.shared_storage import SharedStorage
+from components.paths import inside
+from components.shared_storage import SharedStorage, StorageError
 
 Listing = dict[str, str]  # name of a file, with slashes -> SHA-256 of its content
 AT_ONCE = 8  # transfers
 FOLDERS, FILES, RUNS = "folders", "files", "runs"
+SHA_256 = re.compile(r"[0-9a-f]{64}")
 TRIES = 3  # to read a run's state that is being replaced
 
 
@@ -65,8 +69,8 @@ def put_folder(storage: SharedStorage, files: Mapping[str, Path], digests: Diges
     """
     listing = {name: digests.of(path) for name, path in sorted(files.items())}
     name = digest(listing)
+    _put_files(storage, FILES, {listing[each]: path for each, path in files.items()})  # a store may let files expire
     if not storage.exists(f"{FOLDERS}/{name}.json"):
-        _put_files(storage, FILES, {listing[each]: path for each, path in files.items()})
         storage.write(f"{FOLDERS}/{name}.json", json.dumps(listing).encode())
     return name
 
@@ -81,7 +85,12 @@ def fetch_folder(storage: SharedStorage, name: str) -> Path:
         if listing is None:
             raise UserError(f"{storage.url} holds no folder {name[:16]}; run the command again to put it there")
         if not _is_whole(folder, listing, digests):
-            _fetch_files(storage, listing, cache, digests)
+            try:
+                _fetch_files(storage, listing, cache, digests)
+            except FileNotFoundError:
+                raise StorageError(
+                    f"{storage.url} lacks files of folder {name[:16]}; run the command again to put them there"
+                ) from None
             with fresh_folder(folder) as aside:
                 for each, value in listing.items():
                     (aside / each).parent.mkdir(parents=True, exist_ok=True)
@@ -98,23 +107,30 @@ def publish(
 
     Files that neither state holds are removed; those of the state before stay for one that reads it now.
     """
-    before = run_listing(storage, run) or {}
+    found = run_listing(storage, run)
+    before = found or {}
     listing = {name: digests.of(folder / name) for name in sorted(names(folder))}
-    if listing == before:
+    if listing == found:  # a run without files is written too: it is there
         return
     there, pool = set(before.values()), f"{RUNS}/{run}/{FILES}"
     new = {value: folder / name for name, value in listing.items() if value not in there}
     _put_files(storage, pool, new)
     storage.write(f"{RUNS}/{run}/listing.json", json.dumps(listing).encode())
-    old_name = f"{RUNS}/{run}/before.json"
-    older = json.loads(storage.read(old_name) or b"{}")
-    for value in set(older.values()) - set(listing.values()) - there:
+    for value in set(_before(storage, run).values()) - set(listing.values()) - there:
         storage.remove(f"{pool}/{value}")
-    storage.write(old_name, json.dumps(before).encode())
+    storage.write(f"{RUNS}/{run}/before.json", json.dumps(before).encode())
+
+
+def _before(storage: SharedStorage, run: str) -> Listing:
+    return _listing(storage, f"{RUNS}/{run}/before.json") or {}
 
 
 def run_listing(storage: SharedStorage, run: str) -> Listing | None:
     return _listing(storage, f"{RUNS}/{run}/listing.json")
+
+
+def is_there(storage: SharedStorage, run: str) -> bool:
+    return storage.exists(f"{RUNS}/{run}/listing.json")
 
 
 def collect(
@@ -124,13 +140,18 @@ def collect(
     names: Callable[[Path], Iterator[str]],
     digests: Digests,
     wanted: Callable[[str], bool] = lambda name: True,
-) -> Listing:
+) -> Listing | None:
     """Make the files `names(folder)` those of the storage's state of a run, as far as they are wanted; the state.
 
-    Folders are whole or absent at every moment, as far down as files lie in them.
+    Folders are whole or absent at every moment, as far down as files lie in them. None where the storage holds no
+    such run; the folder stays as it is then.
     """
+    listing: Listing = {}
     for left in reversed(range(TRIES)):
-        listing = run_listing(storage, run) or {}
+        found = run_listing(storage, run)
+        if found is None:
+            return None
+        listing = found
         try:
             _collect(storage, run, folder, {n: v for n, v in listing.items() if wanted(n)}, digests)
             break
@@ -181,11 +202,22 @@ def _listing(storage: SharedStorage, name: str, expected: str | None = None) -> 
     if content is None:
         return None
     try:
-        listing = json.loads(content)
-    except ValueError:
-        raise UserError(f"{storage.url}/{name} is damaged; remove it") from None
+        listing = _checked(json.loads(content))
+    except (ValueError, RecursionError):
+        raise StorageError(f"{storage.url}/{name} is damaged: it is no listing of files; remove it") from None
     if expected is not None and digest(listing) != expected:
         raise UserError(f"{storage.url}/{name} is not what was put there; remove it")
+    return listing
+
+
+def _checked(listing: Any) -> Listing:
+    """ValueError where it is no listing, or names what lies outside its folder: others may write in the storage."""
+    if not isinstance(listing, dict):
+        raise ValueError("no object")
+    for name, value in listing.items():
+        inside(name)
+        if not isinstance(value, str) or not SHA_256.fullmatch(value):
+            raise ValueError(f"{name}: no digest")
     return listing
 
 

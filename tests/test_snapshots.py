@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from components import shared_storage as shared
 from components import snapshots
 from components.errors import UserError
-from components.shared_storage import SharedStorage, shared_storage
+from components.shared_storage import SharedStorage, StorageError, shared_storage
 from components.snapshots import Digests, collect, fetch_folder, publish, put_folder, remove_run, run_listing
 
 
@@ -74,6 +75,36 @@ def test_a_damaged_file_is_not_used(storage: SharedStorage, tmp_path: Path) -> N
         fetch_folder(storage, name)
 
 
+@pytest.mark.parametrize(
+    "listing",
+    [
+        {"a/../../victim": "0" * 64},
+        {"/tmp/victim": "0" * 64},
+        {"a\\b": "0" * 64},
+        {"a\0": "0" * 64},
+        {"weights": "../../victim"},
+        {"weights": 1},
+        ["weights"],
+    ],
+)
+def test_a_listing_that_names_what_lies_elsewhere_is_refused(
+    listing: object, storage: SharedStorage, tmp_path: Path
+) -> None:
+    storage.write("runs/run/listing.json", json.dumps(listing).encode())
+    with pytest.raises(StorageError, match=r"runs/run/listing.json is damaged: it is no listing of files; remove it"):
+        collect(storage, "run", tmp_path / "a" / "b", state, Digests())
+
+
+def test_files_that_the_store_let_expire_are_sent_again(storage: SharedStorage, tmp_path: Path) -> None:
+    files = written(tmp_path / "base", weights="w")
+    name = put_folder(storage, files, Digests())
+    storage.remove("files")
+    with pytest.raises(StorageError, match=r"lacks files of folder .* run the command again"):
+        fetch_folder(storage, name)
+    assert put_folder(storage, files, Digests()) == name
+    assert (fetch_folder(storage, name) / "weights").read_text() == "w"
+
+
 def test_a_file_that_changed_in_the_cache_is_fetched_again(storage: SharedStorage, tmp_path: Path) -> None:
     name = put_folder(storage, written(tmp_path / "base", weights="right"), Digests())
     (fetch_folder(storage, name) / "weights").write_text("wrong!")
@@ -125,12 +156,25 @@ def test_what_a_run_does_not_hold_any_more_goes_everywhere(storage: SharedStorag
     assert run_listing(storage, "run") is None
 
 
+def test_a_run_that_is_not_there_is_no_empty_run(storage: SharedStorage, tmp_path: Path) -> None:
+    here = tmp_path / "driver"
+    written(here, log="1", checkpoints__step_1__weights="1")
+    assert collect(storage, "run", here, state, Digests()) is None
+    assert list(state(here)) == ["checkpoints/step_1/weights", "log"]
+    (tmp_path / "worker").mkdir()
+    publish(storage, "run", tmp_path / "worker", state, Digests())
+    assert collect(storage, "run", here, state, Digests()) == {}
+    assert not list(state(here))
+
+
 @pytest.mark.parametrize(
     ("url", "line"),
     [
         ("bucket/lea", "LEA_STORAGE must be a URL as s3://bucket/lea or file:///nfs/lea, got 'bucket/lea'"),
         ("s3://", "LEA_STORAGE must be a URL"),
         ("sftp://me:secret@host/lea", "LEA_STORAGE must hold no password"),
+        ("hdfs://namenode/lea", "LEA_STORAGE must be a store that replaces an object in one step, which hdfs:// does"),
+        ("simplecache::smb://host/share", "in one step, which smb:// does not; use s3://"),
     ],
 )
 def test_a_storage_that_is_none_is_refused(url: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,9 +44,9 @@ ROOMS = {
 
 
 def messages(path: Path) -> Iterator[str]:
-    """The text of every UserError(...) of a file."""
+    """The text of every UserError(...) and StorageError(...) of a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "UserError" and node.args:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("UserError", "StorageError") and node.args:
             text = " ".join(_text(node.args[0]).split())
             if any(character.isalpha() for character in _outside(text)):
                 yield text

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from components.errors import UserError
+from components.paths import inside
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
-
-
-def inside(path: str) -> str:
-    """A path that stays in the folder that it is joined to; ValueError for another. Servers name files too."""
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or "\\" in path or "\0" in path or {"..", "."} & {*path.split("/")}:
-        raise ValueError(f"{path[:80]!a} must be a path within the folder")
-    return path
 
 
 Inside = Annotated[str, AfterValidator(inside)]

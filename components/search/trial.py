@@ -27,12 +27,12 @@ from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import RESULT_SETTINGS, Job, Validation
 from components.training.journal import TIMINGS_FILE, VALIDATION_FILE, read_journal
 from components.training.parts import parts_of
+from components.training.remote import SAMPLES_FILE, recall
 from components.training.stage import make_job
 from components.training.warm import Group
 from components.workspace import PRETRAIN
 
 METRIC, RUNG = "validation_loss", "rung"
-SAMPLES_FILE = "validation_samples.txt"  # in a run's folder: of how many samples its validations are
 Result = dict[str, Any]
 
 
@@ -109,6 +109,7 @@ def own_start(params: Params, setting: Setting, group: Group) -> Path:
 def train(job: Job, setting: Setting, group: Group) -> Generator[Result, None, None]:
     """Train a run unless that is done, and give its validations; the last one when its checkpoint is there."""
     claim(job.folder, setting.search)
+    recall(job)  # first: what another home has trained and measured is of its own number of samples
     forget_other_samples(job)
     given = 0
     if not is_done(job):

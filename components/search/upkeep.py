@@ -7,8 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from components.files import write_text
+from components.leases import remove_own
 from components.shared_storage import shared_storage
-from components.snapshots import remove_run
+from components.snapshots import is_there
 from components.tracking.runs import waiting
 from components.workspace import home
 
@@ -16,8 +17,9 @@ OWNER_FILE = "search.txt"  # in the folder of a run that a search began
 
 
 def claim(run: Path, search: str) -> None:
-    """Mark a run that does not exist yet as begun by `search`; a run that others began stays theirs."""
-    if not run.exists():
+    """Mark a run that does not exist yet, here or in the storage, as begun by `search`; others' runs stay theirs."""
+    storage = shared_storage()
+    if not run.exists() and not (storage and is_there(storage, run.name)):
         write_text(run / OWNER_FILE, search)
 
 
@@ -46,5 +48,5 @@ def prune(search: str, names: Collection[str]) -> list[str]:
     for run in gone:
         shutil.rmtree(run, ignore_errors=True)  # a worker that is being stopped may still write there
         if storage:
-            remove_run(storage, run.name)
+            remove_own(storage, run.name)
     return [run.name for run in gone]

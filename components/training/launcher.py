@@ -24,7 +24,7 @@ from components.shared_storage import shared_storage
 from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import Job
 from components.training.journal import METRICS_FILE, SKIPPED_FILE, read_journal
-from components.training.remote import Mirror, Remote, bring, put, settle
+from components.training.remote import Mirror, Remote, bring, held
 from components.training.worker import forget_mistake, message, mistake_of, work
 from components.workspace import MANIFEST
 
@@ -85,18 +85,29 @@ def fit(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) ->
     state of the run lie there.
     """
     before_ray(job.training)
-    from ray.exceptions import RayActorError
-    from ray.train.v2.api.exceptions import TrainingFailedError
-
     job.folder.mkdir(parents=True, exist_ok=True)
     scratch = job.folder / "ray"  # Ray's own run state; ours is in checkpoints
     shutil.rmtree(scratch, ignore_errors=True)
     forget_mistake(job)
     if is_remote():
         check_cluster_for(job)
-    remote = put(job)
-    if remote:
-        settle(job, remote)
+    try:
+        with held(job) as remote:
+            _fit(job, on_checkpoint, remote, scratch)
+            if remote:
+                bring(job, remote.storage)
+            mistake = mistake_of(job, remote)
+            if mistake is not None:
+                raise UserError(mistake)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _fit(job: Job, on_checkpoint: Callable[[int], object], remote: Remote | None, scratch: Path) -> None:
+    """Run Ray's trainer; returns too where a worker has left a mistake."""
+    from ray.exceptions import RayActorError
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
     trainer = _trainer(job, remote, scratch)
     try:
         with Watcher(job, on_checkpoint, remote):
@@ -106,13 +117,6 @@ def fit(job: Job, on_checkpoint: Callable[[int], object] = lambda step: None) ->
             raise _explained(error, job) from error
     except RayActorError as error:
         raise UserError(f"{job.stage}: Ray's controller was lost; run the stage again to go on ({RAY_LOGS})") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if remote:
-        bring(job, remote.storage)
-    mistake = mistake_of(job, remote)
-    if mistake is not None:
-        raise UserError(mistake)
 
 
 def _trainer(job: Job, remote: Remote | None, scratch: Path) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -67,6 +68,7 @@ def training(job: Job, kept: Kept, written: Written = lambda saved: None) -> Gen
     plan = Plan(samples.starts, job.recipe.global_batch, job.recipe.epochs, job.seed)
     state = _agreed_checkpoint(job)
     if state is not None and state.step == plan.steps and parts_of(job) and not lacks_validation(job, plan.steps):
+        dist.barrier()  # all have read the run's folder, which a worker that is done may remove
         return
     run = _Run(job, samples, plan, state, kept, written)
     steps = ahead(run.prepare, range(run.done, plan.steps), READERS)
@@ -256,6 +258,14 @@ def _took(figures: Figures, done: int, seconds: float) -> dict[str, Any]:
         "workers": dist.get_world_size(),
         "memory_peak_bytes": memory_peak(),
     }
+
+
+def forget_memory_peak() -> None:
+    """Before another run in the same process: `memory_peak` counts from here."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # not every system lets a process set its peak back
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def memory_peak() -> int:

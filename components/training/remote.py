@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from components import snapshots
+from components import leases, snapshots
 from components.data.shards import read_manifest
 from components.data.storage import is_url
 from components.errors import UserError
@@ -26,6 +27,7 @@ from components.training.parts import PARTS, PARTS_DIGEST
 from components.workspace import MANIFEST, home
 
 JOURNALS = (METRICS_FILE, TIMINGS_FILE, SKIPPED_FILE, VALIDATION_FILE)
+SAMPLES_FILE = "validation_samples.txt"  # of a search's run: of how many samples its validations are
 MISTAKE = "mistake.txt"  # of a run: what a worker cannot mend by starting again
 EVERY_S = 15.0  # how often the journals are published between checkpoints
 LOOK_EVERY_S = 5.0  # how often they are looked for
@@ -33,7 +35,7 @@ LOOK_EVERY_S = 5.0  # how often they are looked for
 
 def state_files(folder: Path) -> Iterator[str]:
     """Names of the files that are a run's state: journals, checkpoints, parts; not what is half written."""
-    yield from (name for name in (*JOURNALS, PARTS_DIGEST) if (folder / name).is_file())
+    yield from (name for name in (*JOURNALS, SAMPLES_FILE, PARTS_DIGEST) if (folder / name).is_file())
     for part in (*sorted((folder / CHECKPOINTS).glob("step-*")), folder / PARTS):
         for path in part.rglob("*"):
             if path.is_file() and not path.name.endswith(".partial"):
@@ -53,10 +55,16 @@ class Remote:
     url: str
     inputs: str  # digest of the folder with base, start, prepared, assignments
     run: str
+    home: str  # the id of the home folder that the run is started from
+    place: str  # of that folder, for messages
 
     @property
     def storage(self) -> SharedStorage:
         return SharedStorage(self.url)
+
+    @property
+    def holder(self) -> leases.Holder:
+        return leases.Holder(self.home, self.place)
 
 
 def put(job: Job) -> Remote | None:
@@ -79,7 +87,8 @@ def put_inputs(job: Job, storage: SharedStorage) -> Remote:
         digests = snapshots.Digests(home() / "stored-files.json")
         inputs = snapshots.put_folder(storage, files, digests)
         digests.keep()
-    return Remote(storage.url, inputs, job.folder.name)
+    mine = leases.this_home()
+    return Remote(storage.url, inputs, job.folder.name, mine.id, mine.place)
 
 
 def _below(name: str, folder: Path) -> dict[str, Path]:
@@ -99,27 +108,55 @@ def recall(job: Job) -> None:
 
 
 def bring(job: Job, storage: SharedStorage) -> None:
-    """Make the run's state on this machine that of the storage."""
-    snapshots.collect(storage, job.folder.name, job.folder, state_files, snapshots.Digests())
+    """Make the run's state on this machine that of the storage. UserError where the storage holds no such run."""
+    if snapshots.collect(storage, job.folder.name, job.folder, state_files, snapshots.Digests()) is None:
+        raise UserError(
+            f"{storage.url} no longer holds run {job.folder.name}; what is in {job.folder} stays: run the stage again"
+        )
 
 
 def settle(job: Job, remote: Remote) -> None:
-    """Before workers start: the storage holds the state that this machine holds, and no earlier mistake."""
+    """Before workers start: the storage holds the state that this machine holds, and no earlier mistake.
+
+    UserError where another home is at work on the run.
+    """
+    leases.take(remote.storage, remote.run, remote.holder)
     recall(job)
+    leases.own(remote.storage, remote.run, remote.holder)
     snapshots.publish(remote.storage, remote.run, job.folder, state_files, snapshots.Digests())
-    remote.storage.remove(f"{snapshots.RUNS}/{remote.run}/{MISTAKE}")
+    remote.storage.remove(_mistake(remote))
+
+
+@contextmanager
+def held(job: Job) -> Iterator[Remote | None]:
+    """For as long as a run is trained: its inputs and state in the storage, if one is named, and no other home at work.
+
+    UserError where one is.
+    """
+    remote = put(job)
+    if remote is None:
+        yield None
+        return
+    with leases.held(remote.storage, remote.run, remote.holder):
+        settle(job, remote)
+        yield remote
 
 
 def _has_parts(listing: snapshots.Listing) -> bool:
     return any(name.startswith(f"{PARTS}/") for name in listing)
 
 
+def _mistake(remote: Remote) -> str:
+    """Of one home: a run that it lost to another is a mistake here, not there."""
+    return f"{snapshots.RUNS}/{remote.run}/{remote.home}-{MISTAKE}"
+
+
 def leave_mistake(remote: Remote, line: str) -> None:
-    remote.storage.write(f"{snapshots.RUNS}/{remote.run}/{MISTAKE}", line.encode())
+    remote.storage.write(_mistake(remote), line.encode())
 
 
 def read_mistake(remote: Remote) -> str | None:
-    content = remote.storage.read(f"{snapshots.RUNS}/{remote.run}/{MISTAKE}")
+    content = remote.storage.read(_mistake(remote))
     return content.decode() if content else None
 
 
@@ -133,10 +170,12 @@ def localized(job: Job, remote: Remote) -> Job:
         start=inputs / "start" if job.start else None,
         prepared=job.prepared if is_url(job.prepared) else str(inputs / "prepared"),
         assignments=inputs / "assignments.parquet",
-        folder=cache / snapshots.RUNS / remote.run,
+        folder=cache / snapshots.RUNS / remote.home / remote.run,
     )
     with snapshots.locked(cache, remote.run):  # the node's workers share it
-        bring(here, remote.storage)
+        found = snapshots.collect(remote.storage, remote.run, here.folder, state_files, snapshots.Digests())
+        if found is None and here.folder.exists():
+            remove_folder(here.folder)
     return here
 
 
@@ -159,7 +198,9 @@ class Publisher:
         """saved: a checkpoint, or the parts, have just been written; workers go on when all of it is there."""
         if not saved and time.monotonic() - self._last < EVERY_S:
             return
-        snapshots.publish(self._remote.storage, self._remote.run, self._folder, state_files, self._digests)
+        remote = self._remote
+        leases.renew(remote.storage, remote.run, remote.holder)
+        snapshots.publish(remote.storage, remote.run, self._folder, state_files, self._digests)
         self._last = time.monotonic()
 
 
@@ -187,7 +228,8 @@ class Mirror:
                 self._digests,
                 wanted=lambda name: "/" not in name,
             )
-            self._covered = latest_of(listing)
+            if listing is not None:  # else removed there meanwhile: what is here stays
+                self._covered = latest_of(listing)
         except UserError as error:
             if not self._said:
                 self._said = True

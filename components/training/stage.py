@@ -46,16 +46,16 @@ def run_training(
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
     plan = Plan(samples.starts, recipe.global_batch, recipe.epochs, params.seed)
     steps = plan.steps
-    recall(job)
-    covered = newest_intact(job.folder / CHECKPOINTS)
-    done = covered == steps and parts_of(job) is not None
-    how = "already done" if done else f"going on after step {covered}" if covered else "starting"
     rest = "" if plan.last_batch == recipe.global_batch else f" (the last of an epoch of {plan.last_batch})"
     size = f"{len(samples)} samples, {steps} steps of {recipe.global_batch}{rest}"
-    print(f"{stage}: {size}; {how} (run {job.folder.name})")
-    started = time.monotonic()
     record = RunRecord(job.folder.name, stage, flatten(job.settings()), job.sources, job.folder)
     with lock(job.folder.name):  # queued experiments may come to the same run at the same time
+        recall(job)
+        covered = newest_intact(job.folder / CHECKPOINTS)
+        done = covered == steps and parts_of(job) is not None
+        how = "already done" if done else f"going on after step {covered}" if covered else "starting"
+        print(f"{stage}: {size}; {how} (run {job.folder.name})")
+        started = time.monotonic()
         if not done:
             (run_job or launch)(job, on_checkpoint=lambda step: sync_training(record, through=step))
         if out:

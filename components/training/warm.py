@@ -24,7 +24,7 @@ from components.errors import UserError
 from components.nodes import is_remote
 from components.training.job import Job
 from components.training.launcher import RAY_LOGS, Watcher, WorkersFailed, check_cluster_for, explained
-from components.training.remote import Mirror, Publisher, Remote, bring, leave, localized, put, settle
+from components.training.remote import Mirror, Publisher, Remote, bring, held, leave, localized, settle
 from components.training.worker import errors_that_travel, message, opened
 
 KEPT_BYTES = 500_000_000  # of batches and features, in each worker
@@ -57,8 +57,9 @@ class Worker:
         join(rank, workers, init_method, use_gpu)
 
     def begin(self, received: dict[str, Any]) -> None:
-        from components.training.loop import training
+        from components.training.loop import forget_memory_peak, training
 
+        forget_memory_peak()
         with errors_that_travel():
             job, remote = opened(received)
             self._job = localized(job, remote) if remote else job
@@ -104,8 +105,8 @@ class Group:
         job.folder.mkdir(parents=True, exist_ok=True)
         if is_remote() and not self._workers:
             check_cluster_for(job)
-        with Watcher(job, on_checkpoint, put(job)):
-            for _ in self.run(job):
+        with held(job) as remote, Watcher(job, on_checkpoint, remote):
+            for _ in self._run(job, remote):
                 pass
 
     def run(self, job: Job) -> Generator[None, None, None]:
@@ -114,7 +115,10 @@ class Group:
         With LEA_STORAGE inputs and state of the run lie there, and its journals here at each pause.
         """
         job.folder.mkdir(parents=True, exist_ok=True)
-        remote = put(job)
+        with held(job) as remote:
+            yield from self._run(job, remote)
+
+    def _run(self, job: Job, remote: Remote | None) -> Generator[None, None, None]:
         for starts_left in reversed(range(job.training.max_failures + 1)):
             try:
                 yield from self._run_once(job, remote)
@@ -122,6 +126,8 @@ class Group:
             except WorkersFailed:
                 if not starts_left:
                     raise
+                if remote:
+                    settle(job, remote)
         if remote:
             bring(job, remote.storage)
 
@@ -135,8 +141,6 @@ class Group:
         self._folder = None
 
     def _run_once(self, job: Job, remote: Remote | None) -> Generator[None, None, None]:
-        if remote:
-            settle(job, remote)
         mirror = Mirror(job, remote) if remote else None
         is_whole = False
         try:

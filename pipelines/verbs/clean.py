@@ -46,15 +46,15 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def _free(folder: Path) -> str | None:
-    """Remove a run's state, here and in the storage that LEA_STORAGE names, or say why it stays.
+    """Remove a run's state, or say why it stays; from the storage that LEA_STORAGE names if it was put there from here.
 
     A stage that comes to it meanwhile waits for the lock.
     """
     import shutil
 
+    from components.leases import remove_own
     from components.locks import lock_if_free
     from components.shared_storage import shared_storage
-    from components.snapshots import remove_run
     from components.tracking.runs import waiting
 
     if of := waiting(folder):
@@ -65,7 +65,7 @@ def _free(folder: Path) -> str | None:
                 return "a process is at work on it"
         storage = shared_storage()
         if storage:
-            remove_run(storage, folder.name)
+            remove_own(storage, folder.name)
         shutil.rmtree(folder)
     return None
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
+from components.leases import Holder, own, this_home
+from components.shared_storage import shared_storage
 from pipelines.verbs import clean
 
 HOLD = (
@@ -81,9 +83,12 @@ def test_free_removes_a_run_from_the_storage_too(
     own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LEA_STORAGE", f"file://{tmp_path}/storage")
-    for name in ("pretrain-1", "pretrain-2"):
-        (tmp_path / "storage" / "runs" / name).mkdir(parents=True)
-        (tmp_path / "storage" / "runs" / name / "listing.json").write_text("{}", encoding="utf-8")
-    state(own_home, "pretrain-1")
-    assert free(capsys) == ("", {"pretrain-1": None})
-    assert [run.name for run in (tmp_path / "storage" / "runs").iterdir()] == ["pretrain-2"]
+    storage = shared_storage()
+    assert storage
+    own(storage, "pretrain-1", this_home())
+    own(storage, "pretrain-2", this_home())
+    own(storage, "pretrain-3", Holder("f" * 32, "elsewhere:/home/you/.lea"))
+    for name in ("pretrain-1", "pretrain-3"):
+        state(own_home, name)
+    assert free(capsys) == ("", {"pretrain-1": None, "pretrain-3": None})
+    assert sorted(run.name for run in (tmp_path / "storage" / "runs").iterdir()) == ["pretrain-2", "pretrain-3"]

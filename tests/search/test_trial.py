@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
+from components.files import write_text
 from components.params import Params
 from components.search import trial
 from components.search.trainable import PointTrainable
 from components.search.trial import METRIC, RUNG, Setting, forget_other_samples
+from components.shared_storage import shared_storage
+from components.snapshots import Digests, publish
 from components.training.job import Job, Validation
 from components.training.journal import VALIDATION_FILE, append
+from components.training.remote import SAMPLES_FILE, recall, state_files
 
 
 def watched(params: Params, folder: Path, validation: Validation) -> Job:
@@ -50,6 +54,32 @@ def test_losses_of_other_samples_are_measured_again(
     losses.write_text("of all\n", encoding="utf-8")
     forget_other_samples(watched(params, tmp_path, asked))
     assert losses.exists() == is_kept
+
+
+@pytest.mark.parametrize(("measured_on", "is_kept"), [("0", True), ("50", False), ("", False)])
+def test_losses_that_another_home_has_measured_are_kept_if_they_are_of_the_same_samples(
+    measured_on: str, is_kept: bool, setting: Setting, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEA_STORAGE", f"file://{tmp_path}/storage")
+    storage = shared_storage()
+    assert storage
+    there, job = tmp_path / "there", watched(params, tmp_path / "run", Validation(2, 0))
+    write_text(there / "checkpoints" / "step-2" / "state.json", "{}")
+    append(there / VALIDATION_FILE, {"step": 2, "of": 6, "epoch": 1, "validation_loss": 1.0})
+    if measured_on:
+        write_text(there / SAMPLES_FILE, measured_on)
+    publish(storage, "run", there, state_files, Digests())
+    found: list[bool] = []
+
+    class Settling(Written):
+        def run(self, job: Job) -> Iterator[None]:
+            recall(job)  # as a group does before its workers start
+            found.append((job.folder / VALIDATION_FILE).exists())
+            yield from ()
+
+    for _ in trial.train(job, setting, Settling()):  # pyright: ignore[reportArgumentType]
+        break
+    assert found == [is_kept]
 
 
 class Written:

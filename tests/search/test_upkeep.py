@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from components.leases import own, this_home
 from components.search.upkeep import claim, num_bytes, owned, prune
+from components.shared_storage import shared_storage
 from components.workspace import home
 
 
@@ -47,6 +49,31 @@ def test_what_is_removed_goes_from_the_storage_too(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("LEA_STORAGE", f"file://{tmp_path}/storage")
     for name in ("finetune-a", "finetune-b"):
         make(name, "one")
-        (tmp_path / "storage" / "runs" / name).mkdir(parents=True)
+        put_there(name)
     assert prune("one", ["finetune-a"]) == ["finetune-a"]
     assert [run.name for run in (tmp_path / "storage" / "runs").iterdir()] == ["finetune-b"]
+
+
+def put_there(name: str) -> None:
+    storage = shared_storage()
+    assert storage
+    own(storage, name, this_home())
+    storage.write(f"runs/{name}/listing.json", b"{}")
+
+
+def test_runs_that_another_home_put_there_are_never_claimed_or_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEA_STORAGE", f"file://{tmp_path}/storage")
+    mine = home()
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / "another"))
+    put_there("finetune-a")
+    monkeypatch.setenv("LEA_HOME", str(mine))
+    make("finetune-a", "one")
+    assert owned("one") == []
+    claim(make("finetune-b", "one"), "one")
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / "another"))
+    put_there("finetune-b")  # after it was claimed here
+    monkeypatch.setenv("LEA_HOME", str(mine))
+    assert prune("one", ["finetune-a", "finetune-b"]) == ["finetune-b"]
+    assert sorted(run.name for run in (tmp_path / "storage" / "runs").iterdir()) == ["finetune-a", "finetune-b"]

@@ -105,7 +105,10 @@ def test_run_name_depends_on_the_libraries_that_compute(
 def test_finished_run_trains_nothing_more(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     train(job)
     monkeypatch.setattr(loop, "start_engine", lambda *_: pytest.fail("trained again"))
+    met: list[bool] = []
+    monkeypatch.setattr(loop.dist, "barrier", lambda: met.append(job.folder.exists()))
     train(job)
+    assert met  # before the first to be done removes what the others still read
 
 
 def test_micro_batches_do_not_change_what_is_learnt(workspace: tuple[Path, Params], tmp_path: Path) -> None:

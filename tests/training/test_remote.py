@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from components import leases, snapshots
 from components.errors import UserError
+from components.locks import lock_if_free
 from components.model.stored import model_digest
 from components.params import Params
 from components.shared_storage import SharedStorage, StorageError, shared_storage
-from components.training import loop, remote, stage, worker
+from components.training import loop, remote, stage, warm, worker
 from components.training.job import Job
 from components.training.journal import METRICS_FILE, read_journal
 from components.training.parts import PARTS
@@ -95,6 +97,67 @@ def test_progress_is_seen_from_here_while_workers_write(job: Job) -> None:
     assert not (job.folder / PARTS).exists()
 
 
+def test_what_is_here_stays_where_the_storage_has_lost_the_run(job: Job) -> None:
+    loop.train(job)
+    there = started(job)
+    before = sorted(remote.state_files(job.folder))
+    snapshots.remove_run(there.storage, there.run)
+    assert Mirror(job, there).covered(at_once=True) == 0
+    with pytest.raises(UserError, match=r"no longer holds run pretrain-.* stays"):
+        bring(job, there.storage)
+    assert sorted(remote.state_files(job.folder)) == before
+
+
+def test_a_run_that_another_home_trains_is_neither_started_nor_written(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = started(job)
+    here = localized(job, theirs)
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / "another"))
+    mine = put_inputs(job, theirs.storage)
+    with pytest.raises(UserError, match=r"is at work from .*: wait until it ends there"):
+        settle(job, mine)
+    assert localized(job, mine).folder != here.folder  # on one node too
+    leases.release(theirs.storage, theirs.run, theirs.holder)
+    settle(job, mine)
+    with pytest.raises(UserError, match="is now at work from"):
+        Publisher(here, theirs)(True)
+
+
+def test_a_run_is_free_again_when_it_ends(job: Job) -> None:
+    job.folder.mkdir(parents=True)
+    with remote.held(job) as there:
+        assert there
+        assert there.storage.exists(f"runs/{there.run}/lease.json")
+    assert not there.storage.exists(f"runs/{there.run}/lease.json")
+
+
+def test_journals_are_in_the_storage_before_they_are_followed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm group: what follows a run makes the journals here those of the storage."""
+    job.folder.mkdir(parents=True)
+    (job.folder / METRICS_FILE).write_text("{}\n", encoding="utf-8")
+    followed: list[bool] = []
+
+    class Watched(warm.Watcher):
+        def __enter__(self) -> None:
+            assert self._mirror
+            self._mirror.covered(at_once=True)
+            followed.append((job.folder / METRICS_FILE).exists())
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    def written(self: object, job: Job, there: Remote) -> Iterator[None]:
+        listing = snapshots.run_listing(there.storage, there.run)
+        followed.append(listing is not None and METRICS_FILE in listing)
+        yield
+
+    monkeypatch.setattr(warm, "Watcher", Watched)
+    monkeypatch.setattr(warm.Group, "_run_once", written)
+    warm.Group({}).fit(job)
+    assert followed == [True, True]
+
+
 def test_what_another_machine_has_trained_is_not_trained_again(
     job: Job, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +168,23 @@ def test_what_another_machine_has_trained_is_not_trained_again(
     again = stage.make_job("pretrain", params, params.pretrain, None, None)
     recall(again)
     assert model_digest(again.folder / PARTS) == model_digest(here.folder / PARTS)
+
+
+def test_what_is_done_is_found_out_while_the_run_is_locked(
+    job: Job, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two queued experiments may come to a run together: the second must see what the first has left."""
+    free: list[bool] = []
+
+    def looked(job: Job) -> None:
+        with lock_if_free(job.folder.name) as is_free:
+            free.append(is_free)
+
+    monkeypatch.setattr(stage, "recall", looked)
+    monkeypatch.setattr(stage, "sync_training", lambda *_, **__: None)
+    train = lambda job, on_checkpoint: loop.train(job)  # noqa: E731
+    stage.run_training("pretrain", params, params.pretrain, None, None, None, train)
+    assert free == [False]
 
 
 def test_a_mistake_is_found_by_the_next_group_and_forgotten_by_the_next_run(job: Job) -> None:

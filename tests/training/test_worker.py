@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Generator
 
 import pytest
+import torch
 
 from components.errors import UserError
 from components.params import Training
+from components.training.loop import memory_peak
 from components.training.warm import Worker
 
 
@@ -30,6 +33,17 @@ def test_a_library_s_error_reaches_the_caller_as_one_that_can_travel() -> None:
     with pytest.raises(RuntimeError, match="ValidationError: ") as caught:
         worker.advance()
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the peak is of CUDA tensors")
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="a process cannot set its peak back here")
+def test_the_memory_that_an_earlier_run_took_is_not_that_of_the_next() -> None:
+    taken = bytearray(b"1" * 300_000_000)
+    before = memory_peak()
+    del taken
+    with pytest.raises(RuntimeError, match="job"):
+        Worker().begin({})
+    assert memory_peak() < before - 200_000_000
 
 
 @pytest.mark.parametrize("error", [UserError("the loss is nan"), OSError(28, "no space left")])
