@@ -7,10 +7,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors forms ranks tasks
 
-.PHONY: $(TABLES) tables git repro smol test test-slow test-peer test-kernels test-service service-test gpu chaos hostile lint docs wheel format lock clean
+.PHONY: $(TABLES) tables git setup repro smol test test-slow test-peer test-kernels test-service service-test gpu chaos hostile lint docs wheel format lock clean
 
 repro: git $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
+
+setup: $(READY)  ## the environment alone
 
 $(TABLES): git $(READY)  ## one of the paper's tables on the settings of params.yaml; SEEDS="17 18" in place of tables.seeds
 	dvc repro splits base

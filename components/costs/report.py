@@ -64,7 +64,8 @@ def _tell_memory(plan: Any, training: Training, unit: str) -> None:
 def _tell_time(plan: Any, training: Training, unit: str) -> None:
     assumed = plan["assumed"]
     money = assumed["price"] is not None
-    time = _table("stage", "samples", "steps", "tokens", "forward", "training", "total", "hours", *["cost"] * money)
+    cost = [f"cost at {assumed['price']:g} per {unit} hour"] if money else []
+    time = _table("stage", "samples", "steps", "tokens", "forward", "training", "total", "hours", *cost)
     for name, stage in plan["stages"].items():
         flops, samples = stage["flops"], stage["samples"]
         total = _flop(flops["training"] * samples * stage["epochs"]) if samples else "?"

@@ -47,6 +47,11 @@ def _info(api: Any, hub: Hub, endpoint: str) -> Any:
 
     try:
         return api.repo_info(hub.repository, repo_type=hub.kind, files_metadata=True, timeout=_TIMEOUT_S)
+    except httpx.TransportError as error:
+        what = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(
+            f"{endpoint} cannot be reached ({what}); check the network, or name a mirror: HF_ENDPOINT=https://.."
+        ) from None
     except (HfHubHTTPError, httpx.HTTPError, ValueError) as error:
         what = " ".join(str(error).split())[:160]
         raise UserError(f"{endpoint} does not list {hub.repository} ({what}); name a mirror: HF_ENDPOINT") from None

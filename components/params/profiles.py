@@ -26,6 +26,7 @@ REPLACED = {
     "registry.gate",
     "tune.space",
 }  # tables of named entries: a profile brings its own
+ABSENT: Any = object()  # in place of a value: the key is not there
 
 
 def names() -> list[str]:
@@ -52,7 +53,7 @@ def overlay(name: str) -> dict[str, Any]:
 
 
 def apply(name: str, path: Path = PARAMS_FILE) -> list[tuple[str, Any, Any]]:
-    """Merge a profile into params.yaml and return what changed: (key, before, after).
+    """Merge a profile into params.yaml and return what changed: (key, before, after), ABSENT where it is not there.
 
     Lines that hold no changed value stay as they are, comments included. The result is validated first: a file that
     would not load is never written.
@@ -63,9 +64,15 @@ def apply(name: str, path: Path = PARAMS_FILE) -> list[tuple[str, Any, Any]]:
     validate_params(after, f"profile {name} with {path}")
     if after != before:
         write_text(path, rewritten(text, after))
-    old, new = flatten(before), flatten(after)
+    return _changes(flatten(before), flatten(after))
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """An empty table beside one with entries is no change of its own: the entries stand for it."""
     keys = [*new, *(key for key in old if key not in new)]
-    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+    pairs = [(key, old.get(key, ABSENT), new.get(key, ABSENT)) for key in keys]
+    tables = {".".join(parts[:end]) for key in keys for parts in [key.split(".")] for end in range(1, len(parts))}
+    return [one for one in pairs if one[1] != one[2] and not (one[0] in tables and {} in one[1:])]
 
 
 def load(name: str, path: Path = PARAMS_FILE) -> Params:

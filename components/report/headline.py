@@ -8,10 +8,9 @@ from typing import Any
 
 from components.report.figures import COUNTS, count, figure
 from components.report.meanings import MAIN, another, main_metric
-from components.report.results import OURS, Asked, Difference, compared, differences
+from components.report.results import OURS, WITH_IMAGE, Asked, Difference, compared, differences
 
 _NOT_SHOWN = "It is not shown that the model uses its image"
-WITH_IMAGE = {"choice.accuracy": "choice.accuracy_image"}  # blind is asked only what has an image
 
 
 @dataclass(frozen=True)

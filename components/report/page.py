@@ -103,7 +103,7 @@ def build(inputs: Inputs, this_run: ThisRun) -> dict[str, Any]:
         "headline": headline(metrics, inputs.asked),
         "trained": trained_on_what(params, inputs),
         "facts": facts(this_run, inputs, registration),
-        "table": metrics_table(metrics),
+        "table": metrics_table(metrics, inputs.asked),
         "row_meanings": row_meanings(metrics, ROWS),
         "differences": compared,
         "charts": drawn(inputs, this_run, compared, known, label),

@@ -18,6 +18,7 @@ ROWS = {  # in this order; a row that metrics.json does not hold is left out
 }
 SHORT = {"base": "base", "pretrain": "stage 1", "finetune": "stage 2", "blind": "blind", "mean": "mean"}
 OURS = "finetune"
+WITH_IMAGE = {"choice.accuracy": "choice.accuracy_image"}  # blind is asked only what has an image
 FEWEST = 10  # questions; below this a bootstrap interval says more about chance than it seems to
 
 
@@ -109,8 +110,11 @@ class Difference:
         return count(self.questions) + ("" if self.groups is None else f" in {count(self.groups)} groups")
 
 
-def metrics_table(metrics: Mapping[str, Any]) -> Table:
-    """All rows with all scores, the best of each column marked. The constant predictor takes part in that."""
+def metrics_table(metrics: Mapping[str, Any], asked: Asked | None = None) -> Table:
+    """All rows with all scores, the best of each column marked. The constant predictor takes part in that.
+
+    asked: numbers of questions; where blind was asked fewer of a task it has no figure over all of them.
+    """
     names = [name for name in ROWS if metrics.get(name)]
     tasks = dict.fromkeys(task for name in names for task in metrics[name])
     groups, columns, cells = [], [], []
@@ -123,7 +127,10 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
             first = not columns or columns[-1].task != task
             main, meaning = is_main(task, metric, scores), metric_meaning(task, metric)
             columns.append(Column(task, printed.name, printed.higher_is_better, first, main, meaning))
-            cells.append(_column(printed, [metrics[name].get(task, {}).get(metric) for name in names]))
+            values = {name: metrics[name].get(task, {}).get(metric) for name in names}
+            if f"{task}.{metric}" in WITH_IMAGE and _fewer_blind(task, asked or {}):
+                values["blind"] = None
+            cells.append(_column(printed, [values[name] for name in names]))
     rows = [(ROWS[name], name == OURS, [column[place] for column in cells]) for place, name in enumerate(names)]
     notes = [
         f"{said} ({task}): " + ", ".join(f"{ROWS[name]} {number:.0f}" for name, number in found.items())
@@ -139,6 +146,11 @@ _COUNTED = {
     "failed": "Questions that failed, counted as wrong",
     "ungraded": "Answers that the judge gave no grade",
 }
+
+
+def _fewer_blind(task: str, asked: Asked) -> bool:
+    ours, blind = (asked.get(row, {}).get(task) for row in (OURS, "blind"))
+    return ours is not None and blind is not None and blind < ours
 
 
 def _column(printed: Figure, values: list[float | None]) -> list[Cell]:

@@ -55,16 +55,16 @@ def run(arguments: argparse.Namespace) -> None:
     if not lines:
         raise UserError(f"{names[0]} and {names[1]} were not asked one question in common; nothing can be compared")
     notes = records.differences(*(one["conditions"] for one in stated))
+    same = stated[0]["model"] == stated[1]["model"]
     if arguments.json:
-        same = stated[0]["model"] == stated[1]["model"]
         tree = {"first": names[0], "second": names[1], "same_model": same, "conditions_differ": notes}
         print(json.dumps({**tree, "tasks": [asdict(line) for line in lines]}))
         return
-    if stated[0]["model"] == stated[1]["model"]:
+    if same:
         print("both names are of one model")
     if notes:
         print(f"not measured under the same conditions: {', '.join(notes)}")
-    print("\n".join(table(names, lines)))
+    print("\n".join(table(names, lines, same=same)))
 
 
 def evaluation(name: str, aside: Path) -> Evaluation:
@@ -113,8 +113,13 @@ def of_revision(name: str, aside: Path) -> Path:
         except (RevError, SCMError):
             raise UserError(f"lea compare: {name!r} is no revision or experiment here; give {FORMS}") from None
         except (DvcException, OSError):
+            if not dvc.api.DVCFileSystem(rev=name).exists("dvc.lock"):
+                raise UserError(
+                    f"{name} holds no dvc.lock, so it names no results; run: git add dvc.lock && git commit"
+                ) from None
             raise UserError(
-                f"{name}: DVC has no {path} of it in its cache; run: dvc exp apply {name}, dvc repro evaluate"
+                f"{name}: DVC has no {path} of it in its cache; go to it (git checkout {name}; an experiment: "
+                f"dvc exp apply {name}), then run: dvc repro evaluate"
             ) from None
     return aside
 
@@ -127,11 +132,10 @@ def same_conditions(first: Evaluation, second: Evaluation) -> tuple[Path, Path]:
     return next(iter(first.folders.values())), next(iter(second.folders.values()))
 
 
-def table(names: Sequence[str], lines: Sequence[Difference]) -> list[str]:
-    from components.metrics import metric
-
+def table(names: Sequence[str], lines: Sequence[Difference], *, same: bool) -> list[str]:
+    """The lines as columns, shares in per cent as in the report. `same`: both names are of one model."""
     head = ["metric", "first", "second", "second - first", "interval", "questions", ""]
-    rows = [head, *(_cells(line, lower=metric(line.metric).direction == "lower") for line in lines)]
+    rows = [head, *(_cells(line, same=same) for line in lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     printed = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     left = {line.metric: line.left_out for line in lines if line.left_out}
@@ -139,9 +143,20 @@ def table(names: Sequence[str], lines: Sequence[Difference]) -> list[str]:
     return [f"first: {names[0]}    second: {names[1]}", *printed, *notes]
 
 
-def _cells(line: Difference, *, lower: bool) -> list[str]:
-    interval = "too few questions" if line.low is None else f"{line.low:+.3f} to {line.high:+.3f}"
-    verdict = "undecided" if line.low is not None else ""
-    figures = [f"{line.first:.3f}", f"{line.second:.3f}", f"{line.value:+.3f}", interval, str(line.questions)]
-    arrow = " (lower is better)" if lower else ""
-    return [line.metric + arrow, *figures, f"{line.better} is better" if line.better else verdict]
+def _cells(line: Difference, *, same: bool) -> list[str]:
+    from components.metrics import metric
+
+    row = metric(line.metric)
+    factor = 100 if row.scale == "share" else 1
+    first, second, value = (number * factor for number in (line.first, line.second, line.value))
+    if line.low is None or line.high is None:
+        interval, verdict = "too few questions", ""
+    else:
+        interval, verdict = f"{line.low * factor:+.2f} to {line.high * factor:+.2f}", "undecided"
+    if line.better:
+        verdict = f"{line.better} is better"
+    if same and not line.value:
+        verdict = "equal"
+    arrow = " (lower is better)" if row.direction == "lower" else ""
+    figures = [f"{first:.2f}", f"{second:.2f}", f"{value:+.2f}", interval, str(line.questions)]
+    return [line.metric + arrow, *figures, verdict]

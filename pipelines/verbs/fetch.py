@@ -65,14 +65,9 @@ def _list(catalogue: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps({name: entry.model_dump(by_alias=True) for name, entry in catalogue.items()}))
         return
-    from rich.table import Table
-
-    from components.progress import print_table
-
-    table = Table("name", "what", "licence", "into", box=None, pad_edge=False)
     for name, entry in catalogue.items():
-        table.add_row(name, entry.about, entry.licence, entry.folder)
-    print_table(table, "lea fetch NAME ...")
+        print(f"{name}\n  {entry.about}\n  licence: {entry.licence}\n  into: {entry.folder}\n")
+    print("Fetch one or more by name, as in: lea fetch scienceqa")
 
 
 def _tell(tasks: list[Errand]) -> None:

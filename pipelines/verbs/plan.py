@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     params = profiles.load(arguments.profile) if arguments.profile else load_params()
     if units.at_least_one(arguments.gpus, "--gpus"):
         params = on_gpus(params, arguments.gpus)
-    with Bar("plan", STEPS) as bar:
+    with Bar("parts of the plan", STEPS) as bar:
         planned = plan(params, assumed, bar.at)
     if arguments.json:
         print(json.dumps(planned))

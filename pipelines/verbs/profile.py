@@ -27,8 +27,11 @@ def run(arguments: argparse.Namespace) -> None:
         return
     changes = profiles.apply(arguments.name)
     for key, before, after in changes:
-        print(f"  {key}: {_short(before)} -> {_short(after)}")
-    print(f"params.yaml now has profile {arguments.name}: {len(changes)} settings changed. Next: dvc repro")
+        old = "(not set)" if before is profiles.ABSENT else _short(before)
+        new = "(removed)" if after is profiles.ABSENT else _short(after)
+        print(f"  {key}: {old} -> {new}")
+    following = "lea plan, then dvc repro" if load_params().training.use_gpu else "dvc repro"
+    print(f"params.yaml now has profile {arguments.name}: {len(changes)} settings changed. Next: {following}")
 
 
 def _short(value: Any) -> str:

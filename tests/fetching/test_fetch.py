@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import socket
 import time
 import zipfile
 from collections import namedtuple
@@ -213,3 +214,12 @@ def test_what_the_hub_lacks_is_one_line(hub: FileServer, tmp_path: Path) -> None
     hub.files["/api/datasets/maker/tiny"] = hub.files["/api/models/maker/tiny"]
     with pytest.raises(UserError, match=r"maker/tiny has no images\.zip"):
         errand("tiny", entry(hub={**MODEL, "kind": "dataset", "files": ["images.zip"]}), tmp_path)
+
+
+def test_a_hub_that_is_away_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:  # bound and not listening: connections to it are refused
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        with pytest.raises(UserError, match=f"^{address} cannot be reached .* mirror: HF_ENDPOINT=https://"):
+            errand("tiny", entry(hub=MODEL), tmp_path)

@@ -9,6 +9,7 @@ from components.errors import UserError
 from components.params import load_params, profiles
 from components.params.reading import read_tree
 from components.params.trees import flatten
+from pipelines import cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,6 +102,23 @@ def test_difference_names_key_before_and_after(settings: Path) -> None:
     assert changes["adapter.rank"] == (8, 64)
     assert changes["profile"] == ("tiny", "llava-1.5-7b")
     assert "adapter.kind" not in changes
+
+
+def test_difference_says_what_is_removed_and_names_no_emptied_table(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(settings.parent)
+    verb = cli.VERBS["profile"]
+    verb.run(cli.parser().parse_args(["profile", "llava-1.5-7b"]))
+    printed = capsys.readouterr().out.splitlines()
+    assert "  plates.sets.captions: 2500 -> (removed)" in printed
+    assert "  registry.gate.not_worse.recipe.rouge_l: (not set) -> 0.5" in printed
+    assert not [line for line in printed if line.startswith("  plates.sets:") or "null" in line]
+    assert printed[-1].endswith("Next: lea plan, then dvc repro")
+    verb.run(cli.parser().parse_args(["profile", "tiny"]))
+    printed = capsys.readouterr().out.splitlines()
+    assert "  plates.sets.captions: (not set) -> 2500" in printed
+    assert printed[-1].endswith("Next: dvc repro")
 
 
 def test_unknown_profile_names_the_nearest(settings: Path) -> None:

@@ -95,3 +95,10 @@ def test_elsewhere_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         fetch("coco", "--yes")
     with pytest.raises(UserError, match="--hours must be a number of at least 0, got -1"):
         fetch("--hours", "-1")
+
+
+def test_the_list_is_a_block_for_each_name(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fetch()
+    printed = capsys.readouterr().out
+    assert printed.startswith("mine\n  two numbers\n  licence: CC0\n  into: data/raw/mine\n\n")
+    assert printed.endswith("as in: lea fetch scienceqa\n")

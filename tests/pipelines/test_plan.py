@@ -64,8 +64,9 @@ def test_twice_the_gpus_take_half_the_hours(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_what_does_not_fit_is_said_with_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:
-    plan("--gpus", "2", "--gpu-memory", "1.6GiB")
+    plan("--gpus", "2", "--gpu-memory", "1.6GiB", "--price", "2")
     printed = capsys.readouterr().out
+    assert "cost at 2 per GPU hour" in printed
     assert re.search(r"Does not fit: in 1\.6 GiB the longest samples? .*No setting makes it fit", printed)
     assert re.search(r"LLaVA-1.5-7B, stage 1 on 558K, 128 text tokens, 8 A100s +4\.5 +3\.5 +hours", printed)
     assert re.search(r"all weights, 128 text tokens, 8 A100s +7\.1 +10\.0 +hours", printed)

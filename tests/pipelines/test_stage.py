@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -66,3 +69,15 @@ def test_missing_module_of_ours_is_no_mistake_of_the_user() -> None:
 
     with pytest.raises(ModuleNotFoundError):
         stage.guarded(work)
+
+
+@pytest.mark.parametrize(("verbose", "level"), [("", "40"), ("1", "30")])
+def test_the_hubs_retries_are_silent_unless_asked_for(verbose: str, level: str) -> None:
+    code = (
+        "from pipelines.stage import quiet; quiet(); from huggingface_hub.utils import logging; "
+        "print(logging.get_verbosity())"
+    )
+    variables = {name: value for name, value in os.environ.items() if name != "HF_HUB_VERBOSITY"}
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, env=variables | {"LEA_VERBOSE": verbose}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == level

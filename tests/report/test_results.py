@@ -32,6 +32,19 @@ def test_table_has_a_dash_where_a_row_was_not_asked() -> None:
     assert [cell.text for cell in table.rows[-1][2]] == ["–", "48.0"]
 
 
+def test_blind_has_no_figure_over_questions_that_it_was_not_asked() -> None:
+    """Blind is asked only what has an image: 31.4 of 105 questions must not stand beside 34.1 of 85."""
+    metrics = {
+        "finetune": {"choice": {"accuracy": 0.314, "accuracy_image": 0.353}},
+        "blind": {"choice": {"accuracy": 0.341, "accuracy_image": 0.341}},
+    }
+    fewer = {"finetune": {"choice": 105}, "blind": {"choice": 85}}
+    blind = metrics_table(metrics, fewer).rows[-1][2]
+    assert [cell.text for cell in blind] == ["–", "34.1"]
+    same = {"finetune": {"choice": 85}, "blind": {"choice": 85}}
+    assert [cell.text for cell in metrics_table(metrics, same).rows[-1][2]] == ["34.1", "34.1"]
+
+
 def test_table_leaves_counts_out() -> None:
     assert [column.name for column in metrics_table(METRICS).columns] == ["IoU", "pMAE"]
 

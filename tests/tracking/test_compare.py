@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from components.evaluation.compared import Difference
 from components.evaluation.question import Question
 from components.evaluation.results import Results, write_answers
 from components.tracking import store
 from pipelines import cli, register, stage
+from pipelines.verbs.compare import table
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = [Question(str(n), "flickr30k", "caption", "?", ("a red dish",), source="mine") for n in range(12)]
@@ -68,7 +70,8 @@ def test_the_table_is_read_by_people(measured: Any, capsys: pytest.CaptureFixtur
     assert compare("models:/lea/1", "models:/lea/1") == 0
     same = capsys.readouterr().out
     assert same.startswith("both names are of one model\n")
-    assert "undecided" in same
+    assert same.rstrip().endswith("equal")
+    assert "undecided" not in same
     assert compare("finetune-b", "finetune-a") == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "first: finetune-b    second: finetune-a"
@@ -130,4 +133,16 @@ def test_revisions_are_read_from_the_cache(workspace: Any, capsys: pytest.Captur
     assert "'nobody' is no revision or experiment here; give workspace, a version" in capsys.readouterr().err
     shutil.rmtree(".dvc/cache")
     assert compare("HEAD", "workspace") == 2
-    assert "HEAD: DVC has no evaluation/answers.parquet of it in its cache" in capsys.readouterr().err
+    assert "HEAD holds no dvc.lock, so it names no results; run: git add dvc.lock" in capsys.readouterr().err
+    Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n", encoding="utf-8")
+    command("git", "add", "dvc.lock")
+    command("git", "commit", "-qm", "second")
+    assert compare("HEAD", "workspace") == 2
+    complained = capsys.readouterr().err
+    assert "HEAD: DVC has no evaluation/answers.parquet of it in its cache; go to it (git checkout HEAD;" in complained
+
+
+def test_shares_are_printed_in_per_cent() -> None:
+    line = Difference("ingredients.iou", 0.5, 0.6, 0.1, 0.05, 0.15, 0.95, questions=12, left_out=0, better="second")
+    printed = table(("a", "b"), [line], same=False)[-1]
+    assert " ".join(printed.split()) == "ingredients.iou 50.00 60.00 +10.00 +5.00 to +15.00 12 second is better"
