@@ -165,12 +165,13 @@ def test_changed_adapter_is_another_run_and_the_same_pretraining(done: Params) -
     assert one.folder == two.folder
 
 
-def test_mistake_that_only_a_worker_sees_is_told_once_and_not_tried_again(done: Params) -> None:
+@pytest.mark.slow
+def test_mistake_that_only_a_worker_sees_is_reported_once_and_not_tried_again(done: Params) -> None:
     short = done.model_copy(update={"finetune": done.finetune.model_copy(update={"max_length": 40})})
     with pytest.raises(UserError, match=r"have no token to learn from within max_length 40"):
         finetune.run(short)
     job = make_job("finetune", short, short.finetune, short.adapter, Path("models/pretrain"))
-    worker.work(worker.message(job, None))  # a worker that Ray starts again: finds the mistake and goes home at once
+    worker.work(worker.message(job, None))  # a worker that Ray starts again: reads the mistake and exits
     shutil.rmtree(job.folder)
 
 
