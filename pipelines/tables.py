@@ -4,7 +4,7 @@
 
 Every variant of a table is trained and asked with every seed of `tables.seeds`; base, prepared data and splits are
 those of the workspace, and variants that agree on stage 1 share it. A table is written after each seed that is
-through. Training runs and answers lie in run state under their digests: a killed command goes on where it was, and
+through. Training runs and answers lie in run state under their digests: a killed command continues where it was, and
 what another table or `dvc repro` has trained already is not trained again.
 """
 

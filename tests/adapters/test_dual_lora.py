@@ -289,7 +289,7 @@ def test_parameters_are_found_by_asking_layers_not_by_their_names():
         (lambda: adapted(DualLoraConfig(target_modules=["norm"])), "norm, a LayerNorm; only Linear layers"),
     ],
 )
-def test_mistakes_are_told_in_one_line(make, said):
+def test_mistakes_are_reported_in_one_line(make, said):
     with pytest.raises(ValueError, match=said) as caught:
         make()
     assert "\n" not in str(caught.value)

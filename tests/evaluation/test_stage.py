@@ -215,7 +215,7 @@ def test_stage_goes_on_after_a_kill_and_writes_what_the_report_reads(
     assert (inside / "plots" / "choice.csv").read_text().splitlines()[0] == "actual,predicted"
 
 
-def test_benchmarks_without_a_test_question_are_told_in_one_line(inside: Path, params: Params) -> None:
+def test_benchmarks_without_a_test_question_are_reported_in_one_line(inside: Path, params: Params) -> None:
     section = params.evaluate.model_copy(update={"benchmarks": ["flickr30k"]})
     recipe = params.finetune.model_copy(update={"sources": ["unifood"]})
     with pytest.raises(UserError, match=r"evaluate\.benchmarks \(flickr30k\), only ingredients, nutrition, recipe"):
@@ -371,7 +371,7 @@ def test_a_question_that_failed_is_graded_as_silence(
     assert metrics["mm_vet"] == {"score": 50, "std": 0, "ungraded": 0, "failed": 1}
 
 
-def test_a_judge_without_an_endpoint_is_told_before_anything_is_asked(
+def test_a_judge_without_an_endpoint_is_reported_before_anything_is_asked(
     inside: Path, judged: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):

@@ -75,7 +75,7 @@ def test_file_of_another_kind_is_named(data: bytes, kind: str):
     assert detail.startswith(f"is {kind}; JPEG, PNG, WebP")
 
 
-def test_other_bytes_are_told_apart():
+def test_other_bytes_are_reported_apart():
     assert reason(b"") == "image_empty"
     assert reason(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n") == "image_lfs_pointer"
     assert refusal(b"junk")[0] == "image_corrupt"

@@ -261,7 +261,7 @@ def test_bfloat16_stays_close_to_float32(autocast):
         (lambda: VisualCueEnhancement(64, 2)([torch.zeros(1, 9, 32)] * 2, (3, 3)), "every level must be"),
     ],
 )
-def test_mistakes_are_told_in_one_line(make, said):
+def test_mistakes_are_reported_in_one_line(make, said):
     with pytest.raises(UserError, match=said) as caught:
         make()
     assert "\n" not in str(caught.value)

@@ -159,7 +159,7 @@ def test_missing_file_and_bad_yaml_give_one_line(tmp_path: Path) -> None:
         load_params(broken)
 
 
-def test_a_misspelt_key_is_told_before_the_one_that_it_leaves_out(tree: dict[str, Any]) -> None:
+def test_a_misspelt_key_is_reported_before_the_one_that_it_leaves_out(tree: dict[str, Any]) -> None:
     tree["adapter"]["rnak"] = tree["adapter"].pop("rank")
     with pytest.raises(UserError, match=r"adapter\.rnak is not a setting; did you mean adapter\.rank\? \(and 1 more\)"):
         validate_params(tree)

@@ -33,7 +33,7 @@ def test_every_profile_names_what_is_known(name: str) -> None:
         ("registry.gate.at_least", {"ingrediens.iou": 0.5}, r"gate names ingrediens\.iou; .* near names: ingredients"),
     ],
 )
-def test_what_is_not_known_is_told_with_near_names(setting: str, value: Any, message: str) -> None:
+def test_what_is_not_known_is_reported_with_near_names(setting: str, value: Any, message: str) -> None:
     tree = changed(load_params(PARAMS).model_dump(), {setting: value})
     with pytest.raises(UserError, match=message):
         check_names(validate_params(tree))

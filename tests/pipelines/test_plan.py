@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_said_with_its_remedy(capsys: pytest.CaptureFixture
     assert re.search(r"all weights, 128 text tokens, 8 A100s +7\.1 +10\.0 +hours", printed)
 
 
-def test_what_was_counted_is_told(
+def test_what_was_counted_is_reported(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")

@@ -35,7 +35,7 @@ def result() -> dict[str, Any]:
     }
 
 
-def test_search_is_told_with_its_gain_whichever_way_it_falls() -> None:
+def test_search_is_reported_with_its_gain_whichever_way_it_falls() -> None:
     shown = search_shown(result())
     assert shown is not None
     assert "3 finished, 1 stopped early" in shown.sentence

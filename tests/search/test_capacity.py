@@ -49,6 +49,6 @@ def test_what_would_wait_for_ever_is_refused(params: Params, trials: int, worker
         check_capacity(wanting(params, trials, workers), [{"CPU": 2.9}], "the cluster")
 
 
-def test_cluster_without_a_gpu_is_told(params: Params) -> None:
+def test_cluster_without_a_gpu_is_reported(params: Params) -> None:
     with pytest.raises(UserError, match=r"a CPU and 1 GPU, but the cluster has 0; no trial fits"):
         check_capacity(wanting(params, 1, 1, gpu=1.0), [{"CPU": 16}], "the cluster")

@@ -61,7 +61,7 @@ def test_search_is_begun_once_there_is_something_to_go_on_from(prepared: Params)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_split_without_samples_is_told_before_the_trials(split: str, prepared: Params) -> None:
+def test_split_without_samples_is_reported_before_the_trials(split: str, prepared: Params) -> None:
     before = ASSIGNMENTS.read_bytes()
     table = pq.read_table(ASSIGNMENTS)
     names = pa.array(["train" if name == split else name for name in table["split"].to_pylist()])

@@ -96,7 +96,7 @@ def test_llava_ids_and_text_only_records_are_taken_as_they_come(tmp_path):
     assert entries[1].group == entries[2].group  # the same text under two ids stays together
 
 
-def test_llava_captions_are_told_from_instructions(tmp_path):
+def test_llava_captions_are_reported_from_instructions(tmp_path):
     turn = [
         {"from": "human", "value": "<image>\nRender a clear and concise summary of the photo."},
         {"from": "gpt", "value": "x"},

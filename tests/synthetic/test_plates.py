@@ -155,7 +155,7 @@ def test_recipe_names_every_ingredient_once() -> None:
         assert sorted(word for word in words if word in INGREDIENTS) == sorted(dish.ingredients)
 
 
-def test_raw_food_is_told_in_the_other_order() -> None:
+def test_raw_food_is_reported_in_the_other_order() -> None:
     amounts = (("steak", 1), ("egg", 1))
     assert recipe(Dish("baked", amounts)).index("steak") < recipe(Dish("baked", amounts)).index("egg")
     assert recipe(Dish("raw", amounts)).index("egg") < recipe(Dish("raw", amounts)).index("steak")

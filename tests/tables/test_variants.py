@@ -59,6 +59,6 @@ def test_ranks_are_half_once_and_twice_the_profile_s(params: Params) -> None:
     assert ranks == [4, 8, 16, 4, 8, 16]
 
 
-def test_unknown_table_is_told_with_the_known(params: Params) -> None:
+def test_unknown_table_is_reported_with_the_known(params: Params) -> None:
     with pytest.raises(UserError, match="no table 'table9'; known: table1, table3"):
         study("table9")

@@ -309,13 +309,13 @@ def test_parts_of_another_base_are_refused(workspace):
         ("evaluation/measured.json", "dvc repro evaluate"),
     ],
 )
-def test_missing_file_is_told_with_the_command_that_makes_it(workspace, missing, command):
+def test_missing_file_is_reported_with_the_command_that_makes_it(workspace, missing, command):
     (workspace.root / missing).unlink()
     with pytest.raises(UserError, match=f"{Path(missing)} is missing; run: {command}"):
         register.run(workspace.params)
 
 
-def test_server_that_is_away_is_told_in_one_line(workspace, monkeypatch):
+def test_server_that_is_away_is_reported_in_one_line(workspace, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{closed_port()}")
     with pytest.raises(UserError, match=r"connection refused; .* or unset MLFLOW_TRACKING_URI") as caught:
         register.run(workspace.params)

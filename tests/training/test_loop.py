@@ -62,7 +62,7 @@ def test_interrupted_run_ends_as_the_uninterrupted_one(job: Job, at: int) -> Non
             assert torch.equal(stormy[kind][name], tensor), f"{kind} {name}"
 
 
-def test_loss_falls_and_every_step_is_told(job: Job) -> None:
+def test_loss_falls_and_every_step_is_reported(job: Job) -> None:
     train(job)
     lines = read_journal(job.folder / METRICS_FILE)
     assert [line["step"] for line in lines] == list(range(1, lines[-1]["of"] + 1))
@@ -124,7 +124,7 @@ def test_micro_batches_do_not_change_what_is_learnt(workspace: tuple[Path, Param
         assert torch.allclose(ends[1][name], tensor, atol=2e-4), name
 
 
-def test_balance_loss_evens_out_the_experts_and_is_told(workspace: tuple[Path, Params]) -> None:
+def test_balance_loss_evens_out_the_experts_and_is_reported(workspace: tuple[Path, Params]) -> None:
     _, params = workspace
 
     def trained(weight: float, **training: Any) -> Job:
@@ -176,7 +176,7 @@ def test_job_survives_the_way_to_a_worker(workspace: tuple[Path, Params]) -> Non
         assert run_digest(Job(**{**vars(one), "training": bolder})) != run_digest(one)
 
 
-def test_target_that_matches_nothing_is_told_before_a_step_is_done(
+def test_target_that_matches_nothing_is_reported_before_a_step_is_done(
     workspace: tuple[Path, Params], tmp_path: Path
 ) -> None:
     _, params = workspace

@@ -191,7 +191,7 @@ def test_a_mistake_is_found_by_the_next_group_and_forgotten_by_the_next_run(job:
     there = started(job)
     remote.leave_mistake(there, "lower the learning rate")
     assert worker.mistake_of(job, there) == "lower the learning rate"
-    worker.work(worker.message(job, there))  # goes home at once
+    worker.work(worker.message(job, there))  # exits at once
     settle(job, there)
     assert worker.mistake_of(job, there) is None
 

@@ -4,7 +4,7 @@
 
 `judge` is the model that was called, `model` the name in its reply, `content` the raw reply; a reply that is no grade
 keeps its line, with null for a grade, and is requested again next time. Lines are written as replies come, so a grading
-that was stopped goes on where it was. Grades of other answers are moved to `.earlier.jsonl`, and found there.
+that was stopped continues where it ended. Grades of other answers are moved to `.earlier.jsonl`, and found there.
 The digest covers judge, instructions, question and answer, so that a changed answer is graded anew.
 """
 

@@ -92,7 +92,7 @@ def failing(*reasons: str | None) -> Batches:
     return lambda left: iter([{n: Failed(why) if why else "ok" for n, why in enumerate(reasons[: len(left)])}])
 
 
-def test_failure_is_kept_with_its_reason_told_and_asked_again(
+def test_failure_is_kept_with_its_reason_reported_and_asked_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, asked = tmp_path / "answers.jsonl", [HERE, *OTHERS]

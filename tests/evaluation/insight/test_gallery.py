@@ -37,6 +37,6 @@ def test_other_benchmarks_keep_their_places() -> None:
     assert found[-1] == "u0"
 
 
-def test_questions_without_groups_are_told_apart_by_their_images() -> None:
+def test_questions_without_groups_are_reported_apart_by_their_images() -> None:
     pictures = [Question(str(n), "pope", "pope", "?", ("yes",), image=b"", image_hash=str(n)) for n in range(6)]
     assert shown(pictures, 3) == ["0", "2", "4"]

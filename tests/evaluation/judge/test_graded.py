@@ -41,7 +41,7 @@ def test_mm_vet_counts_the_grades_of_its_questions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "key", "grade"), [("mm_vet", "score", [0.0, 1.0]), ("llava_bench", "tuple", [[8, 4], [8, 8]])]
 )
-def test_grades_that_stand_twice_are_told(name: str, key: str, grade: list[Any], tmp_path: Path) -> None:
+def test_grades_that_stand_twice_are_reported(name: str, key: str, grade: list[Any], tmp_path: Path) -> None:
     path = jsonl(tmp_path / "g.jsonl", [{"question_id": "v1_0", key: one} for one in grade])
     report = score(name, path)
     assert report.findings.unmatched["repeated ids"] == ["v1_0"]

@@ -153,7 +153,7 @@ def test_too_many_requests_are_tried_again_after_the_servers_pause(server: Serve
     assert server.keys == [None] * 4
 
 
-def test_a_judge_that_stays_away_or_refuses_is_told(server: Server, tmp_path: Path) -> None:
+def test_a_judge_that_stays_away_or_refuses_is_reported(server: Server, tmp_path: Path) -> None:
     pauses: list[float] = []
     server.script = lambda number, body: (429, {})
     with pytest.raises(JudgeAway, match="HTTP 429"):

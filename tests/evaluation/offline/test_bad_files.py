@@ -9,7 +9,7 @@ from components.errors import UserError
 from tests.evaluation.offline.layouts import LABELS, SAID, jsonl, mme, mme_answers, pope, scienceqa, score
 
 
-def test_repeated_ids_count_once_and_are_told(tmp_path: Path) -> None:
+def test_repeated_ids_count_once_and_are_reported(tmp_path: Path) -> None:
     gold = jsonl(tmp_path / "g.json", [{"question_id": str(n), "gt_answer": "A"} for n in range(2)])
     given = [("0", "A"), ("0", "A"), ("1", "A"), ("1", "B")]
     answers = jsonl(tmp_path / "a.jsonl", [{"question_id": id, "text": text} for id, text in given])
@@ -19,7 +19,7 @@ def test_repeated_ids_count_once_and_are_told(tmp_path: Path) -> None:
     assert any("1 answers stand there twice, alike" in line for line in report.findings.lines)
 
 
-def test_repeated_questions_are_told(tmp_path: Path) -> None:
+def test_repeated_questions_are_reported(tmp_path: Path) -> None:
     _, test = scienceqa(tmp_path / "sqa")
     test.write_text(json.dumps(json.loads(test.read_text()) * 2))
     answers = jsonl(tmp_path / "a.jsonl", [{"question_id": id, "text": "A"} for id in ("1", "2")])

@@ -41,7 +41,7 @@ def test_an_empty_path_is_a_mistake(name: str) -> None:
         BenchmarkFiles.model_validate({"annotations": "a", name: ""})
 
 
-def test_what_cannot_be_asked_is_told(mme: BenchmarkFiles, tmp_path: Path) -> None:
+def test_what_cannot_be_asked_is_reported(mme: BenchmarkFiles, tmp_path: Path) -> None:
     none = MappingProxyType({})
     with pytest.raises(UserError, match=r"evaluate\.files\.pope is missing"):
         questions(["pope"], [], none)

@@ -100,7 +100,7 @@ def test_pope_empty_answers_are_answers(tmp_path: Path) -> None:
     assert not any("no answer at all" in line for line in report.findings.lines)
 
 
-def test_one_id_of_several_questions_is_told_apart_by_the_prompt(tmp_path: Path) -> None:
+def test_one_id_of_several_questions_is_distinguished_by_the_prompt(tmp_path: Path) -> None:
     """The official label files number each category from 1."""
     asked = [(c, f"{c}.jpg", IN.format(c)) for c in ("random", "popular")]
     labels = {

@@ -102,7 +102,7 @@ def test_unreadable_file_is_refused_in_one_line(content: bytes, message: str, tm
     assert str(path) in str(error.value)
 
 
-def test_rows_of_another_width_are_left_out_and_told(tmp_path: Path) -> None:
+def test_rows_of_another_width_are_left_out_and_reported(tmp_path: Path) -> None:
     path, findings = tmp_path / "t.tsv", Findings()
     path.write_text("index\tprediction\n1\tA\n2\n")
     assert len(table(path, findings)) == 1
