@@ -6,6 +6,7 @@ The two know nothing of each other, so each is trained in a process of its own.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import tempfile
 from pathlib import Path
@@ -70,6 +71,7 @@ def train_tiny_base(
 def _vision_aside(settings: TinyBase, image_size: int, seed: int, folder: str, steps: Any) -> None:
     """Train the encoder in this process and leave it in `folder`; the parent alone hears Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["DS_ACCELERATOR"] = "cpu"  # saving imports DeepSpeed, which would warn that it finds no GPU
 
     def show(step: int, note: str) -> None:
         steps.value = step
