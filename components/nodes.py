@@ -149,7 +149,7 @@ def _compare(answers: Sequence[Looked], code: tuple[str, ...]) -> None:
         if found.lacks:
             raise UserError(
                 f"worker on {found.node} lacks the packages {', '.join(found.lacks)}; install there what "
-                "constraints.txt pins: pip install -c constraints.txt 'local-enhanced-adapters[pipeline]'"
+                "constraints.txt pins: pip install -c constraints.txt '.[pipeline]' in a copy of the repository"
             )
         if found.code != mine:
             raise UserError(
