@@ -65,7 +65,7 @@ def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], o
     for stage in stages.values():
         del stage["activations"]
     done(3)
-    compared = _compared(assumed, stages["finetune"]["text_tokens"])
+    compared = _compared(assumed.text_tokens or TEXT_TOKENS)  # LLaVA's data, not those that are prepared here
     done(STEPS)
     bytes_each = 2 if training.precision == "bf16" else 4
     return {
@@ -148,7 +148,7 @@ class _Need:
         return self._activations[checkpointing]
 
 
-def _compared(assumed: Assumed, text: int) -> list[Comparison]:
+def _compared(text: int) -> list[Comparison]:
     """Sizes, FLOPs and hours beside the published ones. A CPU's rate says nothing about A100s."""
     models = {name: bare(llava_config(*LLAVA[f"llava-hf/llava-1.5-{name}-hf"])) for name in ("7b", "13b")}
     forward = {name: language_flops(model, model.config.image_seq_length + text) for name, model in models.items()}

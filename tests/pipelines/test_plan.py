@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ def plan(*words: str) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def in_a_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The committed settings, and nothing that a run in the repository may have left."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
 
 
 def test_profile_7b_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,6 +73,16 @@ def test_what_does_not_fit_is_said_with_its_remedy(capsys: pytest.CaptureFixture
     assert re.search(r"Does not fit: in 1\.6 GiB the longest samples? .*No setting makes it fit", printed)
     assert re.search(r"LLaVA-1.5-7B, stage 1 on 558K, 128 text tokens, 8 A100s +4\.5 +3\.5 +hours", printed)
     assert re.search(r"all weights, 128 text tokens, 8 A100s +7\.1 +10\.0 +hours", printed)
+
+
+def test_lengths_of_ones_own_data_do_not_enter_llava_s_hours(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.costs.plan.mean_text_tokens", lambda *_: 40)
+    plan()
+    printed = capsys.readouterr().out
+    assert "40 text tokens a sample as counted in the prepared data" in printed
+    assert re.search(r"LLaVA-1.5-7B, stage 1 on 558K, 128 text tokens, 8 A100s +4\.5 +3\.5 +hours", printed)
 
 
 def test_what_was_counted_is_reported(
