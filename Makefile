@@ -40,7 +40,7 @@ test-peer: $(READY)  ## the adapters inside other trainers
 
 test-kernels: $(READY)  ## the Triton kernels, by Triton's interpreter where there is no GPU
 	pip install -q triton
-	pytest -q tests/adapters/test_fast.py
+	pytest -q tests/adapters/test_fast.py tests/model/test_blocks.py
 
 test-service service-test: $(READY)  ## against servers of their own: S3, Ray nodes that share no disk, MLflow on PostgreSQL
 	pip install -q -c constraints.txt -e '.[dev,server]'

@@ -135,8 +135,14 @@ def is_on_loopback() -> bool:
 
 def worker_environment(use_gpu: bool, threads: int) -> dict[str, str]:
     """Environment variables that a worker process needs before it imports torch or DeepSpeed."""
-    shared = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(PACKAGE_ROOT)}
+    shared = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": import_path()}
     return {**shared, **gpu_environment()} if use_gpu else {**shared, "DS_ACCELERATOR": "cpu"}
+
+
+def import_path() -> str:
+    """PYTHONPATH of workers on this machine: our code first, then what the user's own names."""
+    theirs = [str(Path(place).absolute()) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    return os.pathsep.join([str(PACKAGE_ROOT), *theirs])
 
 
 def gpu_environment() -> dict[str, str]:

@@ -140,6 +140,13 @@ def test_a_token_that_is_refused_is_no_missing_cluster(error: str, line: str, mo
         cluster.start_ray(1, {})
 
 
+def test_workers_of_this_machine_import_from_where_this_process_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they end at the first import, and Ray starts them again and again without a word."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/opt/site", "here", ""]))
+    path = cluster.worker_environment(use_gpu=False, threads=1)["PYTHONPATH"].split(os.pathsep)
+    assert path == [str(cluster.PACKAGE_ROOT), "/opt/site", str(Path("here").absolute())]
+
+
 def test_workers_of_a_cluster_get_our_code_and_no_path_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

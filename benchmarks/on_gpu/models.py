@@ -12,6 +12,7 @@ from benchmarks.on_gpu.clock import Bench
 from components.costs.skeleton import base_config
 from components.model.assemble import build
 from components.model.base import Base
+from components.model.blocks import unfuse
 from components.model.vision_tower import stop_after_last_level
 from components.params import Adapter, Params
 from components.params.profiles import load
@@ -88,6 +89,12 @@ def adapted(
     for parameter in model.parameters():  # PEFT makes adapters in fp32
         if parameter.requires_grad:
             parameter.data = parameter.data.to(device, dtype)
+    return model
+
+
+def plain(model: Any) -> Any:
+    """With transformers' own blocks: what a peer has."""
+    unfuse(model)
     return model
 
 

@@ -1,7 +1,8 @@
 """Phases with gradients: our step against a lean hand-written one, the two regimes, the plan against the peak.
 
 The peer: a row for each sample with its own image, padded to the longest, everything in bf16, fused AdamW, gradients
-clipped by torch: what a careful person writes for one GPU, without packing and without a check of the gradients.
+clipped by torch: what a careful person writes for one GPU, without packing, without a check of the gradients and with
+transformers' own blocks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.on_gpu.clock import Bench
-from benchmarks.on_gpu.models import NARROW, WIDE, adapted, adapter, base, pixels, settings
+from benchmarks.on_gpu.models import NARROW, WIDE, adapted, adapter, base, pixels, plain, settings
 from benchmarks.training import Unit, flickr30k, sample, unifood, words
 from components.batching.collator import Batch
 from components.batching.conversation import IGNORED
@@ -56,7 +57,7 @@ def shapes(bench: Bench, name: str) -> None:
     seen = pixels(bench, whole, images)
     runners: dict[str, Any] = {
         "ours": Ours(bench, params, adapted(whole, params, "lora")),
-        "peer": Peer(bench, adapted(whole, params, "lora")),
+        "peer": Peer(bench, plain(adapted(whole, params, "lora"))),
         "dual_lora + vce": Ours(bench, params, adapted(whole, params, "dual_lora", vce=True)),
     }
     turns = dict.fromkeys(runners, 0)
@@ -110,8 +111,10 @@ def regimes(bench: Bench) -> None:
             torch.cuda.empty_cache()
 
 
-def compiled(bench: Bench) -> None:
-    """training.compile_blocks against the blocks as they are; the compiler's time is not in it."""
+def blocks(bench: Bench) -> None:
+    """transformers' own blocks, our kernels for their small work, and training.compile_blocks; the compiler's time is
+    not in it.
+    """
     _one_process(bench)
     params = settings(bench)
     whole = base(bench, params)
@@ -119,14 +122,17 @@ def compiled(bench: Bench) -> None:
     batches = [_drawn("unifood", turn, images, whole) for turn in range(BATCHES)]
     seen = pixels(bench, whole, images)
     runs: dict[str, Callable[[], None]] = {}
-    for name in ("plain", "compiled"):
+    for name in ("plain", "fused", "compiled"):
         training = params.training.model_copy(update={"compile_blocks": name == "compiled"})
-        runner = Ours(bench, params.model_copy(update={"training": training}), adapted(whole, params, "dual_lora"))
+        model = adapted(whole, params, "dual_lora")
+        model = plain(model) if name == "plain" else model
+        runner = Ours(bench, params.model_copy(update={"training": training}), model)
         turn = iter(range(10**6))
         runs[name] = lambda runner=runner, turn=turn: runner.step(batches[next(turn) % BATCHES], seen)
     taken = bench.rotate(runs, warm_up=BATCHES)
-    bench.emit_ratio("training unifood: plain blocks' seconds / compiled", taken["plain"], taken["compiled"])
-    bench.emit_each("training unifood: compiled blocks", taken["compiled"], "samples/s", sum(map(len, batches[0])))
+    for name in ("fused", "compiled"):
+        bench.emit_ratio(f"training unifood: plain blocks' seconds / {name}", taken["plain"], taken[name])
+        bench.emit_each(f"training unifood: {name} blocks", taken[name], "samples/s", sum(map(len, batches[0])))
 
 
 class Ours:

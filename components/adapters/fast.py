@@ -8,7 +8,9 @@ they cannot be built, or differ, the twins run, with one warning.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from torch.nn import functional
 
 from .routing import RectifiedRouter, SoftmaxRouter, TopKRouter
 
+on_meta: Any = None  # stands in for the kernels where a plan counts what a GPU would keep
 CLOSE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of numbers of about 1
 
 
@@ -58,6 +61,8 @@ def _owners(ranks: tuple[int, ...], device: torch.device) -> Tensor:
 
 def _kernels(like: Tensor) -> Any:
     """The module of kernels for such a tensor, or None."""
+    if like.is_meta:
+        return on_meta
     if like.device.type != "cuda" or like.dtype not in CLOSE or torch.compiler.is_compiling():
         return None
     return _checked(like.device, like.dtype)
@@ -65,18 +70,29 @@ def _kernels(like: Tensor) -> Any:
 
 @cache
 def _checked(device: torch.device, dtype: torch.dtype) -> Any:
+    return if_they_agree(f"{__package__}.kernels", differences, CLOSE[dtype], device, dtype)
+
+
+def if_they_agree(
+    name: str, differences: Callable[..., float], close: float, device: torch.device, dtype: torch.dtype
+) -> Any:
+    """A module of kernels where it can be built and is at most `close` from its twins; else None, with one warning.
+
+    differences: (module, device, precision) -> how far it is from them.
+    """
     try:
-        from . import kernels
+        kernels = import_module(name)
     except ImportError:  # a torch without Triton
         return None
+    what = name.rpartition(".")[2]
     try:
         with torch.inference_mode(False), torch.enable_grad():
             furthest = differences(kernels, device, dtype)
     except Exception as error:  # whatever a compiler may raise
-        warnings.warn(f"adapters run unfused on {device}: {type(error).__name__}: {error}", stacklevel=2)
+        warnings.warn(f"{what} cannot be used on {device}: {type(error).__name__}: {error}", stacklevel=2)
         return None
-    if not furthest <= CLOSE[dtype]:
-        warnings.warn(f"adapters run unfused on {device}: kernels are off by {furthest:.2g} in {dtype}", stacklevel=2)
+    if not furthest <= close:
+        warnings.warn(f"{what} are not used on {device}: off by {furthest:.2g} in {dtype}", stacklevel=2)
         return None
     return kernels
 

@@ -6,13 +6,16 @@ device needs one: the count would be of another program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
+
+from components.adapters import fast
+from components.model import blocks
 
 _attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
@@ -21,7 +24,8 @@ _attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 def whole_kernels(on_gpu: bool = False) -> Iterator[None]:
     """While it is open, torch's attention and SiLU are single kernels on the meta device too, forward and backward.
 
-    on_gpu: so is dropout, which keeps a byte for each number there; a CPU keeps a mask in the numbers' own precision.
+    on_gpu: so are dropout, which keeps a byte for each number there (a CPU keeps a mask in the numbers' own precision),
+    and what this project has kernels for on GPUs: the adapters' and the blocks' small work.
 
     The functions are exchanged, rather than caught by a mode, because modes are off where activations are recomputed.
     """
@@ -30,9 +34,11 @@ def whole_kernels(on_gpu: bool = False) -> Iterator[None]:
     replaced = {name: getattr(functional, name) for name in whole}
     for name, function in whole.items():
         setattr(functional, name, function)
+    fast.on_meta = blocks.on_meta = OwnKernels if on_gpu else None
     try:
         yield
     finally:
+        fast.on_meta = blocks.on_meta = None
         for name, function in replaced.items():
             setattr(functional, name, function)
 
@@ -92,6 +98,42 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     result = _Dropout.apply(input)
     assert isinstance(result, Tensor)
     return result
+
+
+class _Kernel(torch.autograd.Function):
+    """One launch: from `inputs` to something like the first of them; keeps `kept` and so many numbers in fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, kept: Sequence[Tensor], numbers: int, *inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(*kept, inputs[0].new_empty(numbers, dtype=torch.float32))
+        ctx.like = [torch.Size(each.shape) for each in inputs]
+        return inputs[0].new_empty(inputs[0].shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.saved_tensors  # noqa: B018 (as above)
+        needed = zip(ctx.like, ctx.needs_input_grad[2:], strict=True)
+        return None, None, *(gradients[0].new_empty(shape) if wanted else None for shape, wanted in needed)
+
+
+class OwnKernels:
+    """This project's kernels, as components/adapters/kernels.py and components/model/block_kernels.py have them."""
+
+    @staticmethod
+    def norm_gate(skill: Tensor, task: Tensor, weight: Tensor, bias: Tensor) -> Any:
+        return _Kernel.apply((skill, task, weight, bias), 0, skill, task, weight, bias)
+
+    @staticmethod
+    def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Any:
+        return _Kernel.apply((x, weight), x.numel() // x.shape[-1], x)
+
+    @staticmethod
+    def gated(gate: Tensor, up: Tensor) -> Any:
+        return _Kernel.apply((gate, up), 0, gate, up)
+
+    @staticmethod
+    def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Any:
+        return _Kernel.apply((cos, sin), 0, x)
 
 
 _WHOLE_ON_GPUS = {"dropout": dropout}

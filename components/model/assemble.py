@@ -17,6 +17,7 @@ from components import params
 from components.adapters import method
 from components.errors import UserError
 from components.model.base import Base, read_config
+from components.model.blocks import fuse
 from components.model.connector import Connector
 from components.model.released_cue import ReleasedVisualCueEnhancement
 from components.model.visual_cue import VisualCueEnhancement
@@ -111,6 +112,7 @@ def build(
     for part in language_parts(model) if train_language_model else ():
         part.requires_grad_(True)
     wrapped = put_adapter(model, adapter) if adapter else None
+    fuse(model)
     model.model.multi_modal_projector.requires_grad_(True)
     return model, wrapped
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from components.cluster import PACKAGE_ROOT, start_ray
+from components.cluster import import_path, start_ray
 from components.errors import UserError
 from components.nodes import check_workspace
 from components.prepare.chunk import ChunkFiles, Progress, Rules, make_chunk
@@ -16,7 +16,7 @@ from components.prepare.counts import RecordCounts
 _WORTH_RAY_BYTES = 200_000_000  # starting Ray takes as long as checking about this much here
 _WORTH_RAY_ITEMS = 50_000
 WORKER_ENVIRONMENT = {
-    "PYTHONPATH": str(PACKAGE_ROOT),
+    "PYTHONPATH": import_path(),
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_NUM_THREADS": "1",
     # what a chunk took is given back after it: a tenth less memory a worker, and no growth from chunk to chunk

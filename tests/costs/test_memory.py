@@ -3,10 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.memory import ALL_LINEAR, Case, run, settings
 from components.costs.dry_run import Shape, dry_run
+from components.costs.kernels import OwnKernels
 from components.costs.memory import gpu_memory
+from components.costs.peak_memory import PeakMemory
 from components.costs.skeleton import at_full_depth, skeleton
 
 
@@ -66,10 +69,41 @@ def test_buffer_is_as_large_as_the_settings_say(params: Any) -> None:
 
 def test_dropout_keeps_a_byte_for_each_number_on_gpus(params: Any) -> None:
     own = settings(Case(precision="bf16", kind="lora"), params)
-    shape = Shape(2, 80, 40, 2)
-    on_cpu, on_gpu = (dry_run(skeleton(own, own.adapter), shape, on_gpu=gpu).activations for gpu in (False, True))
+    without = own.model_copy(update={"adapter": own.adapter.model_copy(update={"dropout": 0.0})})
+
+    def activations(chosen: Any, on_gpu: bool) -> int:
+        return dry_run(skeleton(chosen, chosen.adapter), Shape(2, 80, 40, 2), on_gpu=on_gpu).activations
+
+    on_cpu, on_gpu = (activations(own, gpu) - activations(without, gpu) for gpu in (False, True))
     # q and v of both blocks: two bytes for each of their inputs' numbers there, one here
     assert on_cpu - on_gpu == pytest.approx(4 * 2 * 80 * 64, rel=0.05)
+
+
+TOKENS, WIDTH = 10, 64
+
+
+@pytest.mark.parametrize(
+    ("kernel", "inputs", "kept"),
+    [
+        ("rms_norm", 1, 4 * TOKENS),  # a number in fp32 for each token
+        ("gated", 2, 0),
+        ("norm_gate", 2, 0),
+        ("rotated", 1, 0),
+    ],
+)
+def test_kernels_of_gpus_keep_little_beyond_their_inputs(kernel: str, inputs: int, kept: int) -> None:
+    def tensor(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, device="meta", dtype=torch.bfloat16, requires_grad=True)
+
+    each = [tensor(TOKENS, WIDTH) for _ in range(inputs)]
+    weight, bias = tensor(WIDTH), tensor(WIDTH)
+    more = {"rms_norm": (weight.detach(), 1e-6), "norm_gate": (weight, bias), "rotated": (weight, bias)}
+    with PeakMemory(*each, weight, bias) as memory:
+        before = memory.alive
+        out = getattr(OwnKernels, kernel)(*each, *more.get(kernel, ()))
+        assert memory.alive - before == 2 * TOKENS * WIDTH + kept  # the result, and what is kept
+        out.sum().backward()
+    assert all(tensor.grad is not None and tensor.grad.shape == tensor.shape for tensor in each)
 
 
 def test_vision_block_that_nobody_reads_is_not_counted(params: Any) -> None:

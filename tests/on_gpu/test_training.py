@@ -59,27 +59,32 @@ def _engine(zero: int, attention: str, kind: str, precision: str = "fp32", **als
     return start_engine(module, params.finetune, training, 10, 1, 1)
 
 
-def _losses(engine: Any, kind: str) -> list[float]:
+def batch_of(step: int) -> Any:
+    """Two sequences of 128 places with an image each; numbers by the step."""
     from components.batching.collator import Batch
+
+    generator = torch.Generator().manual_seed(step)
+    ids = torch.randint(4, 200, (2, 128), generator=generator)
+    ids[:, 1:5] = 3  # four image tokens
+    places = torch.arange(128).expand_as(ids)
+    tokens = {
+        "ids": ids,
+        "labels": torch.where(torch.arange(128) > 60, ids, -100),
+        "positions": places,
+        "segments": torch.where(torch.arange(128) < 120, (torch.arange(128) > 40).long(), -1).expand_as(ids),
+        "previous": (places - 1).clamp(min=0),
+        "has_image": torch.ones(2, dtype=torch.bool),
+    }
+    return Batch(tokens, torch.randn(2, 3, 16, 16, generator=generator), 2, 0)
+
+
+def _losses(engine: Any, kind: str) -> list[float]:
     from components.training.guard import Guard
     from components.training.step import train_step
 
     found = []
     for step in range(3):
-        generator = torch.Generator().manual_seed(step)
-        ids = torch.randint(4, 200, (2, 128), generator=generator)
-        ids[:, 1:5] = 3  # four image tokens
-        places = torch.arange(128).expand_as(ids)
-        tokens = {
-            "ids": ids,
-            "labels": torch.where(torch.arange(128) > 60, ids, -100),
-            "positions": places,
-            "segments": torch.where(torch.arange(128) < 120, (torch.arange(128) > 40).long(), -1).expand_as(ids),
-            "previous": (places - 1).clamp(min=0),
-            "has_image": torch.ones(2, dtype=torch.bool),
-        }
-        batch = Batch(tokens, torch.randn(2, 3, 16, 16, generator=generator), 2, 0)
-        figures = train_step(engine, [batch], Guard(0))
+        figures = train_step(engine, [batch_of(step)], Guard(0))
         assert figures.complaint is None
         assert figures.grad_norm > 0 or kind == "deepspeed"
         found.append(figures.loss)

@@ -7,15 +7,18 @@ builds a plan for each key length), and a choice of tokens on the host makes the
     mask           (rows, 1, 1, length), 0 where a row may look and the lowest number elsewhere
     choice         the likeliest token, the end marks met and the answers stay on the device
     look           every LOOK_EVERY tokens the host asks whether all rows have ended
+    graph          on CUDA the steps after the first few are replayed from a graph: one launch a token, no Python
 
 `decode_growing` in answering.py is the plain twin: the same tokens, by the cache that grows.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 STEP = 128  # places by which the cache grows
 LOOK_EVERY = 8  # tokens
+CAPTURE_AFTER = 3  # steps as they are; then the rest of an answer is long enough to pay for the capture of a graph
 
 
 def attention_without_plans(device: torch.device) -> AbstractContextManager[Any]:
@@ -49,7 +53,7 @@ def can_decode_in_steps(model: Any, read: Prefilled) -> bool:
 
 def decode_in_steps(model: Any, read: Prefilled, stops: frozenset[int], max_new_tokens: int) -> list[list[int]]:
     """The answers' tokens without their end mark, as `decode_growing` gives them."""
-    state = SteppedDecoding(model, read, stops, max_new_tokens)
+    state = SteppedDecoding(model, read, stops, max_new_tokens, captured=read.mask.is_cuda and _can_capture(model))
     for count in range(1, max_new_tokens):
         if count % LOOK_EVERY == 0 and bool(state.ended.all()):
             break
@@ -63,7 +67,8 @@ class SteppedDecoding:
     """The state of a batch that answers. `step` runs on the device alone: it reads no value on the host.
 
     captured: steps are replayed from a CUDA graph, one for each length of the cache, without Python between the
-    kernels. The first step after `grow` runs as it is, the second is captured.
+    kernels. The first CAPTURE_AFTER steps after `grow` run as they are; the next is captured. A model whose step
+    cannot be captured goes on as it is, with one warning.
     """
 
     def __init__(
@@ -85,7 +90,7 @@ class SteppedDecoding:
         self._cache.layers = layers
         self.answers = self._stops[:1].repeat(rows, max_new_tokens)  # what is not reached reads as an end
         self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
-        self._captured, self._is_warm = captured, False
+        self._captured, self._steps = captured, 0  # since the cache grew
         self._graph: torch.cuda.CUDAGraph | None = None
         self.grow()
         self._choose(read.logits)
@@ -97,21 +102,23 @@ class SteppedDecoding:
     def grow(self) -> None:
         """Make room up to the next multiple of STEP."""
         more = STEP - self._filled % STEP
-        self._graph, self._is_warm = None, False  # it writes into the tensors as they were
+        self._graph, self._steps = None, 0  # a graph writes into the tensors as they were
         self._mask = torch.nn.functional.pad(self._mask, (0, more), value=self._hidden)
         for layer in self._layers:
             layer.grow(more)
 
     def step(self) -> None:
         """Read the chosen token of every row and choose the next."""
-        if not self._captured:
-            self._advance()
-        elif not self._is_warm:
-            _on_another_stream(self._advance)
-            self._is_warm = True
-        else:
-            self._graph = self._graph or _capture(self._advance)
+        if self._captured and self._steps == CAPTURE_AFTER:
+            self._graph = _capture(self._advance, self._model)
+            self._captured = self._graph is not None
+        if self._graph is not None:
             self._graph.replay()
+        elif self._captured:
+            _on_another_stream(self._advance)
+        else:
+            self._advance()
+        self._steps += 1
         self._filled += 1
 
     def _advance(self) -> None:
@@ -165,10 +172,24 @@ def _on_another_stream(work: Callable[[], None]) -> None:
     torch.cuda.current_stream().wait_stream(stream)
 
 
-def _capture(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
+_NOT_CAPTURED: WeakSet[Any] = WeakSet()  # models whose step no graph could hold
+
+
+def _can_capture(model: Any) -> bool:
+    return model not in _NOT_CAPTURED
+
+
+def _capture(work: Callable[[], None], model: Any) -> torch.cuda.CUDAGraph | None:
+    """The work as a graph; it has not run yet. None, and a warning, where it does what a graph cannot hold."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
+    try:
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads read images meanwhile
+            work()
+    except RuntimeError as error:
+        _NOT_CAPTURED.add(model)
+        reason = str(error).strip().partition("\n")[0]
+        warnings.warn(f"answers are decoded without a CUDA graph, which is slower: {reason}", stacklevel=2)
+        return None
     return graph
 
 
