@@ -1,4 +1,4 @@
-"""docs/results.md and the table of README.md, from what the benchmarks and `make table1` wrote.
+"""docs/results.md and the tables of README.md and docs/gpu.md, from what the benchmarks and `make table1` wrote.
 
     python -m tools.results_page
 
@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu import GOALS
 from tools.markdown import ROOT, replaced, table
 
 RESULTS = ROOT / "benchmarks" / "results"
-PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
+PAGE, GPU_PAGE, README = ROOT / "docs" / "results.md", ROOT / "docs" / "gpu.md", ROOT / "README.md"
 COLUMNS = (("ingredients.iou", 100), ("recipe.rouge_l", 1), ("nutrition.pmae", 1))
 FORMS = (".1f", ".1f", ".2f", ".1f", ".2f")  # of the columns of serving
 METHODS = ("LoRA", "LoRA-MoE top-2", "LoRA-MoE softmax", "RoDE", "Dual-LoRA", "VLoRA")
@@ -132,6 +133,60 @@ def of_evaluation() -> str:
     )
 
 
+def of_gpu() -> str:
+    found = read("gpu")
+    rows = [
+        (row["row"], _number(row["value"]), " to ".join(map(_number, row["spread"])), row["unit"],
+         " ".join(map(str, GOALS.get(row["row"], ()))))
+        for phase in found["phases"].values()
+        for row in phase["rows"]
+    ]  # fmt: skip
+    unmeasured = [
+        f"{name}: {phase['state']} (`python -m benchmarks.gpu --phases {name!r}`)"
+        for name, phase in found["phases"].items()
+        if phase["state"] != "done"
+    ]
+    said = f"\n\nNot measured: {'; '.join(unmeasured)}." if unmeasured else ""
+    return (
+        f"## On a GPU\n\n`python -m benchmarks.gpu`: {found['date']}, one {found['card']}, "
+        f"{_versions(found['versions'])}; LLaVA-1.5-7B in shape, random weights, bf16, q and v at rank 64 unless a row "
+        "says otherwise; wall seconds, medians (quartiles) over rounds. The peer trains padded rows with transformers' "
+        f"own blocks and fused AdamW.\n\n{table(('row', 'value', 'quartiles', 'unit', 'goal'), rows)}{said}"
+    )
+
+
+def _number(value: float) -> str:
+    """Four digits, as 17,450, 60.63, 1.005 or 0.0259."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    whole = len(str(int(value)))
+    return f"{value:.{4 - whole}f}" if value >= 0.1 else f"{value:.3g}"
+
+
+CHOSEN = {  # rows of the benchmark -> what docs/gpu.md says of them
+    "training unifood: peer's seconds / ours": "training LoRA, 3 tasks an image, beside a lean peer: times as fast",
+    "training one question: peer's seconds / ours": "the same, one question an image",
+    "training unifood: our peak memory / peer's": "peak memory beside that peer's",
+    "training q,v r64, tokens": "training Dual-LoRA + VCE, q and v, rank 64: tokens a second",
+    "training q,v r64": "the same: samples a second",
+    "training all linear r128": "all linear layers, rank 128: samples a second",
+    "decode dual_lora / lora, batch 1": "decoding, Dual-LoRA's time over LoRA's",
+    "decode top-2 of 4 / lora, batch 1": "the same, LoRA-MoE top-2 of 4",
+    "decode rode / lora, batch 1": "the same, RoDE",
+    "decode lora, batch 1, a token": "a token of LoRA's, ms",
+    "prefill dual_lora / lora, batch 8": "prefill of 8 x 640, Dual-LoRA's time over LoRA's",
+    "llava prefill dual_lora + vce / lora, batch 8": "an image and 64 tokens, 8 at once, with VCE",
+    "answers, 3 long an image: ours, a step": "answers, 3 long ones an image: ms a token, all 12 at once",
+    "answers, 3 long an image: generate's seconds / ours": "the same beside batched `generate`: times as fast",
+    "lea plan / measured peak, q,v r64": "`lea plan` over the measured peak",
+}
+
+
+def chosen_of_gpu() -> str:
+    found = {row["row"]: row["value"] for phase in read("gpu")["phases"].values() for row in phase["rows"]}
+    return table(("measured", "found"), [(said, _number(found[row])) for row, said in CHOSEN.items() if row in found])
+
+
 def of_serving() -> str:
     found = read("serving")
     ways = found["ways"]
@@ -212,7 +267,8 @@ def of_chaos() -> str:
 
 
 SECTIONS: tuple[Callable[[], str], ...] = (
-    of_methods, of_forms, of_adapters, of_training, of_evaluation, of_serving, of_data, of_search, of_memory, of_chaos,
+    of_methods, of_forms, of_adapters, of_training, of_evaluation, of_gpu, of_serving, of_data, of_search, of_memory,
+    of_chaos,
 )  # fmt: skip
 
 
@@ -224,9 +280,14 @@ def readme(text: str) -> str:
     return replaced(text, "methods", methods())
 
 
+def gpu_page(text: str) -> str:
+    return replaced(text, "gpu", chosen_of_gpu())
+
+
 def main() -> None:
     write(PAGE, page())
     write(README, readme(README.read_text(encoding="utf-8")))
+    write(GPU_PAGE, gpu_page(GPU_PAGE.read_text(encoding="utf-8")))
 
 
 def write(path: Path, text: str) -> None:

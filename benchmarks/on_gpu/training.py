@@ -52,7 +52,9 @@ def shapes(bench: Bench, name: str) -> None:
     _one_process(bench)
     params = settings(bench)
     whole = base(bench, params)
-    images = _images(bench) * (2 if name == "one question" else 1)
+    images = _images(bench) * 2
+    if name != "one question":  # the peer's rows are several times as many as the images
+        images //= 4 if name == "flickr30k" else 2
     batches = [_drawn(name, turn, images, whole) for turn in range(BATCHES)]
     seen = pixels(bench, whole, images)
     runners: dict[str, Any] = {
@@ -212,7 +214,9 @@ def _planned(params: Params, regime: tuple[int, list[str]], batch: Batch) -> int
     frozen, trained, activations = at_full_depth(params, learnt, count)
     training = params.training
     one_tensor = training.updates_one_tensor(training.zero_stage)
-    return gpu_memory(frozen, trained, activations, training, training.zero_stage, one_tensor=one_tensor).total
+    stage = training.zero_stage
+    memory = gpu_memory(frozen, trained, activations, training, stage, one_tensor=one_tensor, accumulates=False)
+    return memory.total
 
 
 def _one_process(bench: Bench) -> None:

@@ -1,5 +1,9 @@
 """When an adapter's small work runs as one kernel (kernels.py): on CUDA devices, where it agrees with its plain twin.
 
+For many tokens, and where the work is replayed from a CUDA graph: a launch of Triton's costs the host as much as
+several of torch's, which counts where one waits for the host (one prompt of 640 tokens took a quarter longer than
+LoRA's by kernels).
+
 Neither in a compiled region, which fuses by itself, nor where a hook reads what is between (reports, the balance loss,
 ZeRO-3). On each device and precision the kernels are compared with their twins once, before their first use: where
 they cannot be built, or differ, the twins run, with one warning.
@@ -8,7 +12,8 @@ they cannot be built, or differ, the twins run, with one warning.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -19,8 +24,23 @@ from torch.nn import functional
 
 from .routing import RectifiedRouter, SoftmaxRouter, TopKRouter
 
+MANY = 2048  # tokens from which a GPU works longer than Python launches
 on_meta: Any = None  # stands in for the kernels where a plan counts what a GPU would keep
 CLOSE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of numbers of about 1
+
+
+_replayed = False
+
+
+@contextmanager
+def for_replay() -> Iterator[None]:
+    """While it is open, the work is captured or about to be: what it launches, the host launches once."""
+    global _replayed
+    before, _replayed = _replayed, True
+    try:
+        yield
+    finally:
+        _replayed = before
 
 
 def norm_gate(module: nn.Module, skill: Tensor, task: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
@@ -63,7 +83,9 @@ def _kernels(like: Tensor) -> Any:
     """The module of kernels for such a tensor, or None."""
     if like.is_meta:
         return on_meta
-    if like.device.type != "cuda" or like.dtype not in CLOSE or torch.compiler.is_compiling():
+    if not like.is_cuda or like.dtype not in CLOSE or torch.compiler.is_compiling():
+        return None
+    if not _replayed and like.numel() < MANY * like.shape[-1]:
         return None
     return _checked(like.device, like.dtype)
 

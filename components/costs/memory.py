@@ -12,8 +12,9 @@ Stage 3 also holds the whole weights that it has gathered, at most `stage3_max_l
 have a buffer of `reduce_bucket_size` numbers, by default as many as there are gradients. At the optimiser's step the
 activations are gone and 8 P / N bytes are needed (gradients in fp32, Adam's denominator): the larger of the two counts.
 
-Where all trained parameters are one tensor (components/training/flat.py), the gradients of stages 1 and 2 are e P on
-every GPU, and their sum over micro-batches takes 4 P more.
+Where all trained parameters are one tensor (components/training/flat.py), stages 0 to 2 hold between two backward
+passes only the sum of the gradients, 4 P, and that only where a step has several micro-batches. During a pass gradients
+come as activations go; at the step they count e P, joined e P more, and their sum 4 P.
 """
 
 from __future__ import annotations
@@ -52,15 +53,20 @@ def gpu_memory(
     workers: int | None = None,
     *,
     one_tensor: bool = False,
+    accumulates: bool = True,
 ) -> GpuMemory:
-    """Of one of `workers` GPUs (training.workers). frozen, trained: parameters; activations: bytes."""
+    """Of one of `workers` GPUs (training.workers). frozen, trained: parameters; activations: bytes.
+
+    accumulates: a step has several micro-batches.
+    """
     size = 2 if training.precision == "bf16" else 4
     share = workers or training.workers
     zero: Mapping[str, Any] = training.deepspeed.get("zero_optimization", {})
     weights, gradients = size * (frozen + trained), size * trained
     if one_tensor and stage < 3:
         moments = 12 * trained // (share if stage else 1)
-        return GpuMemory(weights, gradients, moments, 4 * trained, max(activations, 4 * trained))
+        sums = 4 * trained if accumulates else 0
+        return GpuMemory(weights, sums, moments, 0, max(activations, 2 * gradients + 4 * trained - sums))
     if stage == 0:
         return GpuMemory(weights, gradients, (12 if size == 2 else 8) * trained, 0, max(activations, 4 * trained))
     buffers = int(zero.get("reduce_bucket_size", min(REDUCE_BUCKET, trained))) * size

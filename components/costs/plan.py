@@ -92,7 +92,7 @@ def _memory(params: Params, learnt: Learnt, assumed: Assumed, finetune: Any) -> 
     need = _Need(params, learnt, assumed, trained, sum(number for number, _ in held) - trained)
     most = max(training.micro_batch, min(params.finetune.global_batch // training.workers, MICRO_BATCHES[-1]))
     sizes = sorted({n for n in MICRO_BATCHES if n <= most} | {training.micro_batch})
-    own = need.of(training, finetune["activations"], training.zero_stage)
+    own = need.of(training, finetune["activations"], training.zero_stage, training.micro_batch)
     card = assumed.gpu_bytes
     return {
         "own": {"tokens": finetune["tokens"], "micro_batch": training.micro_batch, **own},
@@ -118,10 +118,13 @@ class _Need:
         self.trained, self.frozen = trained, frozen
         self._activations: dict[bool, list[int]] = {}
 
-    def of(self, training: Training, activations: int, zero_stage: int) -> dict[str, Any]:
+    def of(self, training: Training, activations: int, zero_stage: int, micro_batch: int) -> dict[str, Any]:
         """By what it is for, and whether a card holds it."""
         one_tensor = training.updates_one_tensor(zero_stage) and self.learnt != "language_model"
-        memory = gpu_memory(self.frozen, self.trained, activations, training, zero_stage, one_tensor=one_tensor)
+        accumulates = self.params.finetune.global_batch > training.workers * micro_batch
+        memory = gpu_memory(
+            self.frozen, self.trained, activations, training, zero_stage, one_tensor=one_tensor, accumulates=accumulates
+        )
         runtime, card = self.assumed.runtime_bytes, self.assumed.gpu_bytes
         total = memory.total + runtime
         fits = None if card is None else total <= usable(card)
@@ -129,7 +132,7 @@ class _Need:
 
     def of_longest(self, training: Training, micro_batch: int, zero_stage: int) -> dict[str, Any]:
         one, two = self._longest(training.activation_checkpointing)
-        return self.of(training, one + (micro_batch - 1) * (two - one), zero_stage)
+        return self.of(training, one + (micro_batch - 1) * (two - one), zero_stage, micro_batch)
 
     def total(self, training: Training, micro_batch: int) -> int:
         return self.of_longest(training, micro_batch, training.zero_stage)["total"]

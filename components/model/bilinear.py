@@ -6,8 +6,8 @@ Two ways, equal to 1e-6:
                      atomics, in no fixed order, so that two runs part in the last digits.
     by_gathers       the four patches around each place by index: their gradient is added up in sorted order.
 
-`sample` takes the first on CPUs and the second on GPUs, where the same bits after a kill are worth more than the
-fraction of a millisecond.
+`sample` takes the first on CPUs and where there is no gradient, and the second in training on GPUs, where the same bits
+after a kill are worth more than what it costs: at 8 images 5.3 ms forward on an H200, which `grid_sample` does in 1.2.
 """
 
 from __future__ import annotations
@@ -41,8 +41,13 @@ def sample(
     Returns:
         Values in the precision of the locations.
     """
-    read = by_gathers if value.is_cuda else by_grid_sample
+    read = by_gathers if _needs_order(value) else by_grid_sample
     return read(value.to(locations.dtype), grid, locations, attention.to(locations.dtype))
+
+
+def _needs_order(value: Tensor) -> bool:
+    """Whether a gradient will be added up, on a device whose operator for it has no fixed order."""
+    return value.is_cuda and torch.is_grad_enabled()
 
 
 def by_grid_sample(
@@ -93,8 +98,8 @@ def sample_levels(
     locations: Float[Tensor, "batch queries heads levels points 2"],
     attention: Float[Tensor, "batch queries heads levels points"],
 ) -> list[Float[Tensor, "batch queries width"]]:
-    """`sample` for each level: on GPUs in one go, elsewhere one after the other."""
-    if values[0].is_cuda:
+    """`sample` for each level: in training on GPUs in one go, elsewhere one after the other."""
+    if _needs_order(values[0]):
         return together(values, grid, locations, attention)
     pairs = zip(values, locations.unbind(3), attention.unbind(3), strict=True)
     return [sample(value, grid, places, weights) for value, places, weights in pairs]

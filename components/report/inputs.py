@@ -46,6 +46,7 @@ class Inputs:
     validation: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # by stage: step, validation_loss
     asked: dict[str, dict[str, int]] = field(default_factory=dict)  # row of metrics -> task -> answered questions
     times: dict[str, Any] = field(default_factory=dict)  # what benchmarks/adapters.py measured
+    gpu: dict[str, Any] = field(default_factory=dict)  # what benchmarks/gpu.py measured
     tables: dict[str, Any] = field(default_factory=dict)  # by name: table1, ...
     entropy: list[dict[str, str]] = field(default_factory=list)
     skill_space: list[dict[str, str]] = field(default_factory=list)
@@ -79,6 +80,7 @@ def read_inputs(root: Path) -> Inputs:
         validation={stage: found for stage, folder in _STAGES.items() if (found := _validation(root / folder))},
         asked=_asked(root / ANSWERS),
         times=_json(root / "benchmarks" / "results" / "adapters.json") or {},
+        gpu=_json(root / "benchmarks" / "results" / "gpu.json") or {},
         tables={path.stem: _table(path) for path in sorted((root / TABLES).glob("*.json"))},
         entropy=_csv(root / INSIGHT / "entropy.csv"),
         skill_space=_csv(root / INSIGHT / "skill_space.csv"),

@@ -71,6 +71,20 @@ def texts(metrics: Mapping[str, Any], inputs: Inputs, form: forms.Form) -> dict[
     return {
         **TEXTS,
         "cue": cue,
+        "time": TEXTS["time"] + _on_gpu(inputs.gpu),
         "units": units + TEXTS["units"],
         **{f"curve_{stage}": said for stage, said in curves.items()},
     }
+
+
+_DECODING = {"Dual-LoRA": "dual_lora", "top-2 of 4 experts": "top-2 of 4", "RoDE": "rode"}
+
+
+def _on_gpu(found: Mapping[str, Any]) -> str:
+    """Decoding on the card that benchmarks/gpu.py ran on; empty where it ran on none."""
+    rows = {row["row"]: row["value"] for phase in found.get("phases", {}).values() for row in phase["rows"]}
+    values = {name: rows.get(f"decode {key} / lora, batch 1") for name, key in _DECODING.items()}
+    measured = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
+    if not measured or found.get("tiny"):
+        return ""
+    return f" On an {found['card']}, a token at 7B's size (random weights): {measured}."

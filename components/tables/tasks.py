@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +131,16 @@ def sentences(scores: Sequence[Scores], counts: Sequence[int], found: Mapping[st
 
 
 def collapse(plain: Scores, counts: Sequence[int], asked: Asked) -> str:
-    """Whether plain LoRA falls apart between few and many tasks, by the one task that every point poses."""
-    few, many = (next((n for n in counts if n >= least), counts[-1]) for least in (6, 12))
-    shares = [
-        float(plain.percent(n)[:, [place for place, one in enumerate(asked[n]) if one.task == ONE]].mean())
-        for n in (counts[0], few, many, counts[-1])
-    ]
-    verdict = "it loses more than half there" if shares[2] < shares[1] / 2 else "no collapse there"
+    """Whether and where plain LoRA falls apart as tasks are added, by the one task that every point poses."""
+    places = {n: [place for place, one in enumerate(asked[n]) if one.task == ONE] for n in counts}
+    right = {n: float(plain.percent(n)[:, places[n]].mean()) for n in counts}
+    halved = [f"{few} to {many}" for few, many in pairwise(counts) if right[many] < right[few] / 2]
+    steps = f"more than half of it is lost from {' and from '.join(halved)} tasks" if halved else "no step loses half"
+    middle = [n for n in counts if n == counts[0] or n >= 6]
+    listed = ", ".join(f"{right[n]:.1f} % {'alone' if n == 1 else f'among {n}'}" for n in middle)
     return (
         "mtLoRA (arXiv 2603.01526) reports that plain LoRA collapses between 5 and 15 tasks. Here the task that every "
-        f"point poses is answered right by {plain.curve.name} in {shares[0]:.1f} % alone, {shares[1]:.1f} % among "
-        f"{few}, {shares[2]:.1f} % among {many} and {shares[3]:.1f} % among {counts[-1]}: {verdict}."
+        f"point poses is answered right by {plain.curve.name} in {listed}: {steps}."
     )
 
 

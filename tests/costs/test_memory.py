@@ -62,6 +62,17 @@ def test_stages_share_out_more_and_more(params: Any) -> None:
     assert [memory.optimiser for memory in zero] == [12_000_000, 1_500_000, 1_500_000, 1_500_000]
 
 
+def test_one_tensor_holds_no_gradients_beside_the_activations_of_one_micro_batch(params: Any) -> None:
+    training = params.training.model_copy(update={"precision": "bf16", "workers": 1})
+    one, several = (
+        gpu_memory(10**9, 10**8, 10**10, training, 2, one_tensor=True, accumulates=again) for again in (False, True)
+    )
+    assert one.total == 2 * (10**9 + 10**8) + 12 * 10**8 + 10**10
+    assert several.total - one.total == 4 * 10**8
+    small = gpu_memory(10**9, 10**8, 10**6, training, 2, one_tensor=True, accumulates=False)
+    assert small.working == 8 * 10**8  # at the step
+
+
 def test_buffer_is_as_large_as_the_settings_say(params: Any) -> None:
     training = params.training.model_copy(update={"deepspeed": {"zero_optimization": {"reduce_bucket_size": 1000}}})
     assert gpu_memory(10, 10, 10, training, 2).buffers == 4000

@@ -22,6 +22,8 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 def test_results_page_is_what_the_benchmarks_wrote() -> None:
     assert results_page.PAGE.read_text("utf-8") == results_page.page(), "run: python -m tools.results_page"
+    gpu = results_page.GPU_PAGE.read_text("utf-8")
+    assert gpu == results_page.gpu_page(gpu), "run: python -m tools.results_page"
     readme = results_page.README.read_text("utf-8")
     assert readme == results_page.readme(readme), "run: python -m tools.results_page"
 

@@ -88,6 +88,9 @@ def test_kernels_build_and_agree_with_their_twins(dtype: torch.dtype, device: to
 @pytest.mark.skipif(ON_CPU, reason="kernels are chosen on CUDA devices alone")
 def test_dual_lora_takes_the_kernel(device: torch.device) -> None:
     model = _adapted("dual_lora", {"r": 4}).to(device, torch.float32)
-    assert fast._kernels(inputs(torch.float32).to(device)) is not None
     spaces = model.get_submodule("base_model.model.layers.0.q_proj").dual_lora_spaces["default"]
-    assert spaces(inputs(torch.float32).to(device))[1] is None  # the product, not its factors
+    few, many = inputs(torch.float32).to(device), inputs(torch.float32).to(device).repeat(fast.MANY, 1, 1)
+    assert spaces(few, few)[1] is not None  # its factors
+    assert spaces(many, many)[1] is None  # the product
+    with fast.for_replay():
+        assert spaces(few, few)[1] is None

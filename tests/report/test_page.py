@@ -134,6 +134,16 @@ def test_page_needs_nothing_from_outside(run: Path, this_run: ThisRun) -> None:
     assert not re.search(r"@import|url\(|<script|<link|https?://", source)
 
 
+def test_time_is_a_gpus_too_where_it_was_measured_on_one(run: Path, this_run: ThisRun) -> None:
+    rows = [{"row": "decode dual_lora / lora, batch 1", "value": 1.00512, "spread": [], "unit": "times"}]
+    found = {"card": "NVIDIA H200", "tiny": False, "phases": {"decode": {"state": "done", "rows": rows}}}
+    write(run / "benchmarks/results/gpu.json", found)
+    said = "On an NVIDIA H200, a token at 7B's size (random weights): Dual-LoRA 1.005."
+    page, markdown = written(run, this_run)
+    assert said in Page(page).text
+    assert said in markdown
+
+
 def test_page_contents_lead_to_every_section(run: Path, this_run: ThisRun) -> None:
     page = Page(written(run, this_run)[0])
     assert [link[1:] for link in page.links if link.startswith("#")] == page.ids

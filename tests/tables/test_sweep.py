@@ -63,10 +63,10 @@ def test_an_answer_is_right_word_for_word(text: str, score: float) -> None:
     assert exact(text, ("rice and egg",)) == score
 
 
-def scored(name: str, right: float) -> Scores:
-    """The questions about the first share `right` of 20 photos are answered."""
+def scored(name: str, few: float, many: float | None = None) -> Scores:
+    """With few and with many tasks, the questions about the first such share of 20 photos are answered."""
     one = Scores(Curve(name, {"adapter.rank": 8}, 10))
-    for tasks in (1, 12):
+    for tasks, right in ((1, few), (12, few if many is None else many)):
         for seed in (1, 2):
             place = np.arange(20 * tasks)
             one.add(tasks, seed, f"finetune-{seed}", (place // tasks < 20 * right).astype(float))
@@ -90,7 +90,10 @@ def test_table_says_where_a_method_is_above_plain_lora(params: Params) -> None:
     assert said[1] == "Dual-LoRA, rank 8 against LoRA, rank 8, by number of tasks: undecided at all."
     text = markdown(table)
     assert "| LoRA, rank 8 | 10 | 20.0 (" in text
-    assert "collapse" in text
+    assert "20.0 % alone, 20.0 % among 12: no step loses half." in text
+
+    fallen = record([scored("LoRA, rank 8", 0.6, 0.2), *scores[1:]], questions, params=params, data="d")
+    assert fallen["order"].endswith("60.0 % alone, 20.0 % among 12: more than half of it is lost from 1 to 12 tasks.")
 
     (shown,) = comparisons({"tasks": table}, "d")
     assert shown.claims == said

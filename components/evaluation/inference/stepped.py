@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from components.adapters.fast import for_replay
 from components.model.vlora import ARGUMENT
 
 if TYPE_CHECKING:
@@ -164,10 +165,10 @@ class _SteppedLayer(DynamicLayer):
 
 
 def _on_another_stream(work: Callable[[], None]) -> None:
-    """What a graph is captured from has run before on a stream that is not the default one."""
+    """What a graph is captured from has run before, with the same kernels, on a stream that is not the default one."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
+    with torch.cuda.stream(stream), for_replay():
         work()
     torch.cuda.current_stream().wait_stream(stream)
 
@@ -183,7 +184,8 @@ def _capture(work: Callable[[], None], model: Any) -> torch.cuda.CUDAGraph | Non
     """The work as a graph; it has not run yet. None, and a warning, where it does what a graph cannot hold."""
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads read images meanwhile
+        # thread_local: other threads read images meanwhile
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"), for_replay():
             work()
     except RuntimeError as error:
         _NOT_CAPTURED.add(model)
