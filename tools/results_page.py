@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.gpu import GOALS
@@ -40,22 +41,35 @@ def methods() -> str:
 
 
 def _figures(row: Mapping[str, Any]) -> list[str]:
-    return [f"{scale * _mean(row[name]):.1f}" for name, scale in COLUMNS]
-
-
-def _mean(figure: Any) -> float:
-    return float(figure["mean"] if isinstance(figure, Mapping) else figure)
+    """Mean ± standard deviation over seeds; the latter where there are several."""
+    found = []
+    for name, scale in COLUMNS:
+        figure = row[name]
+        mean, sd = (figure["mean"], figure["sd"]) if isinstance(figure, Mapping) else (figure, None)
+        found.append(f"{scale * mean:.1f}" + (f" ± {scale * sd:.1f}" if sd is not None else ""))
+    return found
 
 
 def of_methods() -> str:
     record = json.loads((ROOT / "tables/table1.json").read_text("utf-8"))
     seeds = ", ".join(str(seed) for seed in record["seeds"])
     asked = ", ".join(f"{number} {task}" for task, number in record["questions"].items())
+    claims = "\n".join(f"- {claim['said']}" for claim in record["claims"])
     return (
-        f"## The methods beside each other\n\n`make table1`, profile `{record['profile']}`, seed {seeds}, test "
-        f"questions: {asked}.\n\n{methods()}\n\n{record['order']}\n\nAll columns and the 95 % "
-        f"intervals of the differences: "
-        "`tables/table1.md`."
+        f"## The methods beside each other\n\n`make table1 SEEDS=\"{seeds.replace(',', '')}\"`, profile "
+        f"`{record['profile']}`, test questions: {asked}; mean ± standard deviation over seeds."
+        f"\n\n{methods()}\n\n{record['order']}\n\nThe paper's claims, at this scale:\n\n{claims}\n\nAll columns "
+        "and the 95 % intervals of the differences: `tables/table1.md`."
+    )
+
+
+def of_tasks() -> str:
+    record = json.loads((ROOT / "tables/tasks.json").read_text("utf-8"))
+    seeds = ", ".join(str(seed) for seed in record["seeds"])
+    said = "\n".join(f"- {claim['said']}" for claim in record["claims"])
+    return (
+        f"## By the number of tasks\n\n`make tasks`, profile `{record['profile']}`, seed {seeds}. {record['order']}"
+        f"\n\n{said}\n\nThe curves: `tables/tasks.md`."
     )
 
 
@@ -248,6 +262,20 @@ def of_search() -> str:
     return f"{title}\n\n{table(header, rows)}"
 
 
+TRIALS = (("alone", "in workers of its own"), ("warm", "in a warm group"), ("stopped", "there, up to its first report"))
+
+
+def of_trials() -> str:
+    found = read("trial_costs")
+    rows = [(said, *(f"{of(found[way]):.1f}" for of in (median, min, max))) for way, said in TRIALS]
+    equal, first, repeats = all(found["equal"]), found["first"], len(found["alone"])
+    return (
+        f"## What a trial costs\n\n`python -m benchmarks.trial_costs --repeats {repeats}`: seconds of stage 2 "
+        f"on the tiny profile, two cores; the group's first run took {first:.1f}. Weights of both ways are "
+        f"{'equal to the bit' if equal else 'NOT equal'}.\n\n{table(('', 'median', 'lowest', 'highest'), rows)}"
+    )
+
+
 def of_memory() -> str:
     ratios = [case["ratio"] for case in read("memory")["cases"]]
     return (
@@ -267,8 +295,8 @@ def of_chaos() -> str:
 
 
 SECTIONS: tuple[Callable[[], str], ...] = (
-    of_methods, of_forms, of_adapters, of_training, of_evaluation, of_gpu, of_serving, of_data, of_search, of_memory,
-    of_chaos,
+    of_methods, of_tasks, of_forms, of_adapters, of_training, of_evaluation, of_gpu, of_serving, of_data, of_search,
+    of_trials, of_memory, of_chaos,
 )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import (
-    ALL_ATTENTION_FUNCTIONS,
     LlamaAttention,
     LlamaMLP,
     LlamaRMSNorm,
@@ -128,8 +128,8 @@ def differences(kernels: Any, device: torch.device, dtype: torch.dtype, tokens: 
     def turned(turn: Any, *angles: Tensor) -> Tensor:
         return turn(query, *angles).transpose(1, 2)
 
-    def plainly(query: Tensor, *angles: Tensor) -> Tensor:
-        return apply_rotary_pos_emb(query, query, *angles)[0]
+    def plainly(query: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return apply_rotary_pos_emb(query, query, cos, sin)[0]
 
     pairs = [
         (norm(first), kernels.rms_norm(first, weight, norm.variance_epsilon)),
