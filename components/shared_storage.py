@@ -58,6 +58,13 @@ class SharedStorage:
     def exists(self, name: str) -> bool:
         return self._tried(lambda: self._store.exists(self._path(name)), name, "read")
 
+    def size(self, name: str) -> int:
+        """Bytes of all below a name; 0 where there is nothing."""
+        try:
+            return int(self._tried(lambda: self._store.du(self._path(name)), name, "read"))
+        except FileNotFoundError:
+            return 0
+
     def remove(self, name: str) -> None:
         """Remove an object, or all below a name; what is not there is no error."""
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from components.files import write_text
 from components.leases import remove_own
 from components.shared_storage import shared_storage
-from components.snapshots import is_there
+from components.snapshots import RUNS, is_there
 from components.tracking.runs import waiting
 from components.workspace import home
 
@@ -30,9 +30,10 @@ def owned(search: str) -> list[Path]:
 
 
 def num_bytes(search: str) -> int:
-    """Bytes on disk of the runs that `search` began. A file that goes meanwhile counts nothing."""
-    total = 0
+    """Bytes of the runs that `search` began, here and in the storage. A file that goes meanwhile counts nothing."""
+    total, storage = 0, shared_storage()
     for run in owned(search):
+        total += storage.size(f"{RUNS}/{run.name}") if storage else 0
         for file in run.rglob("*"):
             try:
                 total += file.stat().st_size if file.is_file() else 0

@@ -45,6 +45,17 @@ def test_disk_counts_the_runs_of_the_search() -> None:
     assert num_bytes("one") == 1000 + len("one")
 
 
+def test_disk_counts_what_lies_in_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEA_STORAGE", f"file://{tmp_path}/storage")
+    make("finetune-a", "one", size=1000)
+    here = num_bytes("one")
+    storage = shared_storage()
+    assert storage
+    storage.write("runs/finetune-a/files/x", bytes(500))
+    storage.write("runs/finetune-b/files/x", bytes(500))
+    assert num_bytes("one") == here + 500
+
+
 def test_what_is_removed_goes_from_the_storage_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEA_STORAGE", f"file://{tmp_path}/storage")
     for name in ("finetune-a", "finetune-b"):
