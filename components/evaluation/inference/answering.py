@@ -18,6 +18,7 @@ answer, the others theirs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from components.model.vlora import ARGUMENT, PerceptualWeights
 if TYPE_CHECKING:
     from components.evaluation.inference.assistant import Assistant
 
+READERS = 4  # threads that decode images
 SHRINK_AT = 0.75  # share of rows still going at which the ended ones are cut out of the cache
 
 
@@ -156,8 +158,7 @@ def prefill(
     # One token at least is left for the second part: its logits begin the answer.
     starts = [_num_shared([prompts[place][:-1] for place in group]) for group in groups]
     images = [asked[group[0]].image for group in groups]
-    # One decoded image at a time: pixel values are small, photos are not.
-    shown = [_pixels(assistant, image, max_pixels) for image in images if image is not None]
+    shown = _pixels(assistant, [image for image in images if image is not None], max_pixels)
     seen = {}
     if shown:
         pixels = torch.cat(shown)
@@ -170,8 +171,19 @@ def prefill(
     return read_on(model, rest, read)
 
 
-def _pixels(assistant: Assistant, image: bytes, max_pixels: int) -> Tensor:
-    return pixel_values([decode(image, max_pixels)], assistant.image_processor, assistant.image)
+def _pixels(assistant: Assistant, images: Sequence[bytes], max_pixels: int) -> list[Tensor]:
+    """(1, 3, height, width) of each. Few photos are decoded at a time: pixel values are small, photos are not.
+
+    A GPU waits for them; on a CPU threads would take the cores that the model computes on.
+    """
+
+    def read(image: bytes) -> Tensor:
+        return pixel_values([decode(image, max_pixels)], assistant.image_processor, assistant.image)
+
+    if assistant.model.device.type != "cuda":
+        return list(map(read, images))
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(read, images))
 
 
 def _num_shared(prompts: Sequence[Sequence[int]]) -> int:

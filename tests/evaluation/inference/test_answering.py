@@ -4,6 +4,7 @@ import copy
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,18 @@ def test_decoding_in_fixed_shapes_gives_the_same_answers(
     monkeypatch.setattr(stepped, "STEP", step)  # 4: the cache grows several times within an answer
     monkeypatch.setattr(answering, "decode_greedily", stepped.decode_in_steps)
     assert answering.answer(assistant, asked, batch=batch, **SETTINGS) == expected
+
+
+def test_images_that_threads_decode_for_a_gpu_come_in_their_order(assistant: Assistant, asked: list[Question]) -> None:
+    images = [question.image for question in asked if question.image is not None]
+    assert len(set(images)) > 2
+    one_by_one = answering._pixels(assistant, images, SETTINGS["max_pixels"])
+    on_gpu: Any = SimpleNamespace(
+        model=SimpleNamespace(device=torch.device("cuda")),
+        image_processor=assistant.image_processor,
+        image=assistant.image,
+    )
+    assert torch.equal(torch.cat(answering._pixels(on_gpu, images, SETTINGS["max_pixels"])), torch.cat(one_by_one))
 
 
 def test_a_step_in_fixed_shapes_reads_no_value_on_the_host(assistant: Assistant, asked: list[Question]) -> None:
