@@ -59,6 +59,13 @@ class Collator:
         self.mode: ImageMode = mode
         self.multiple = multiple
 
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """All that a batch of given samples and tokenizer depends on."""
+        encoder = self.encoder
+        text = (encoder.template, encoder.system, encoder.image_token, encoder.num_image_tokens)
+        return (*text, self.mode, self.max_length, self.multiple)
+
     def __call__(self, units: Sequence[np.ndarray]) -> Batch:
         packed, images, has_image, num_samples = [], [], [], 0
         for unit in units:

@@ -71,11 +71,10 @@ class Kept:
         """The collator, asked once for each batch."""
         if not self._most_bytes:
             return collate
-        recipe = job.recipe
-        settings = (job.inputs["base"], id(collate.samples), recipe.template, recipe.image, recipe.max_length)
+        settings = (job.inputs["base"], id(collate.samples), *collate.settings)
 
         def ready(units: Sequence[np.ndarray]) -> Batch:
-            key = (*settings, collate.multiple, tuple(unit.tobytes() for unit in units))
+            key = (*settings, tuple(unit.tobytes() for unit in units))
             batch = self._batches.get(key)
             if batch is None:
                 batch = collate(units)

@@ -25,13 +25,17 @@ from components.training.parts import parts_of
 from tests.workspace import prepare_workspace
 
 PLENTY = 100_000_000
-SLOW = ("dual_lora without VCE", "lora_moe", "rode", "bf16")  # the others make sure of most of it
+SLOW = ("dual_lora without VCE", "lora_moe", "rode", "bf16", "cropped", "short", "one by one")  # the others make sure of most of it
 RUNS: dict[str, dict[str, Value]] = {
     "lora": {"adapter.kind": "lora"},
     "dual_lora": {"adapter.kind": "dual_lora", "finetune.learning_rate.adapter": 0.02},
     "dual_lora without VCE": {"adapter.kind": "dual_lora", "vce.enabled": False},
     "lora_moe": {"adapter.kind": "lora_moe", "adapter.lora_moe.balance_loss": 0.01, "adapter.lora_moe.num_experts": 2},
     "rode": {"adapter.kind": "rode", "adapter.rode.rank_shares": [1, 1]},
+    "vlora": {"connector.kind": "vlora", "adapter.kind": "lora"},  # images take no places among the tokens
+    "cropped": {"adapter.kind": "lora", "finetune.image": "crop"},
+    "short": {"adapter.kind": "lora", "finetune.max_length": 120},
+    "one by one": {"adapter.kind": "lora", "training.shared_prefix": False},
     "language model": {"finetune.language_model": "trained"},
     "bf16": {"adapter.kind": "lora", "training.precision": "bf16"},
     "lora again": {"adapter.kind": "lora", "adapter.rank": 1},
