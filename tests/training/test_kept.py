@@ -34,7 +34,7 @@ RUNS: dict[str, dict[str, Value]] = {
     "rode": {"adapter.kind": "rode", "adapter.rode.rank_shares": [1, 1]},
     "vlora": {"connector.kind": "vlora", "adapter.kind": "lora"},  # images take no places among the tokens
     "cropped": {"adapter.kind": "lora", "finetune.image": "crop"},
-    "short": {"adapter.kind": "lora", "finetune.max_length": 120},
+    "short": {"adapter.kind": "lora", "finetune.max_length": 60, "training.max_refused": 1.0},
     "one by one": {"adapter.kind": "lora", "training.shared_prefix": False},
     "language model": {"finetune.language_model": "trained"},
     "bf16": {"adapter.kind": "lora", "training.precision": "bf16"},
