@@ -20,6 +20,7 @@ import datetime as dt
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -160,14 +161,16 @@ def table(results: dict[str, Any]) -> str:
 
 
 def where(card: str, tiny: bool) -> dict[str, Any]:
-    """Card, versions and day."""
+    """Card, versions, day and commit."""
     versions = {}
     for name in VERSIONS:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {"card": card, "tiny": tiny, "versions": versions, "date": dt.date.today().isoformat()}
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    commit = git.stdout.strip() or None
+    return {"card": card, "tiny": tiny, "versions": versions, "date": dt.date.today().isoformat(), "commit": commit}
 
 
 def _card() -> tuple[str, Start]:

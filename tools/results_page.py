@@ -56,7 +56,7 @@ def of_methods() -> str:
     asked = ", ".join(f"{number} {task}" for task, number in record["questions"].items())
     claims = "\n".join(f"- {claim['said']}" for claim in record["claims"])
     return (
-        f"## The methods beside each other\n\n`make table1 SEEDS=\"{seeds.replace(',', '')}\"`, profile "
+        f'## The methods beside each other\n\n`make table1 SEEDS="{seeds.replace(",", "")}"`, profile '
         f"`{record['profile']}`, test questions: {asked}; mean ± standard deviation over seeds."
         f"\n\n{methods()}\n\n{record['order']}\n\nThe paper's claims, at this scale:\n\n{claims}\n\nAll columns "
         "and the 95 % intervals of the differences: `tables/table1.md`."
@@ -162,15 +162,17 @@ def of_gpu() -> str:
     ]
     said = f"\n\nNot measured: {'; '.join(unmeasured)}." if unmeasured else ""
     return (
-        f"## On a GPU\n\n`python -m benchmarks.gpu`: {found['date']}, one {found['card']}, "
+        f"## On a GPU\n\n`python -m benchmarks.gpu`: {found['date']}, commit {found['commit']}, one {found['card']}, "
         f"{_versions(found['versions'])}; LLaVA-1.5-7B in shape, random weights, bf16, q and v at rank 64 unless a row "
         "says otherwise; wall seconds, medians (quartiles) over rounds. The peer trains padded rows with transformers' "
-        f"own blocks and fused AdamW.\n\n{table(('row', 'value', 'quartiles', 'unit', 'goal'), rows)}{said}"
+        f"own blocks and fused AdamW. What has changed since: [GPUs](gpu.md).\n\n{table(('row', 'value', 'quartiles', 'unit', 'goal'), rows)}{said}"
     )
 
 
-def _number(value: float) -> str:
+def _number(value: float | None) -> str:
     """Four digits, as 17,450, 60.63, 1.005 or 0.0259."""
+    if value is None:
+        return "unmeasured"
     if value >= 1000:
         return f"{value:,.0f}"
     whole = len(str(int(value)))

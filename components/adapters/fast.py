@@ -14,12 +14,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 from .routing import RectifiedRouter, SoftmaxRouter, TopKRouter
@@ -29,18 +31,17 @@ on_meta: Any = None  # stands in for the kernels where a plan counts what a GPU 
 CLOSE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of numbers of about 1
 
 
-_replayed = False
+_replayed: ContextVar[bool] = ContextVar("_replayed", default=False)  # of this thread
 
 
 @contextmanager
 def for_replay() -> Iterator[None]:
     """While it is open, the work is captured or about to be: what it launches, the host launches once."""
-    global _replayed
-    before, _replayed = _replayed, True
+    token = _replayed.set(True)
     try:
         yield
     finally:
-        _replayed = before
+        _replayed.reset(token)
 
 
 def norm_gate(module: nn.Module, skill: Tensor, task: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
@@ -83,11 +84,16 @@ def _kernels(like: Tensor) -> Any:
     """The module of kernels for such a tensor, or None."""
     if like.is_meta:
         return on_meta
-    if not like.is_cuda or like.dtype not in CLOSE or torch.compiler.is_compiling():
+    if not can_launch(like) or like.dtype not in CLOSE:
         return None
-    if not _replayed and like.numel() < MANY * like.shape[-1]:
+    if not _replayed.get() and like.numel() < MANY * like.shape[-1]:
         return None
     return _checked(like.device, like.dtype)
+
+
+def can_launch(like: Tensor) -> bool:
+    """Whether Triton would find such a tensor: it launches on the current device, whatever the tensors are on."""
+    return like.is_cuda and not torch.compiler.is_compiling() and like.device.index == torch.cuda.current_device()
 
 
 @cache
@@ -100,7 +106,8 @@ def if_they_agree(
 ) -> Any:
     """A module of kernels where it can be built and is at most `close` from its twins; else None, with one warning.
 
-    differences: (module, device, precision) -> how far it is from them.
+    differences: (module, device, precision) -> how far it is from them. It may be called anywhere in a model: its own
+    gradients are none of an activation checkpoint's or of autocast's business.
     """
     try:
         kernels = import_module(name)
@@ -108,7 +115,9 @@ def if_they_agree(
         return None
     what = name.rpartition(".")[2]
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        own_tensors = saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
+        no_autocast = torch.autocast(device.type, enabled=False)
+        with torch.inference_mode(False), torch.enable_grad(), own_tensors, no_autocast:
             furthest = differences(kernels, device, dtype)
     except Exception as error:  # whatever a compiler may raise
         warnings.warn(f"{what} cannot be used on {device}: {type(error).__name__}: {error}", stacklevel=2)

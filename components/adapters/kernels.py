@@ -12,6 +12,7 @@ import torch
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 ROWS = 16
 EPS = 1e-5  # of torch's layer_norm
@@ -119,6 +120,7 @@ class _NormGate(torch.autograd.Function):
         return _run(skill, task, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *gradients: Tensor) -> tuple[Tensor, ...]:
         skill, task, weight, bias = ctx.saved_tensors
         s, t = _rows(skill), _rows(task)

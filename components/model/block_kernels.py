@@ -12,6 +12,7 @@ import torch
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 NUMBERS = 1024  # of an elementwise program
 WARPS = 8
@@ -69,7 +70,7 @@ def _gate_backward(gradient, gate, up, d_gate, d_up, numbers, NUMBERS: tl.conste
 @triton.jit
 def _rotate(x, cos, sin, out, tokens, heads, half, x_row, x_head, x_token, turn_row, turn_token, sign,
             HEADS: tl.constexpr, HALF: tl.constexpr):  # fmt: skip
-    row, token = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    token, row = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)  # the first may be beyond 65,535
     head = tl.arange(0, HEADS)[:, None]
     column = tl.arange(0, HALF)[None, :]
     inside = (head < heads) & (column < half)
@@ -113,6 +114,7 @@ class _RmsNorm(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         x, weight, scales = ctx.saved_tensors
         flat = x.contiguous()
@@ -131,6 +133,7 @@ class _Gated(torch.autograd.Function):
         return _opened(gate, up)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = (each.contiguous() for each in ctx.saved_tensors)
         d_gate, d_up = torch.empty_like(gate), torch.empty_like(up)
@@ -147,6 +150,7 @@ class _Rotated(torch.autograd.Function):
         return _turned(x, cos, sin, 1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return _turned(gradients[0], cos, sin, -1), None, None
@@ -176,7 +180,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
     cos, sin = cos.contiguous(), sin.contiguous()
     rows, heads, tokens, width = x.shape
     out = torch.empty(rows, tokens, heads, width, dtype=x.dtype, device=x.device)
-    _launch(_rotate, (rows, tokens))(
+    _launch(_rotate, (tokens, rows))(
         x, cos, sin, out, tokens, heads, width // 2, x.stride(0), x.stride(1), x.stride(2),
         cos.stride(0) if len(cos) > 1 else 0, cos.stride(1), sign,
         HEADS=triton.next_power_of_2(heads), HALF=triton.next_power_of_2(width // 2),

@@ -26,7 +26,7 @@ from transformers.models.llama.modeling_llama import (
     apply_rotary_pos_emb,
 )
 
-from components.adapters.fast import if_they_agree
+from components.adapters.fast import can_launch, if_they_agree
 
 CLOSE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}  # of numbers of about 1
 on_meta: Any = None  # stands in for the kernels where a plan counts what a GPU would keep (components/costs/kernels.py)
@@ -100,7 +100,7 @@ def _kernels(like: Tensor) -> Any:
     """The module of kernels for such a tensor, or None."""
     if like.is_meta:
         return on_meta
-    if not like.is_cuda or like.dtype not in CLOSE or torch.compiler.is_compiling():
+    if not can_launch(like) or like.dtype not in CLOSE:
         return None
     return _checked(like.device, like.dtype)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from peft import get_peft_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils.checkpoint import checkpoint
 
 from components.adapters import fast, method
 from components.adapters.experts import weigh
@@ -128,6 +131,35 @@ def test_cpus_and_devices_without_working_kernels_run_the_plain_twins(monkeypatc
     with pytest.warns(UserWarning, match="kernels are not used on cpu|kernels cannot be used on cpu"):
         assert fast._checked(torch.device("cpu"), torch.float32) is None
     fast._checked.cache_clear()
+
+
+def test_kernels_are_compared_within_a_checkpointed_block() -> None:
+    """They are, at their first use: the comparison's own gradients must be none of the checkpoint's business."""
+
+    def differences(kernels: Any, device: torch.device, dtype: torch.dtype) -> float:
+        x = torch.ones(3, device=device, dtype=dtype, requires_grad=True)
+        (gradient,) = torch.autograd.grad((x.exp() * x.sin()).sum(), x)
+        return 0.0 * float(gradient.sum())
+
+    found = []
+
+    def block(x: torch.Tensor) -> torch.Tensor:
+        if not found:
+            found.append(fast.if_they_agree("math", differences, 1e-9, x.device, x.dtype))
+        return x.exp() * x.sin()
+
+    x = torch.ones(3, requires_grad=True)
+    checkpointed: Any = checkpoint(block, x, use_reentrant=False)
+    (wanted,) = torch.autograd.grad(block(x).sum(), x)
+    assert torch.equal(torch.autograd.grad(checkpointed.sum(), x)[0], wanted)
+    assert found == [math]
+
+
+def test_replay_is_of_one_thread() -> None:
+    with fast.for_replay(), ThreadPoolExecutor(1) as pool:
+        assert fast._replayed.get()
+        assert not pool.submit(fast._replayed.get).result()
+    assert not fast._replayed.get()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -55,6 +55,17 @@ def test_captured_steps_give_the_same_tokens(device: torch.device) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.skipif(ON_CPU, reason="a CPU has no CUDA graphs")
+def test_step_that_no_graph_can_hold_goes_on_with_one_warning(device: torch.device) -> None:
+    model, read = _prefilled(device)
+    model.register_forward_hook(lambda module, inputs, output: output.logits.sum().item() and None)
+    with torch.inference_mode():
+        with pytest.warns(UserWarning, match="without a CUDA graph"):
+            answers = decode_in_steps(model, read, NEVER, 60)
+        again = decode_in_steps(*_prefilled(device), NEVER, 60)
+    assert answers == again
+
+
 def test_pipeline_trains_evaluates_registers_and_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from components.serving.predict import predict
     from pipelines import evaluate, finetune, pretrain, register

@@ -98,6 +98,7 @@ def _steps(rank: int, store: str, out: str) -> None:
         if attention in ATTENTIONS:
             found[f"{zero} {attention} {kind}"] = _losses(_engine(zero, attention, kind), kind)
     found["compiled"] = _losses(_engine(2, "sdpa", "flat", compile_blocks=True), "flat")
+    found["checkpointed"] = _losses(_engine(2, "sdpa", "flat", activation_checkpointing=True), "flat")
     for kind in ("flat", "deepspeed"):
         found[f"bf16 {kind}"] = _losses(_engine(2, "sdpa", kind, "bf16"), kind)
     Path(out).write_text(json.dumps(found), encoding="utf-8")
@@ -126,6 +127,10 @@ def test_step_learns_the_same_under_every_stage_attention_and_engine(
 
 def test_compiled_blocks_learn_the_same(losses: dict[str, list[float]]) -> None:
     assert losses["compiled"] == pytest.approx(losses["2 sdpa flat"], rel=1e-4)
+
+
+def test_blocks_that_are_computed_twice_learn_the_same(losses: dict[str, list[float]]) -> None:
+    assert losses["checkpointed"] == pytest.approx(losses["2 sdpa flat"], rel=1e-5)
 
 
 def test_engines_agree_in_bf16(losses: dict[str, list[float]]) -> None:

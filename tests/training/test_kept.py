@@ -25,7 +25,7 @@ from components.training.parts import parts_of
 from tests.workspace import prepare_workspace
 
 PLENTY = 100_000_000
-SLOW = ("dual_lora without VCE", "lora_moe", "rode", "bf16", "cropped", "short", "one by one")  # the others make sure of most of it
+SLOW = ("dual_lora without VCE", "lora_moe", "rode", "bf16", "cropped", "short", "one by one")  # others ensure most
 RUNS: dict[str, dict[str, Value]] = {
     "lora": {"adapter.kind": "lora"},
     "dual_lora": {"adapter.kind": "dual_lora", "finetune.learning_rate.adapter": 0.02},

@@ -14,9 +14,11 @@ builds a plan for each key length), and a choice of tokens on the host makes the
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -26,7 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from components.adapters.fast import for_replay
+from components.adapters.fast import can_launch, for_replay
 from components.model.vlora import ARGUMENT
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
 STEP = 128  # places by which the cache grows
 LOOK_EVERY = 8  # tokens
-CAPTURE_AFTER = 3  # steps as they are; then the rest of an answer is long enough to pay for the capture of a graph
+CAPTURE_AFTER = 3  # steps as they are
+CAPTURE_FOR = 16  # a graph is captured where so many steps can be left: that costs as much as two or three
 
 
 def attention_without_plans(device: torch.device) -> AbstractContextManager[Any]:
@@ -54,9 +57,10 @@ def can_decode_in_steps(model: Any, read: Prefilled) -> bool:
 
 def decode_in_steps(model: Any, read: Prefilled, stops: frozenset[int], max_new_tokens: int) -> list[list[int]]:
     """The answers' tokens without their end mark, as `decode_growing` gives them."""
-    state = SteppedDecoding(model, read, stops, max_new_tokens, captured=read.mask.is_cuda and _can_capture(model))
+    captured = can_launch(read.mask) and model not in _NOT_CAPTURED
+    state = SteppedDecoding(model, read, stops, max_new_tokens, captured=captured)
     for count in range(1, max_new_tokens):
-        if count % LOOK_EVERY == 0 and bool(state.ended.all()):
+        if (count % LOOK_EVERY == 0 or state.captures_next) and bool(state.ended.all()):
             break
         if state.is_full:
             state.grow()
@@ -68,8 +72,8 @@ class SteppedDecoding:
     """The state of a batch that answers. `step` runs on the device alone: it reads no value on the host.
 
     captured: steps are replayed from a CUDA graph, one for each length of the cache, without Python between the
-    kernels. The first CAPTURE_AFTER steps after `grow` run as they are; the next is captured. A model whose step
-    cannot be captured goes on as it is, with one warning.
+    kernels. The first CAPTURE_AFTER steps after `grow` run as they are; the next is captured, if CAPTURE_FOR steps can
+    follow. A model whose step cannot be captured goes on as it is, with one warning.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class SteppedDecoding:
         self.answers = self._stops[:1].repeat(rows, max_new_tokens)  # what is not reached reads as an end
         self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
         self._captured, self._steps = captured, 0  # since the cache grew
+        self._left = max_new_tokens - 1  # steps; the first token is in the logits
         self._graph: torch.cuda.CUDAGraph | None = None
         self.grow()
         self._choose(read.logits)
@@ -99,6 +104,13 @@ class SteppedDecoding:
     @property
     def is_full(self) -> bool:
         return self._filled == self._mask.shape[-1]
+
+    @property
+    def captures_next(self) -> bool:
+        """Whether the next step is captured."""
+        may_follow = min(self._left, self._mask.shape[-1] - self._filled)
+        fresh = self._captured and self._graph is None
+        return fresh and self._steps == CAPTURE_AFTER and may_follow >= CAPTURE_FOR
 
     def grow(self) -> None:
         """Make room up to the next multiple of STEP."""
@@ -110,7 +122,7 @@ class SteppedDecoding:
 
     def step(self) -> None:
         """Read the chosen token of every row and choose the next."""
-        if self._captured and self._steps == CAPTURE_AFTER:
+        if self.captures_next:
             self._graph = _capture(self._advance, self._model)
             self._captured = self._graph is not None
         if self._graph is not None:
@@ -121,6 +133,7 @@ class SteppedDecoding:
             self._advance()
         self._steps += 1
         self._filled += 1
+        self._left -= 1
 
     def _advance(self) -> None:
         self._mask.index_fill_(3, self._place, 0.0)
@@ -164,9 +177,15 @@ class _SteppedLayer(DynamicLayer):
         return keys, values
 
 
+@cache
+def _stream(device: int) -> torch.cuda.Stream:
+    """Of warm-ups and captures: one, for each stream of its own would keep a workspace of cuBLAS."""
+    return torch.cuda.Stream(device)
+
+
 def _on_another_stream(work: Callable[[], None]) -> None:
     """What a graph is captured from has run before, with the same kernels, on a stream that is not the default one."""
-    stream = torch.cuda.Stream()
+    stream = _stream(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream), for_replay():
         work()
@@ -174,22 +193,27 @@ def _on_another_stream(work: Callable[[], None]) -> None:
 
 
 _NOT_CAPTURED: WeakSet[Any] = WeakSet()  # models whose step no graph could hold
-
-
-def _can_capture(model: Any) -> bool:
-    return model not in _NOT_CAPTURED
+_ONE_CAPTURE = threading.Lock()
 
 
 def _capture(work: Callable[[], None], model: Any) -> torch.cuda.CUDAGraph | None:
     """The work as a graph; it has not run yet. None, and a warning, where it does what a graph cannot hold."""
-    graph = torch.cuda.CUDAGraph()
+    graph, before, device = torch.cuda.CUDAGraph(), torch.cuda.current_stream(), torch.cuda.current_device()
+    pool = torch.cuda.graph_pool_handle()
+    # thread_local: other threads read images meanwhile
+    capture = torch.cuda.graph(graph, pool, _stream(device), capture_error_mode="thread_local")
     try:
-        # thread_local: other threads read images meanwhile
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"), for_replay():
+        with _ONE_CAPTURE, capture, for_replay():
             work()
-    except RuntimeError as error:
+    except Exception as error:
+        torch.cuda.set_stream(before)  # torch leaves both as they were in the capture
+        with suppress(Exception):
+            torch._C._cuda_endAllocateToPool(device, pool)
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         _NOT_CAPTURED.add(model)
-        reason = str(error).strip().partition("\n")[0]
+        cause = error.__context__ or error
+        reason = f"{type(cause).__name__}: {str(cause).strip()}".partition("\n")[0]
         warnings.warn(f"answers are decoded without a CUDA graph, which is slower: {reason}", stacklevel=2)
         return None
     return graph

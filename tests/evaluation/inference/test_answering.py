@@ -214,3 +214,18 @@ def test_prompts_of_any_length_are_read_without_plans_for_each_on_gpus() -> None
         assert not torch.backends.cuda.cudnn_sdp_enabled()
         assert torch.backends.cuda.flash_sdp_enabled()
     assert torch.backends.cuda.cudnn_sdp_enabled() == before
+
+
+@pytest.mark.parametrize(("most", "steps", "captured"), [(200, 3, True), (200, 2, False), (10, 3, False)])
+def test_graph_is_captured_where_enough_steps_can_follow(
+    assistant: Assistant, asked: list[Question], most: int, steps: int, captured: bool
+) -> None:
+    prompts = [assistant.encoder.prompt(question.text, question.image is not None) for question in asked]
+    with torch.inference_mode():
+        read = answering.prefill(assistant, asked, prompts, [[0, 6, 12]], max_pixels=SETTINGS["max_pixels"])
+        state = stepped.SteppedDecoding(assistant.model, read, frozenset({0}), most)
+        for _ in range(steps):
+            state.step()
+    assert not state.captures_next  # nothing is, on a CPU
+    state._captured = True
+    assert state.captures_next == captured
