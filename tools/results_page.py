@@ -165,7 +165,8 @@ def of_gpu() -> str:
         f"## On a GPU\n\n`python -m benchmarks.gpu`: {found['date']}, commit {found['commit']}, one {found['card']}, "
         f"{_versions(found['versions'])}; LLaVA-1.5-7B in shape, random weights, bf16, q and v at rank 64 unless a row "
         "says otherwise; wall seconds, medians (quartiles) over rounds. The peer trains padded rows with transformers' "
-        f"own blocks and fused AdamW. What has changed since: [GPUs](gpu.md).\n\n{table(('row', 'value', 'quartiles', 'unit', 'goal'), rows)}{said}"
+        "own blocks and fused AdamW. What has changed since: [GPUs](gpu.md).\n\n"
+        f"{table(('row', 'value', 'quartiles', 'unit', 'goal'), rows)}{said}"
     )
 
 
