@@ -15,6 +15,9 @@ from typing import Any, Literal
 Scale = Literal["share", "percent", "points", "count"]  # 0..1 | 0..100 | the benchmark's own sum | a number of answers
 
 
+LIMITS: dict[Scale, float] = {"share": 1.0, "percent": 100.0}  # what no value is above
+
+
 @dataclass(frozen=True)
 class Metric:
     """`direction`: which values are better; None where neither is. `printed`: by the stage `evaluate`.
@@ -98,6 +101,7 @@ METRICS = (
     Metric("*.failed", "failed", "count", "lower"),  # questions without an answer, which count as wrong
     Metric("*.ungraded", "ungraded", "count", "lower"),  # answers without a grade, which count neither way
 )
+WITH_IMAGE = {"choice.accuracy": "choice.accuracy_image"}  # rows that are asked only what has an image compare by this
 _BY_NAME = {row.name: row for row in METRICS}
 PRINTED = tuple(row.name for row in METRICS if row.printed)
 COMPARED = tuple(row.name for row in METRICS if row.compared)

@@ -27,4 +27,6 @@ def main(photo: str, out: str, base: str = "models/base", parts: str = "models/f
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

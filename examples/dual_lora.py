@@ -35,4 +35,6 @@ def main(name: str, folder: str, *, steps: int = 30, rank: int = 16) -> list[flo
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

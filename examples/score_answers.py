@@ -21,4 +21,6 @@ def main(questions: str, annotations: str, *answers: str) -> dict[str, dict[str,
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -47,4 +47,6 @@ def main(name: str, *, steps: int = 20) -> list[float]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     print(main(*sys.argv[1:])[-1])

@@ -31,7 +31,7 @@ from components.evaluation.metrics.nutrition import mean_nutrition
 from components.evaluation.question import Question
 from components.evaluation.results import Results, difference_line, differences, printed_table, write_answers
 from components.files import fresh_folder, write_json
-from components.metrics import PRINTED
+from components.metrics import PRINTED, WITH_IMAGE, flat_metrics
 from components.model.stored import model_digest, read_reference, read_settings
 from components.params import Params
 from components.tracking.records import seal
@@ -172,7 +172,8 @@ def write_insight(
 
 
 def tell(results: Results, found: dict[str, dict[str, float | int | None]]) -> None:
-    lines = printed_table(results.metrics, PRINTED)
+    has = flat_metrics(results.metrics["finetune"])
+    lines = printed_table(results.metrics, [WITH_IMAGE[n] if WITH_IMAGE.get(n) in has else n for n in PRINTED])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

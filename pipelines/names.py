@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
 from components.files import read_json
-from components.metrics import METRICS, find
+from components.metrics import LIMITS, METRICS, find
 from components.params import Base, Params
 from components.workspace import SPLITS_SUMMARY
 
@@ -37,11 +37,24 @@ def check_names(params: Params) -> None:
         _known(metric.partition(".")[0], tasks, f"registry.gate names {metric}; its task")
         if find(metric) is None:
             _known(metric, [row.name for row in METRICS if "*" not in row.name], "a metric of registry.gate")
+    _check_scales(params.registry.gate.at_least)
     for field in ("not_worse", "better_than_blind"):
         for metric in getattr(params.registry.gate, field):
             row = find(metric)
             if row is not None and row.direction is None:
                 raise UserError(f"params.yaml: registry.gate.{field} names {metric}, which has no better direction")
+
+
+def _check_scales(at_least: Mapping[str, float]) -> None:
+    """UserError for a value that no model reaches: a share from 0 to 1 that was given in percent, say."""
+    for metric, least in at_least.items():
+        row = find(metric)
+        limit = LIMITS.get(row.scale) if row else None
+        if limit is not None and least > limit:
+            hint = f"; did you mean {least / 100:g}?" if limit == 1 and least <= 100 else ""
+            raise UserError(
+                f"params.yaml: registry.gate.at_least.{metric} is {least:g}, but it goes from 0 to {limit:g}{hint}"
+            )
 
 
 def check_levels(params: Params) -> None:

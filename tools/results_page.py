@@ -181,10 +181,10 @@ def _number(value: float | None) -> str:
 
 
 CHOSEN = {  # rows of the benchmark -> what docs/gpu.md says of them
-    "training unifood: peer's seconds / ours": "training LoRA, 3 tasks an image, beside a lean peer: times as fast",
+    "training unifood: peer's seconds / ours": "training LoRA, 3 tasks an image: times as fast as a baseline",
     "training one question: peer's seconds / ours": "the same, one question an image",
-    "training unifood: our peak memory / peer's": "peak memory beside that peer's",
-    "training q,v r64, tokens": "training Dual-LoRA + VCE, q and v, rank 64: tokens a second",
+    "training unifood: our peak memory / peer's": "peak memory beside that baseline's",
+    "training q,v r64, tokens": "training Dual-LoRA + VCE, q and v, rank 64, alone on the card: tokens a second",
     "training q,v r64": "the same: samples a second",
     "training all linear r128": "all linear layers, rank 128: samples a second",
     "decode dual_lora / lora, batch 1": "decoding, Dual-LoRA's time over LoRA's",

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.metrics import WITH_IMAGE
 from components.report.figures import COUNTS, count, figure
 from components.report.meanings import MAIN, another, main_metric
-from components.report.results import OURS, WITH_IMAGE, Asked, Difference, compared, differences
+from components.report.results import OURS, Asked, Difference, compared, differences
 
 _NOT_SHOWN = "It is not shown that the model uses its image"
 
@@ -89,5 +90,5 @@ def _line(one: Difference, metrics: Mapping[str, Any], other: str) -> str:
     verdict = "" if one.good is not None else ", undecided"
     return (
         f"{task} {printed.name} {scores[0]}, shown {other} {scores[1]}: {gap}{verdict} "
-        f"({100 * one.confidence:.0f}\u00a0% interval of the difference {one.interval}{asked})"
+        f"({100 * one.confidence:.0f}\u00a0% interval of the gain {one.gain_interval}{asked})"
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.metrics import WITH_IMAGE
 from components.report.figures import COUNTS, Figure, count, figure, typeset
 from components.report.meanings import is_main, metric_meaning
 
@@ -18,7 +19,6 @@ ROWS = {  # in this order; a row that metrics.json does not hold is left out
 }
 SHORT = {"base": "base", "pretrain": "stage 1", "finetune": "stage 2", "blind": "blind", "mean": "mean"}
 OURS = "finetune"
-WITH_IMAGE = {"choice.accuracy": "choice.accuracy_image"}  # blind is asked only what has an image
 FEWEST = 10  # questions; below this a bootstrap interval says more about chance than it seems to
 
 
@@ -90,6 +90,14 @@ class Difference:
             return "–"
         form = ".2f" if self.ratio else "+.1f"
         return typeset(f"{self.low:{form}} to {self.high:{form}}")
+
+    @property
+    def gain_interval(self) -> str:
+        """The interval with its signs turned where lower is better: above 0 is better for every metric."""
+        if self.low is None or self.high is None:
+            return "–"
+        low, high = (self.low, self.high) if self.higher_is_better else (-self.high, -self.low)
+        return typeset(f"{low:+.1f} to {high:+.1f}")
 
     @property
     def too_few(self) -> bool:

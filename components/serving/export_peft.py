@@ -29,18 +29,24 @@ license: other
 {kind} for LLaVA, with its connector (projector and Visual Cue Enhancement), from a registry of Local-Enhanced Adapters.
 The licence of the base and of the data hold for the weights; fill in `license` above before you pass them on.
 
-    import local_enhanced_adapters        # makes {peft_type} known to PEFT
+It was trained on the LLaVA with digest `{base}` (id `{base_id}`, revision `{revision}`), whose connector it replaces.
+In a checkout of Local-Enhanced Adapters, where this base is (`models/base`, say) and this folder is `adapter`:
+
+    import json
+    from pathlib import Path
     from peft import PeftModel
-    model = PeftModel.from_pretrained(base, FOLDER)
-
-`base` is the LLaVA with digest `{base}` (id `{base_id}`, revision `{revision}`) whose connector was replaced:
-
-    from components.model.base import load_base
     from components.model.assemble import add_connector
+    from components.model.base import load_base
     from components.model.weights import load_connector
-    base = load_base(BASE_FOLDER).model   # a folder with base.json
-    add_connector(base, VCE)              # the section `vce` of model.json, as components.params.Vce(**vce)
-    load_connector(base, FOLDER)
+    from components.params import Vce
+
+    folder, base = Path("adapter"), load_base(Path("models/base")).model
+    vce = json.loads((folder / "model.json").read_text())["vce"]
+    add_connector(base, Vce(**vce) if vce else None)
+    load_connector(base, folder)
+    model = PeftModel.from_pretrained(base, str(folder))   # {peft_type}
+
+Elsewhere `import local_enhanced_adapters` makes {peft_type} known to PEFT; the connector is then yours to put in place.
 
 | | |
 |---|---|

@@ -138,9 +138,9 @@ def _why(version: ModelVersion, record: Record) -> str:
     return f"it was measured under other conditions: {'; '.join(found)}" if found else "some of its questions failed"
 
 
-def judge(case: Case, gate: Gate, measured: Measured) -> tuple[Decision, bool]:
+def judge(case: Case, gate: Gate, measured: Measured, alias: str = registry.CHAMPION) -> tuple[Decision, bool]:
     """The decision, and whether it was taken before: the champion keeps the judgement that made it champion."""
-    stored = json.loads(case.version.tags.get(GATE_TAG, "{}"))
+    stored = json.loads(case.version.tags.get(_tag(alias), "{}"))
     same = stored.get("own") == _facts(case, gate)
     if same and case.is_champion:
         return Decision(stored["passed"], stored["reasons"]), True
@@ -160,10 +160,15 @@ def _decision(case: Case, gate: Gate, measured: Measured) -> Decision:
     return decide(Figures(record.figures, record.blind, record.sighted), rivals, gate)
 
 
-def remember(client: MlflowClient, case: Case, gate: Gate, decision: Decision) -> None:
+def remember(client: MlflowClient, case: Case, gate: Gate, decision: Decision, alias: str = registry.CHAMPION) -> None:
     stored = {"own": _facts(case, gate), **asdict(decision)}
     name, number = case.version.name, str(case.version.version)
-    store.insert(lambda: client.set_model_version_tag(name, number, GATE_TAG, json.dumps(stored)))
+    store.insert(lambda: client.set_model_version_tag(name, number, _tag(alias), json.dumps(stored)))
+
+
+def _tag(alias: str) -> str:
+    """Where the judgement for an alias is kept: a refusal for one is none for another."""
+    return GATE_TAG if alias == registry.CHAMPION else f"{GATE_TAG}.{alias}"
 
 
 def _compared(case: Case, gate: Gate, measured: Measured) -> list[Rival]:

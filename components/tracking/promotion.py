@@ -122,7 +122,7 @@ def _judge_and_move(
     """Judge, write down, move; None where another command was quicker and all must be looked at again."""
     name, number = case.version.name, judging.number(case.version)
     before = registry.alias_version(client, name, alias)
-    decision, known = judging.judge(case, gate, measured)
+    decision, known = judging.judge(case, gate, measured, alias)
     move = before != number and (decision.passed or force)
     barred = case.is_barred and not force
     done = Promotion(name, number, before, decision.passed, decision.reasons, move, alias, barred)
@@ -134,7 +134,7 @@ def _judge_and_move(
         if not promotion_log.append(client, log, entry):
             return None
     if not known:
-        judging.remember(client, case, gate, decision)
+        judging.remember(client, case, gate, decision, alias)
     if move:
         follow(client, name, alias)
     else:

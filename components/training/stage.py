@@ -46,7 +46,8 @@ def run_training(
     samples = Samples(job.prepared, job.assignments, recipe.sources, recipe.tasks, "train")
     plan = Plan(samples.starts, recipe.global_batch, recipe.epochs, params.seed)
     steps = plan.steps
-    rest = "" if plan.last_batch == recipe.global_batch else f" (the last of an epoch of {plan.last_batch})"
+    last = f"{plan.last_batch} sample{'' if plan.last_batch == 1 else 's'}"
+    rest = "" if plan.last_batch == recipe.global_batch else f" (the last step of each epoch: {last})"
     size = f"{len(samples)} samples, {steps} steps of {recipe.global_batch}{rest}"
     record = RunRecord(job.folder.name, stage, flatten(job.settings()), job.sources, job.folder)
     with lock(job.folder.name):  # queued experiments may come to the same run at the same time

@@ -31,6 +31,12 @@ def test_every_profile_names_what_is_known(name: str) -> None:
         ("evaluate.benchmarks", ["unifood", "pope"], r"evaluate\.files\.pope is missing"),
         ("evaluate.files", {"poppe": {"annotations": "a"}}, r"evaluate\.files is 'poppe'"),
         ("registry.gate.at_least", {"ingrediens.iou": 0.5}, r"gate names ingrediens\.iou; .* near names: ingredients"),
+        (
+            "registry.gate.at_least",
+            {"ingredients.iou": 70},
+            r"at_least\.ingredients\.iou is 70, .* did you mean 0\.7\?",
+        ),
+        ("registry.gate.at_least", {"recipe.rouge_l": 120}, r"recipe\.rouge_l is 120, but it goes from 0 to 100"),
     ],
 )
 def test_what_is_not_known_is_reported_with_near_names(setting: str, value: Any, message: str) -> None:

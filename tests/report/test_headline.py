@@ -10,7 +10,7 @@ from components.report.headline import against_blind, headline
 
 
 def metrics(*intervals: tuple[float, float], **more: Any) -> dict[str, Any]:
-    """Ingredients, then captions, each with an interval of the difference in points."""
+    """Ingredients, then captions, each with an interval of the gain in points."""
     names = ("ingredients.iou", "caption.rouge_l")[: len(intervals)]
     found: dict[str, Any] = {"finetune": {}, "blind": {}, "differences": {}}
     for name, (low, high) in zip(names, intervals, strict=True):
@@ -49,7 +49,7 @@ def test_captions_alone_are_compared_with_blind() -> None:
     assert said.claim == "The model uses its image"
     assert said.evidence[0].replace("\u00a0", " ") == (
         "caption ROUGE-L 43.1, shown another image 40.0: 3.1 points better "
-        "(95 % interval of the difference +1.2 to +5.1; 300 questions)"
+        "(95 % interval of the gain +1.2 to +5.1; 300 questions)"
     )
 
 

@@ -146,6 +146,12 @@ def test_a_peft_folder_is_loaded_by_peft_and_its_card_says_how(champion, tmp_pat
     card = (folder / "README.md").read_text()
     assert "DUAL_LORA" in card
     assert "ingredients.iou | 0.8" in card
+    code = "\n".join(line[4:] for line in card.splitlines() if line.startswith("    "))
+    code = code.replace('"adapter"', repr(str(folder))).replace('"models/base"', repr(str(champion.base)))
+    loaded: dict[str, object] = {}
+    exec(code, loaded)
+    again = adapter_tensors(loaded["model"])
+    assert all((stored[name] == again[name]).all() for name in stored)
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
         "adapter_config.json",
