@@ -34,14 +34,17 @@ def sentence(
     if not pairs:
         return "The paper prints nothing that these rows could be ordered by."
     verdict = "appears" if alike == pairs else "appears in part" if alike / pairs >= PART else "does not appear"
-    equal = f"; {level} {'pair scores' if level == 1 else 'pairs score'} exactly the same here" if level else ""
+    equal = f", and {level} {'is' if level == 1 else 'are'} exactly level" if level else ""
     counted = (
-        f"{alike} of {pairs} pairs of rows, over all columns, stand as the paper prints them (chance: half){equal}"
+        f"of {pairs} comparisons of two rows in one column, {alike} come out as the paper prints them, where chance "
+        f"would give half{equal}"
     )
-    apart = [f"{', '.join(rows)} {how}" for rows, how in ((better, "above"), (worse, "below")) if rows]
-    lead = (
-        f"in {leading}, {' and '.join(apart) or 'no row above or below'} the first row by more than the choice of test "
-        "questions explains"
-    )
+    apart = [
+        f"{', '.join(rows)} {'is' if len(rows) == 1 else 'are'} {how}"
+        for rows, how in ((better, "above"), (worse, "below"))
+        if rows
+    ]
+    rows = " and ".join(apart) or "no row is above or below"
+    lead = f"In {leading}, {rows} the first row by more than the choice of test questions explains"
     spread = "" if seeds > 1 else "; with one seed nothing is known of the spread between seeds"
-    return f"The paper's order {verdict} at this scale: {counted}; {lead}{spread}."
+    return f"The paper's order {verdict} at this scale: {counted}. {lead}{spread}."

@@ -124,9 +124,9 @@ def sentences(scores: Sequence[Scores], counts: Sequence[int], found: Mapping[st
         entries = {count: found[_name(count, one, other)] for count in counts}
         above = [str(n) for n, entry in entries.items() if entry["low"] is not None and entry["low"] > 0]
         below = [str(n) for n, entry in entries.items() if entry["high"] is not None and entry["high"] < 0]
-        parts = [f"{word} at {', '.join(at)}" for word, at in (("above", above), ("below", below)) if at]
-        verdict = "; ".join(parts) or "undecided at all"
-        said.append(f"{one.curve.name} against {other.curve.name}, by number of tasks: {verdict}.")
+        parts = [f"{word} with {', '.join(at)} tasks" for word, at in (("better", above), ("worse", below)) if at]
+        verdict = "; ".join(parts) or "undecided with any number of tasks"
+        said.append(f"{one.curve.name} against {other.curve.name}: {verdict}.")
     return said
 
 
@@ -135,7 +135,7 @@ def collapse(plain: Scores, counts: Sequence[int], asked: Asked) -> str:
     places = {n: [place for place, one in enumerate(asked[n]) if one.task == ONE] for n in counts}
     right = {n: float(plain.percent(n)[:, places[n]].mean()) for n in counts}
     halved = [f"{few} to {many}" for few, many in pairwise(counts) if right[many] < right[few] / 2]
-    steps = f"more than half of it is lost from {' and from '.join(halved)} tasks" if halved else "no step loses half"
+    steps = f"going from {' and from '.join(halved)} tasks it loses more than half" if halved else "no step loses half"
     middle = [n for n in counts if n == counts[0] or n >= 6]
     listed = ", ".join(f"{right[n]:.1f} % {'alone' if n == 1 else f'among {n}'}" for n in middle)
     return (

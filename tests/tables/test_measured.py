@@ -73,16 +73,16 @@ def test_order_counts_pairs_of_rows_in_every_column() -> None:
     [
         (10, 3, "order appears at this scale"),
         (8, 3, "appears in part"),
-        (5, 1, "does not appear at this scale: 5 of 10"),
+        (5, 1, "does not appear at this scale: of 10 comparisons of two rows in one column, 5 come"),
     ],
 )
 def test_sentence_claims_no_more_than_was_counted(alike: int, seeds: int, said: str) -> None:
     text = sentence(alike, 1, 10, seeds, ["Dual-LoRA"], ["RoDE"], "IoU")
     assert said in text
-    assert "1 pair scores exactly the same here" in text
+    assert "1 is exactly level" in text
     assert ("nothing is known of the spread" in text) == (seeds == 1)
-    assert "Dual-LoRA above and RoDE below the first row" in text
-    assert "no row above or below the first row" in sentence(alike, 0, 10, seeds, [], [], "IoU")
+    assert "Dual-LoRA is above and RoDE is below the first row" in text
+    assert "no row is above or below the first row" in sentence(alike, 0, 10, seeds, [], [], "IoU")
 
 
 def test_record_holds_what_the_report_reads(params: Params) -> None:
@@ -93,7 +93,7 @@ def test_record_holds_what_the_report_reads(params: Params) -> None:
     assert [run["run"] for run in table["rows"][0]["runs"]] == ["finetune-0", "finetune-1"]
     said = "The ingredients include rice and egg."
     assert table["answers"] == {"unifood/s/0ingredients": {"LoRA": said, "Dual-LoRA": said}}
-    assert "2 of 2 pairs" in table["order"], "IoU and F1, as in the paper's Table 1"
+    assert "of 2 comparisons of two rows in one column, 2 come" in table["order"], "IoU and F1, as in the paper's Table 1"
     text = markdown(table)
     assert "| LoRA | 37.5\u00a0±\u00a017.7 |" in text
     assert "| Dual-LoRA | +50.0 (" in text
@@ -115,7 +115,7 @@ def test_the_order_s_sentence_speaks_of_a_metric_that_was_measured(params: Param
             results.add("finetune", asked, ["A" if one.name == "Dual-LoRA" else "B"] * 12)
             one.trials = [Trial(trial_.seed, trial_.run, results.metrics["finetune"], results.answers["finetune"], 1)]
     said = record(STUDIES["table1"], rows, params=params, data={"s": "d"}, shown=[])["order"]
-    assert "in accuracy, Dual-LoRA above the first row by more than" in said
+    assert "In accuracy, Dual-LoRA is above the first row by more than" in said
 
 
 def test_best_and_worst_of_ten_seeds_are_left_out_of_mean_and_spread() -> None:
