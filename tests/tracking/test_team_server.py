@@ -144,7 +144,8 @@ def _promote_many(server: Server, number: int, root: str, params) -> None:
     os.chdir(root)
     os.environ.update(server.environment(user), LEA_HOME=f"{root}/home of {user}")
     for step in range(ROUNDS):
-        version = str((number + step) % 3 + 1)
+        onward = (1, 2)[number % 2]  # one user's versions go up, the other's down: neither finds its work done
+        version = str((number + onward * step) % 3 + 1)
         promotion.promote(params.registry.name, version, params.registry.gate, force=True)
 
 
