@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from pipelines import stage
@@ -48,12 +51,24 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line, like every other mistake's."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(stage.MISTAKE, f"error: {self.prog}: {message}; see: {self.prog} --help\n")
+        chosen = re.search(r"invalid choice: '([^']*)'", message)
+        near = difflib.get_close_matches(chosen[1], VERBS, n=1) if chosen and self.prog == "lea" else []
+        hint = f"; did you mean {near[0]}?" if near else ""
+        self.exit(stage.MISTAKE, f"error: {self.prog}: {message}{hint}; see: {self.prog} --help\n")
 
 
 def main() -> NoReturn:
-    arguments = parser().parse_args()
+    arguments = arguments_of(sys.argv[1:])
     sys.exit(stage.guarded(lambda: VERBS[arguments.verb].run(arguments)))
+
+
+def arguments_of(words: Sequence[str]) -> argparse.Namespace:
+    lea = parser()
+    arguments, unknown = lea.parse_known_args(words)
+    if unknown:
+        lea.prog = f"lea {arguments.verb}"  # whose help names its options
+        lea.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return arguments
 
 
 def parser() -> argparse.ArgumentParser:

@@ -30,7 +30,7 @@ from components.evaluation.metrics.choice import confusion
 from components.evaluation.metrics.nutrition import mean_nutrition
 from components.evaluation.question import Question
 from components.evaluation.results import Results, difference_line, differences, printed_table, write_answers
-from components.files import fresh_folder, write_json
+from components.files import fresh_folder, write_json, write_text
 from components.metrics import PRINTED, WITH_IMAGE, flat_metrics
 from components.model.stored import model_digest, read_reference, read_settings
 from components.params import Params
@@ -53,6 +53,7 @@ from pipelines import stage
 if TYPE_CHECKING:
     from components.evaluation.inference.assistant import Assistant
 
+JUDGED_NOTE = "Answers and grades of benchmarks that a judge grades. This file alone: none of them was asked.\n"
 PARTS = {"base": None, "pretrain": PRETRAIN, "finetune": FINETUNE, "blind": FINETUNE}
 
 
@@ -83,6 +84,7 @@ def begin() -> None:
         path.unlink(missing_ok=True)
     shutil.rmtree(EVALUATION / "judged", ignore_errors=True)
     (EVALUATION / "judged").mkdir()
+    write_text(EVALUATION / "judged" / "README.md", JUDGED_NOTE)  # DVC warns of an empty folder
 
 
 def measured(

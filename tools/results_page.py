@@ -156,7 +156,7 @@ def of_gpu() -> str:
         for row in phase["rows"]
     ]  # fmt: skip
     unmeasured = [
-        f"{name}: {phase['state']} (`python -m benchmarks.gpu --phases {name!r}`)"
+        f"{name}: {_why(phase)} (`python -m benchmarks.gpu --phases {name!r}`)"
         for name, phase in found["phases"].items()
         if phase["state"] != "done"
     ]
@@ -178,6 +178,12 @@ def _number(value: float | None) -> str:
         return f"{value:,.0f}"
     whole = len(str(int(value)))
     return f"{value:.{4 - whole}f}" if value >= 0.1 else f"{value:.3g}"
+
+
+def _why(phase: Mapping[str, Any]) -> str:
+    """How a phase ended, with the first sentence of its last line."""
+    last = phase["log"][-1].partition(". ")[0].removeprefix("torch.") if phase["log"] else ""
+    return f"{phase['state']}: {last}" if last else phase["state"]
 
 
 CHOSEN = {  # rows of the benchmark -> what docs/gpu.md says of them

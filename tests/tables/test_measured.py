@@ -93,7 +93,7 @@ def test_record_holds_what_the_report_reads(params: Params) -> None:
     assert [run["run"] for run in table["rows"][0]["runs"]] == ["finetune-0", "finetune-1"]
     said = "The ingredients include rice and egg."
     assert table["answers"] == {"unifood/s/0ingredients": {"LoRA": said, "Dual-LoRA": said}}
-    assert "of 2 comparisons of two rows in one column, 2 come" in table["order"], "IoU and F1, as in the paper's Table 1"
+    assert "of 2 comparisons of two rows in one column, 2 come" in table["order"]  # IoU and F1, as in Table 1
     text = markdown(table)
     assert "| LoRA | 37.5\u00a0±\u00a017.7 |" in text
     assert "| Dual-LoRA | +50.0 (" in text
