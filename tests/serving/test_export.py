@@ -148,7 +148,7 @@ def test_a_peft_folder_is_loaded_by_peft_and_its_card_says_how(champion, tmp_pat
     assert "ingredients.iou | 0.8" in card
     code = "\n".join(line[4:] for line in card.splitlines() if line.startswith("    "))
     code = code.replace('"adapter"', repr(str(folder))).replace('"models/base"', repr(str(champion.base)))
-    loaded: dict[str, object] = {}
+    loaded: dict[str, Any] = {}
     exec(code, loaded)
     again = adapter_tensors(loaded["model"])
     assert all((stored[name] == again[name]).all() for name in stored)
