@@ -56,7 +56,7 @@ chaos: $(READY)  ## both training stages under 20 random kills: do they end as i
 hostile: $(READY)  ## damaged inputs by the thousand and commands killed at random, into docs/hostile.md
 	python -m benchmarks.hostile
 
-lint: $(READY)  ## style, types, and that no room imports from one above it
+lint: $(READY)  ## style, types, and that no package imports from one above it
 	ruff check .
 	ruff format --check .
 	lint-imports --no-cache

@@ -23,7 +23,7 @@ A mistake in settings, files or surroundings is one line on standard error (`err
 the libraries' own messages through. Where a line names a command, that command mends it.
 
 Find your line below: search for its first words. What a message fills in stands in ‹angle brackets›. The lines are
-collected from the code by `python -m tools.errors_page`, by the room they come from.
+collected from the code by `python -m tools.errors_page`, by the package they come from.
 """
 ROOMS = {
     "adapters": "Adapters",

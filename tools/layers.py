@@ -1,4 +1,4 @@
-"""The picture of the rooms in docs/architecture.md, from the import-linter contract of pyproject.toml.
+"""The picture of the layers in docs/architecture.md, from the import-linter contract of pyproject.toml.
 
 python -m tools.layers
 """

@@ -7,8 +7,8 @@ itself, which costs a GPU more time than the gradients. Here, N workers share on
     master      (P / N, fp32) of each worker, with Adam's moments: AdamW on slices of it, one for each learning rate
     parameters  all-gather of the updated slices, copied back together
 
-The interface is that of DeepSpeed's engine, as far as this room uses it; DeepSpeed under ZeRO 0 to 2 is the plain twin,
-with the same losses and weights up to rounding.
+The interface is that of DeepSpeed's engine, as far as this package uses it; DeepSpeed under ZeRO 0 to 2 is the plain
+twin, with the same losses and weights up to rounding.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 SUMMARY = "check a source of data, or any LLaVA-format JSON"
 SHOWN = 20  # rejects that are named on the screen
@@ -33,6 +34,9 @@ def run(arguments: argparse.Namespace) -> None:
         summary = report.counts.summary()
         print_table(records_table(summary), f"{report.name}: {summary['rows']} rows, {summary['images']} images")
         _tell_rejects(report.rejects)
+        if not arguments.images and any(one.reason == "image_missing" for one in report.rejects):
+            place = spec.images if isinstance(spec.images, str) else "."
+            print(f"images were looked for in {Path(spec.path, place)}; another folder or archive: --images")
     if report.problem:
         raise UserError(report.problem)
 
