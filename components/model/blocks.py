@@ -124,13 +124,6 @@ def differences(kernels: Any, device: torch.device, dtype: torch.dtype, tokens: 
     angles = waves[: 2 * tokens * width].view(2, tokens, width)
     cos, sin = (angles * 0.05).cos().to(dtype), (angles * 0.05).sin().to(dtype)
     query = first.transpose(1, 2)
-
-    def turned(turn: Any, *angles: Tensor) -> Tensor:
-        return turn(query, *angles).transpose(1, 2)
-
-    def plainly(query: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return apply_rotary_pos_emb(query, query, cos, sin)[0]
-
     pairs = [
         (norm(first), kernels.rms_norm(first, weight, norm.variance_epsilon)),
         (functional.silu(first) * second, kernels.gated(first, second)),

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
         _tell_rejects(report.rejects)
         if not arguments.images and any(one.reason == "image_missing" for one in report.rejects):
             place = spec.images if isinstance(spec.images, str) else "."
-            print(f"images were looked for in {Path(spec.path, place)}; another folder or archive: --images")
+            print(f"looked for images in {Path(spec.path, place)}; name another folder or archive with --images")
     if report.problem:
         raise UserError(report.problem)
 

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.check or not arguments.name:
         params = load_params()
         check_names(params)
-        print(f"params.yaml is valid (profile {params.profile}); lea plan looks whether it fits the model")
+        print(f"params.yaml is valid (profile {params.profile}); lea plan checks it against the model")
         if not arguments.check:
             print("profiles: " + ", ".join(profiles.names()))
         return

@@ -138,6 +138,13 @@ def test_another_alias_is_moved_through_the_same_gate(versions):
         promotion.promote("lea", "2", gate, alias="candidate")
 
 
+def test_refusals_for_two_aliases_are_two_entries(versions):
+    gate = versions.params.registry.gate.model_copy(update={"at_least": {"ingredients.iou": 0.99}})
+    for alias in ("staging", "champion", "champion"):  # asked twice, it is logged once
+        assert not promotion.promote("lea", "2", gate, alias=alias).moved
+    assert [entry.alias for entry in promotion_log.read(store.connect(), "lea").entries[3:]] == ["staging", "champion"]
+
+
 def test_alias_that_was_moved_by_hand_is_written_down(versions, quick):
     store.connect().set_registered_model_alias("lea", "champion", "1")
     promotion.promote("lea", "3", versions.params.registry.gate)
