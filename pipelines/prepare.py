@@ -18,8 +18,10 @@ from pipelines import stage
 
 def run(params: Params, name: str = "") -> None:
     if name not in params.data.sources:
-        wrong = f"has no {name!r}; it has" if name else "names the sources to choose one from:"
-        raise UserError(f"data.sources {wrong} {', '.join(params.data.sources)}")
+        known = ", ".join(params.data.sources)
+        if not name:
+            raise UserError(f"prepare: name one of data.sources: {known}")
+        raise UserError(f"data.sources has no {name!r}; it has {known}")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)

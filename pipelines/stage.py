@@ -87,6 +87,11 @@ def guarded(work: Callable[[], Any]) -> int:
     except MemoryError as error:
         what = f" ({error})" if str(error) else ""
         return _printed(f"error: not enough memory{what}; use smaller batches, images or fewer workers", MISTAKE)
+    except RuntimeError as error:
+        if "OutOfMemoryError" not in type(error).__name__:  # torch's, or Ray's with torch's in it
+            raise
+        advice = "end what else uses it (nvidia-smi), or see what fits: lea plan --gpu-memory 80GiB"
+        return _printed(f"error: the GPU's memory is full; {advice}", MISTAKE)
     except OSError as error:
         if error.errno not in _OF_THE_MACHINE:
             raise

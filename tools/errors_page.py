@@ -1,31 +1,24 @@
-"""docs/troubleshooting.md: every line that a user's mistake can print, from the UserErrors in the code.
+"""The lines of docs/troubleshooting.md: what a user's mistake can print, from the UserErrors in the code.
 
     python -m tools.errors_page
 
-What a message fills in stands in angle brackets. A test fails when the page is not what this prints.
+What a message fills in stands in angle brackets; a message that is nearly all filled in is left out. A test fails when
+the page does not hold what this prints.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.markdown import ROOT
+from tools.markdown import ROOT, replaced
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
-INTRODUCTION = """\
-# Troubleshooting
-
-A mistake in settings, files or surroundings is one line on standard error (`error: ...`) and exit code 2; Ctrl-C is
-130. Under `dvc` and `make`, which add lines and codes of their own, that line is the last of ours. `LEA_VERBOSE=1` lets
-the libraries' own messages through. Where a line names a command, that command mends it.
-
-Find your line below: search for its first words. What a message fills in stands in ‹angle brackets›. The lines are
-collected from the code by `python -m tools.errors_page`, by the package they come from.
-"""
-ROOMS = {
+FEWEST_WORDS = 2  # that are fixed, for a line to be found by
+PACKAGES = {
     "adapters": "Adapters",
     "costs": "Planning",
     "data": "Prepared data",
@@ -48,7 +41,7 @@ def messages(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("UserError", "StorageError") and node.args:
             text = " ".join(_text(node.args[0]).split())
-            if any(character.isalpha() for character in _outside(text)):
+            if len(re.findall(r"[A-Za-z]{2,}", _outside(text).replace("params.yaml", ""))) >= FEWEST_WORDS:
                 yield text
 
 
@@ -67,13 +60,20 @@ def _text(node: ast.expr) -> str:
 
 def _name(node: ast.expr) -> str:
     """A word or two for what is filled in: the last name of an expression, of a call its first argument's."""
-    if isinstance(node, ast.Call) and node.args:
-        return _name(node.args[0])
-    for each in ast.walk(node):
-        if isinstance(each, ast.Name | ast.Attribute):
-            name = each.id if isinstance(each, ast.Name) else each.attr
+    match node:
+        case ast.Attribute(attr="__name__", value=inner):
+            return _name(inner)
+        case ast.Name(id=name) | ast.Attribute(attr=name):
             return name.strip("_").replace("_", " ").lower()
-    return "value"
+        case ast.Call(func=ast.Attribute(value=ast.Constant()) | ast.Name(), args=[first, *_]):  # ", ".join(names)
+            return _name(first)
+        case ast.Call(func=ast.Attribute(value=inner)) | ast.Subscript(value=inner):  # its method, or an item of it
+            return _name(inner)
+        case ast.IfExp(body=inner) | ast.BinOp(left=inner) | ast.Starred(value=inner):
+            return _name(inner)
+        case ast.GeneratorExp(elt=inner) | ast.ListComp(elt=inner):
+            return _name(inner)
+    return next((_name(each) for each in ast.walk(node) if isinstance(each, ast.Name | ast.Attribute)), "value")
 
 
 def _outside(text: str) -> str:
@@ -86,27 +86,30 @@ def _outside(text: str) -> str:
     return "".join(kept)
 
 
-def by_room() -> dict[str, list[str]]:
-    rooms: dict[str, set[str]] = defaultdict(set)
+def by_package() -> dict[str, list[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
     for top in ("components", "pipelines"):
         for path in sorted((ROOT / top).rglob("*.py")):
             place = path.relative_to(ROOT).parts
-            room = "pipelines" if top == "pipelines" else place[1].removesuffix(".py")
-            rooms[ROOMS.get(room, "Surroundings")].update(messages(path))
+            package = "pipelines" if top == "pipelines" else place[1].removesuffix(".py")
+            found[PACKAGES.get(package, "Surroundings")].update(messages(path))
     return {
-        room: sorted(rooms[room], key=lambda text: text.lstrip("‹'`").lower()) for room in sorted(rooms) if rooms[room]
+        package: sorted(found[package], key=lambda text: text.lstrip("‹'`").lower())
+        for package in sorted(found)
+        if found[package]
     }
 
 
-def page() -> str:
-    parts = [INTRODUCTION.rstrip()]
-    for room, lines in by_room().items():
-        parts.append("\n".join([f"## {room}", "", *(f"- `{line.replace('`', chr(39))}`" for line in lines)]))
-    return "\n\n".join(parts) + "\n"
+def page(text: str) -> str:
+    """The page's text with the lines as they are now."""
+    parts = []
+    for package, lines in by_package().items():
+        parts.append("\n".join([f"### {package}", "", *(f"- `{line.replace('`', chr(39))}`" for line in lines)]))
+    return replaced(text, "lines", "\n\n".join(parts))
 
 
 def main() -> None:
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     print(PAGE.relative_to(ROOT))
 
 

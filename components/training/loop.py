@@ -62,6 +62,17 @@ def training(job: Job, kept: Kept, written: Written = lambda saved: None) -> Gen
 
     kept: what earlier runs of this process have left for this one.
     """
+    try:
+        yield from _training(job, kept, written)
+    except torch.OutOfMemoryError as error:  # another start would fill the device again
+        raise UserError(
+            f"{job.stage}: the GPU's memory is full ({'. '.join(str(error).split('. ')[:2])}); lower "
+            f"training.micro_batch ({job.training.micro_batch}) or set training.activation_checkpointing: neither "
+            "changes what is learnt; what fits is shown by: lea plan --gpu-memory 80GiB"
+        ) from error
+
+
+def _training(job: Job, kept: Kept, written: Written) -> Generator[None, None, None]:
     torch.set_num_threads(job.training.threads_per_worker)
     kept.turn_to(job.seed)
     samples = kept.samples(job, "train")

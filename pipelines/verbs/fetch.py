@@ -92,7 +92,7 @@ def _ask() -> None:
         raise UserError("lea fetch asks for consent to sizes and licences; add --yes")
     print("Fetch them? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise UserError("not fetched")
+        raise UserError("nothing was fetched: sizes and licences were not agreed to")
 
 
 def _tell_next(tasks: list[Errand]) -> None:

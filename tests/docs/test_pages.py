@@ -29,7 +29,8 @@ def test_results_page_is_what_the_benchmarks_wrote() -> None:
 
 
 def test_troubleshooting_holds_every_message_of_the_code() -> None:
-    assert errors_page.PAGE.read_text("utf-8") == errors_page.page(), "run: python -m tools.errors_page"
+    text = errors_page.PAGE.read_text("utf-8")
+    assert text == errors_page.page(text), "run: python -m tools.errors_page"
 
 
 def test_picture_of_the_layers_is_the_contract() -> None:

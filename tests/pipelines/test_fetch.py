@@ -69,7 +69,7 @@ def test_consent_is_asked_for(
     terminal = io.StringIO("no\n")
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stdin", terminal)
-    with pytest.raises(UserError, match="not fetched"):
+    with pytest.raises(UserError, match="nothing was fetched"):
         fetch("mine")
     assert "Fetch them? [y/N]" in capsys.readouterr().err
     assert server.seen == []

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from components.params import load_params
 from pipelines import cli, stage
@@ -251,6 +252,7 @@ def test_words_too_many_for_a_stage(
     [
         MemoryError(),
         MemoryError("std::bad_alloc"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         OSError(errno.EFBIG, "too large", "model.bin"),
         OSError(errno.EBUSY, "busy", "data/prepared"),
         OSError(errno.EIO, "input/output error", "a\nb"),

@@ -198,6 +198,20 @@ def test_bad_step_stops_the_run_and_names_the_samples(
     assert newest_intact(tmp_path / "run" / "checkpoints") == 3  # what was learnt before is saved
 
 
+def test_full_gpu_ends_in_what_needs_less(
+    workspace: tuple[Path, Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, params = workspace
+    one = stage.make_job("pretrain", params, params.pretrain, None, None)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..")
+
+    monkeypatch.setattr(loop, "train_step", full)
+    with pytest.raises(UserError, match=r"full \(CUDA out of memory. Tried to allocate 2.00 GiB\); lower .*micro_batch"):
+        train(Job(**{**vars(one), "folder": tmp_path / "run"}))
+
+
 @pytest.mark.parametrize("zero_stage", [0, 2, 3])
 def test_skipped_step_changes_no_weight_and_the_run_can_be_resumed(
     workspace: tuple[Path, Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zero_stage: int
