@@ -52,7 +52,13 @@ Ask = Callable[[dict[str, Any]], tuple[int, float]]  # request -> status, second
 def server(command: Sequence[str], path: str) -> Iterator[tuple[int, int]]:
     """A server's port and process id, once `path` answers."""
     port = free_port()
-    process = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    path_to_programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow starts uvicorn
+    process = subprocess.Popen(
+        [*command, "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PATH": path_to_programs},
+    )
     try:
         deadline = time.monotonic() + 180
         while status_of(port, path) != 200:

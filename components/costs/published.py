@@ -108,7 +108,7 @@ def comparisons(llava_parameters: int) -> list[Comparison]:
     for visual, flops in ((576, 8027), (256, 3754), (32, 827)):
         ours = llava_flops(32, visual, 32, 4096) / 1e9
         rows.append(Comparison(f"LLM, 32 text + {visual} visual tokens", ours, flops, "GFLOPs", 1, "VLoRA, Table 1"))
-    for name, training, flops in (("training", True, 619), ("inference", False, None)):
+    for name, training, flops in (("training", True, 619), ("inference (merged first)", False, None)):
         ours = vlora_flops(32, 32, 4096, 8, 64, training=training) / 1e9
         source = "VLoRA, Table 1" if flops else "VLoRA, appendix A"
         rows.append(Comparison(f"VLoRA, 32 text tokens, {name}", ours, flops, "GFLOPs", 1, source))

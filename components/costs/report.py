@@ -23,7 +23,7 @@ def tell_plan(plan: Any, params: Params) -> None:
     published = _table("ours and published", "ours", "published", "unit", "source")
     for row in plan["published"]:
         ours = f"{row['ours']:,.{row['digits']}f}"
-        theirs = "" if row["published"] is None else f"{row['published']:,}"
+        theirs = "not printed" if row["published"] is None else f"{row['published']:,}"
         published.add_row(row["what"], ours, theirs, row["unit"], row["source"])
     print_table(published, "\nThe formulas beside published figures")
 
