@@ -97,4 +97,4 @@ lock:  ## renew constraints.txt from a fresh environment
 clean:  ## outputs and run state; the DVC cache and the registry stay
 	rm -rf $(addprefix data/raw/plates_,captions unifood scienceqa flickr30k) data/prepared data/splits
 	rm -rf $(addprefix models/,base base_files.json pretrain finetune) report
-	rm -rf $(addprefix evaluation/,answers.parquet insight judged measured.json metrics.json plots) .lea/runs
+	rm -rf $(addprefix evaluation/,answers.parquet insight judged measured.json metrics.json plots) registration.json .lea/runs

@@ -15,7 +15,7 @@ import yaml
 from tools.markdown import ROOT
 
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/**/*.md", "infra/**/*.md")
-GENERATED = ("troubleshooting.md",)  # messages, not commands to type
+GENERATED = re.compile(r"<!-- lines -->.*?<!-- end of lines -->", re.DOTALL)  # messages, not commands to type
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`((?:lea|make|dvc repro|dvc exp run|python -m) [^`]+)`")
 OURS = ("lea", "make", "dvc", "python", "pytest")
@@ -33,6 +33,10 @@ OTHERS = (
     "pyright",
     "lint-imports",
     "ray",
+    "docker",
+    "kubectl",
+    "sbatch",
+    "sed",
 )
 _SEPARATORS = {"&&", "||", ";", "|"}
 
@@ -46,11 +50,11 @@ class Command:
 
 def pages() -> list[Path]:
     found = {path for pattern in PAGES for path in ROOT.glob(pattern)}
-    return sorted(path for path in found if path.name not in GENERATED)
+    return sorted(found)
 
 
 def commands(page: Path) -> Iterator[Command]:
-    text = page.read_text(encoding="utf-8")
+    text = GENERATED.sub("", page.read_text(encoding="utf-8"))
     for block in BLOCK.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
             yield from (Command(page, words, True) for words in split(line))
@@ -77,6 +81,9 @@ def split(line: str) -> Iterator[tuple[str, ...]]:
 def problem(command: Command) -> str | None:
     """What is wrong with a command, or None."""
     name, *words = command.words
+    missing = [word for word in words if word.startswith("infra/") and not (ROOT / word).exists()]
+    if missing:
+        return f"{missing[0]} is not there"
     if name in OTHERS:
         return None
     if name not in OURS:

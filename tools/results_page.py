@@ -298,8 +298,8 @@ def of_chaos() -> str:
     equal = all(same for stage in found["equal"].values() for same in stage.values())
     result = "equal to the calm run's, to the bit" if equal else "NOT equal to the calm run's"
     return (
-        f"## Kills\n\n`make chaos`: both training stages killed {len(found['kills'])} times at random (workers, the "
-        f"driver, Ctrl-C; seed {found['seed']}): weights, moments and metrics are {result}."
+        f"## Kills\n\n`make chaos`: the two training stages killed {len(found['kills'])} times in all, at random "
+        f"(workers, the driver, Ctrl-C; seed {found['seed']}): weights, moments and metrics are {result}."
     )
 
 

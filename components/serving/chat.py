@@ -193,8 +193,8 @@ def parse_image(value: Any, where: str) -> bytes:
 
 
 def _check_text(texts: list[str], limits: Limits) -> None:
-    if sum(map(len, texts)) > limits.max_letters:
-        raise Refused(f"the messages have more than {limits.max_letters} letters", "messages")
+    if sum(map(len, texts)) > limits.max_characters:
+        raise Refused(f"the messages have more than {limits.max_characters} characters", "messages")
     for text in texts:
         try:
             text.encode()

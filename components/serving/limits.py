@@ -15,7 +15,7 @@ class Limits:
 
     max_body_bytes: int = 20_000_000
     max_pixels: int = 50_000_000  # of the image of a request, before it is decoded
-    max_letters: int = 32_768  # of all texts of a request, before they are tokenised
+    max_characters: int = 32_768  # of all texts of a request, before they are tokenised
     max_new_tokens: int = 1024
     max_queue: int = 256  # requests that wait or are being answered, per model
     timeout_s: float = 120.0  # from the first byte of a request to the last of its answer

@@ -32,8 +32,8 @@ def _answer(loaded: Loaded, image: bytes | None, prompt: str) -> str:
 
 
 def _check_prompt(prompt: str) -> None:
-    if len(prompt) > Limits.max_letters:
-        raise UserError(f"--prompt has {len(prompt):,} letters; at most {Limits.max_letters:,} are read")
+    if len(prompt) > Limits.max_characters:
+        raise UserError(f"--prompt has {len(prompt):,} characters; at most {Limits.max_characters:,} are read")
     try:
         prompt.encode()
     except UnicodeEncodeError:

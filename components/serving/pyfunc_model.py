@@ -18,7 +18,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
 GREEDY = {"temperature": 0, "top_p": 1, "do_sample": False, "num_beams": 1}  # the values that greedy decoding has
-MAX_PROMPT_LETTERS = 32_768  # before a tokenizer has to read them
+MAX_PROMPT_CHARACTERS = 32_768  # before a tokenizer has to read them
 
 
 class BadRequest(MlflowException):
@@ -77,8 +77,10 @@ class AnsweringModel(PythonModel):
             prompt = row.get("prompt")
             if not isinstance(prompt, str) or not prompt.strip():
                 raise BadRequest(f"row {number}: prompt must be text; each row is {{image, prompt}}")
-            if len(prompt) > MAX_PROMPT_LETTERS or not _is_utf8(prompt):
-                raise BadRequest(f"row {number}: prompt must be UTF-8 text of at most {MAX_PROMPT_LETTERS} letters")
+            if len(prompt) > MAX_PROMPT_CHARACTERS or not _is_utf8(prompt):
+                raise BadRequest(
+                    f"row {number}: prompt must be UTF-8 text of at most {MAX_PROMPT_CHARACTERS} characters"
+                )
             try:
                 image = image_bytes(row.get("image"), allow_paths=self.limits["allow_paths"])
                 check_shape(image or b"", self.settings["max_pixels"])

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 
 class TextStream:
-    """Tokens to pieces of text: no half letters, nothing before the first word, no blanks behind the last."""
+    """Tokens to pieces of text: no half characters, nothing before the first word, no blanks behind the last."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, self._tokens, self._sent = tokenizer, [], ""

@@ -49,7 +49,7 @@ def _decoded(text: str, shown: str) -> bytes:
     plain = _without_blanks(text.strip().translate(_WHITESPACE)).translate(_URL_SAFE).rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError):  # ValueError: letters beyond ASCII
+    except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
         raise ValueError(
             f"image must be base64 text or a data: URL with base64 (paths are not read), got {shown[:40]!r}"
         ) from None

@@ -11,7 +11,7 @@ SUMMARY = "answer over HTTP (OpenAI's chat completions) and on a page, following
 HELP = {
     "max_body_bytes": "bytes of a request",
     "max_pixels": "pixels of an image",
-    "max_letters": "letters of a request's texts",
+    "max_characters": "characters of a request's texts",
     "max_new_tokens": "tokens that a request may ask for",
     "max_queue": "requests that wait or are answered; more get 429",
     "timeout_s": "seconds from a request's first byte to its answer's last",

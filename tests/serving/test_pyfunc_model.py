@@ -91,7 +91,7 @@ def test_mistakes_are_400_with_one_line_and_nothing_of_the_server_is_opened(mode
         ({"image": f"file://{picture}", "prompt": ASK}, "none is fetched here"),
         ({"image": other, "prompt": ASK}, "row 0: image corrupt"),
         ({"image": text}, "row 0: prompt must be text"),
-        ({"image": text, "prompt": "a" * 40_000}, "at most 32768 letters"),
+        ({"image": text, "prompt": "a" * 40_000}, "at most 32768 characters"),
         ({"image": text, "prompt": "a" * 30_000}, "the model has room for"),
         ({"image": text, "prompt": "\ud800"}, "surrogates not allowed"),
     ):
