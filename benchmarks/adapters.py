@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +39,7 @@ from transformers import (
     StaticCache,
 )
 
+from benchmarks.machine import processor
 from components.adapters import method
 from components.model.connector import Connector
 from components.model.visual_cue import VisualCueEnhancement
@@ -241,14 +241,6 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
     }
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:

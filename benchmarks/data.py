@@ -38,6 +38,7 @@ import yaml
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from benchmarks.machine import machine
 from components.batching.collator import MAX_PIXELS
 from components.batching.prefetch import ahead
 from components.batching.sampler import Plan
@@ -64,7 +65,7 @@ def main() -> None:
         os.environ["LEA_HOME"] = f"{folder}/home"
         measure = {"prepare": prepare, "scale": scale, "load": load, "resume": resume}[given.what]
         found = measure(Path(folder), given.records, given.rounds)
-    found |= {"records": given.records, "cpus": os.cpu_count(), "python": platform.python_version()}
+    found |= {"records": given.records, "machine": machine(), "python": platform.python_version()}
     for name, value in found.items():
         print(f"{given.what} {given.records}: {name} {value}")
     known = json.loads(given.output.read_text()) if given.output.exists() else {}

@@ -46,6 +46,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from benchmarks.machine import machine
 from components.evaluation.inference.answering import answer
 from components.evaluation.inference.assistant import Assistant
 from components.evaluation.question import Question
@@ -198,6 +199,7 @@ def main() -> None:
     args = parser.parse_args()
     assistant = build_assistant()
     results: dict[str, Any] = {
+        "machine": machine(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "images": args.images,

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import queue
 import socket
 import statistics
@@ -39,6 +38,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.machine import machine
 from benchmarks.serving_model import MODEL, asks, nonsense, write_versions
 from components.params import load_params
 from components.tracking import registry, store
@@ -270,7 +270,7 @@ def main() -> None:
         store.connect().set_registered_model_alias("lea", registry.CHAMPION, str(versions[0]))
         os.environ["MLFLOW_TRACKING_URI"] = store.tracking_uri()
         results = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "machine": machine(),
             "questions": args.questions,
             "tokens": args.tokens,
             "ways": measure(args.clients, args),

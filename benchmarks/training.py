@@ -32,6 +32,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from benchmarks.machine import machine
 from components.batching.collator import Batch
 from components.batching.conversation import IGNORED, Encoded
 from components.batching.packing import pack, pad
@@ -331,7 +332,12 @@ def main() -> None:
     results: dict[str, Any] = {"shapes": {}}
     if args.output.exists():
         results |= json.loads(args.output.read_text(encoding="utf-8"))
-    where = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rounds": args.rounds}
+    where = {
+        "machine": machine(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "rounds": args.rounds,
+    }
     if args.scaling:
         results["weak_scaling"] = {"where": where, **weak_scaling(args.rounds)}
     dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())  # pyright: ignore

@@ -124,9 +124,10 @@ def of_training() -> str:
     ]  # fmt: skip
     header = ("samples of one image", "faster than HF Trainer", "than TRL's SFTTrainer", "peak bytes of Trainer's")
     scaling = found["weak_scaling"]
+    machines = ", ".join(sorted({value["where"]["machine"] for value in found["shapes"].values()}))
     return (
         "## Training beside the HF Trainer and TRL\n\n`python -m benchmarks.training --rounds 3`: medians of CPU "
-        "seconds of the same round. unifood: 3 tasks an image; flickr30k: 5 captions; mixed: one "
+        f"seconds of the same round ({machines}). unifood: 3 tasks an image; flickr30k: 5 captions; mixed: one "
         "question, answers of 2 to 200 "
         f"tokens.\n\n{table(header, rows)}\n\nFrom one worker to two with as much work each (`--scaling`, "
         f"{scaling['where']['rounds']} rounds): {scaling['efficiency']:.2f} of the speed of one."
@@ -143,7 +144,7 @@ def of_evaluation() -> str:
     header = ("questions", "times as fast as one at a time", "as batches of the same size")
     return (
         f"## Answering beside Hugging Face's generate\n\n`python -m benchmarks.evaluation {options}`: the same greedy "
-        f"answers, CPU seconds.\n\n{table(header, rows)}"
+        f"answers, CPU seconds ({found['machine']}).\n\n{table(header, rows)}"
     )
 
 
