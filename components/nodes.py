@@ -206,27 +206,34 @@ def _last_line(error: BaseException) -> str:
 def wait_for_room(num_workers: int, gpus: bool, setting: str, share: float = 1.0) -> None:
     """Wait until the cluster has room for so many workers, with a line at once and each 30 s.
 
-    UserError where it never will: it holds too little in all, and no autoscaler brings more.
+    The room is asked for by a placement group, given back when it is there: an autoscaler brings nodes only for what
+    somebody asks for. UserError where the cluster holds too little in all and has no autoscaler.
     """
     import ray
+    from ray.util import placement_group, remove_placement_group
 
     kind = "GPU" if gpus else "CPU"
-    said = -SAY_EVERY_S
-    while True:
-        total = room(places(ray.nodes(), gpus), kind, share)
-        most = max(total, autoscaled(kind, share))
-        if most < num_workers:
-            raise UserError(
-                f"params.yaml: {setting} asks for {num_workers} workers of a {kind} each, but the cluster has room for "
-                f"{most}: lower it, or add nodes"
-            )
-        free = room([{"Resources": each} for each in _free()], kind, share)
-        if free >= num_workers:
-            return
-        if time.monotonic() - said >= SAY_EVERY_S:
-            said = time.monotonic()
-            print(f"cluster: waiting for room for {num_workers} workers: {free} of {total} are free", flush=True)
-        time.sleep(1)
+    asked = None
+    try:
+        while True:
+            total = room(places(ray.nodes(), gpus), kind, share)
+            scales = total < num_workers and has_autoscaler()
+            if total < num_workers and not scales:
+                raise UserError(
+                    f"params.yaml: {setting} asks for {num_workers} workers of a {kind} each, but the cluster has room "
+                    f"for {total}: lower it, or add nodes"
+                )
+            free = room([{"Resources": each} for each in _free()], kind, share)
+            if asked is None and free >= num_workers:
+                return
+            more = "; its autoscaler is asked for more, up to the limits set for it" if scales else ""
+            print(f"cluster: waiting for room for {num_workers} workers: {free} of {total} are free{more}", flush=True)
+            asked = asked or placement_group([{kind: share}] * num_workers)
+            if asked.wait(SAY_EVERY_S):
+                return
+    finally:
+        if asked is not None:
+            remove_placement_group(asked)
 
 
 def room(nodes: Sequence[Node], kind: str, share: float = 1.0) -> int:
@@ -234,12 +241,13 @@ def room(nodes: Sequence[Node], kind: str, share: float = 1.0) -> int:
     return sum(int(node["Resources"].get(kind, 0) / share + 1e-9) for node in nodes)
 
 
-def autoscaled(kind: str, share: float) -> int:
-    """Workers that fit once the cluster's autoscaler has brought all it may; 0 where there is none."""
-    from ray._private.state import state
+def has_autoscaler() -> bool:
+    """Whether the cluster has an autoscaler of version 2. What it may bring Ray does not say."""
+    from ray._raylet import GCS_AUTOSCALER_STATE_NAMESPACE, GCS_AUTOSCALER_V2_ENABLED_KEY
+    from ray.experimental.internal_kv import _internal_kv_get
 
-    most = state.get_max_resources_from_cluster_config()
-    return int(most.get(kind, 0) / share + 1e-9) if most else 0
+    key, namespace = GCS_AUTOSCALER_V2_ENABLED_KEY.encode(), GCS_AUTOSCALER_STATE_NAMESPACE.encode()
+    return _internal_kv_get(key, namespace=namespace) == b"1"
 
 
 def _free() -> list[Mapping[str, float]]:

@@ -37,6 +37,9 @@ mount -t tmpfs tmpfs {root}/pipelines && cd /tmp
 exec {bin}/ray start --address={head}:{port} --node-ip-address={address} --num-cpus={cpus} --block \
   --object-store-memory=80000000 --disable-usage-stats {ports}
 """
+NO_COMMANDS = [f"{each}setup_commands" for each in ("", "head_", "worker_")]  # Ray's autoscaler wants them named
+NO_COMMANDS += ["initialization_commands", "head_start_ray_commands", "worker_start_ray_commands"]
+NO_COMMANDS += ["cluster_synced_files", "rsync_exclude", "rsync_filter"]
 HIDDEN = f"hidden nodes need root and unshare: {' '.join(NAMESPACES)}"
 
 
@@ -107,6 +110,49 @@ class Nodes:
         options += ["--ray-client-server-port=10051", *ANY_PORT]
         self.start(f"{BIN}/ray", "start", "--head", *options, "--block", log="guarded", **asks)
         until(lambda: "Ray runtime started" in (self.workspace / "guarded.log").read_text(encoding="utf-8"), 60)
+
+    def start_scaled_head(self, workers: int, cpus: int) -> None:
+        """A head with an autoscaler (version 2), which brings up to `workers` nodes where something asks for them."""
+        from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+
+        kinds = {
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "worker": {"resources": {"CPU": cpus}, "node_config": {}, "min_workers": 0, "max_workers": workers},
+        }
+        config = {
+            "cluster_name": "scaled",
+            "max_workers": workers,
+            "provider": {
+                "type": "external",
+                "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+                "launch_multiple": True,
+                "disable_node_updaters": True,
+                "head_node_id": FAKE_HEAD_NODE_ID,
+            },
+            "available_node_types": kinds,
+            "head_node_type": "ray.head.default",
+            **{name: [] for name in NO_COMMANDS},
+            **{name: {} for name in ("auth", "docker", "file_mounts")},
+        }
+        path = self.workspace / "scaled.json"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        options = [
+            "--num-cpus=0",
+            f"--node-ip-address={HEAD}",
+            f"--port={PORT}",
+            "--include-dashboard=false",
+            f"--autoscaling-config={path}",
+        ]
+        options += ["--ray-client-server-port=10061", "--object-store-memory=80000000", *ANY_PORT]
+        scales = {
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAY_FAKE_CLUSTER": "1",
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+        }
+        self.start(f"{BIN}/ray", "start", "--head", *options, "--block", log="scaled", **scales)
+        until(lambda: "Ray runtime started" in (self.workspace / "scaled.log").read_text(encoding="utf-8"), 60)
 
     def start_worker(self, number: int, cpus: int = 1) -> subprocess.Popen:
         """A node at 10.9.0.NUMBER."""
@@ -232,7 +278,6 @@ def nodes(workspace: Path) -> Iterator[Nodes]:
     found = Nodes(workspace)
     (workspace / "user").mkdir(exist_ok=True)
     try:
-        found.start_head()
         yield found
     finally:
         found.end()
@@ -330,12 +375,36 @@ def job(up: Nodes) -> None:
     up.run("job", [f"{BIN}/ray", "job", "submit", *dashboard, "--", "dvc", "repro", "finetune"], {}, timeout_s=400)
 
 
+def scaled(up: Nodes) -> None:
+    """Room for workers on nodes that an autoscaler has yet to bring, then in places that others hold."""
+    up.start_scaled_head(workers=2, cpus=1)
+    up.run("room", [sys.executable, "-c", ROOM], {}, timeout_s=120)
+
+
+ROOM = """
+import threading
+import ray
+from ray.util import placement_group, remove_placement_group
+from components.nodes import wait_for_room
+
+ray.init(log_to_driver=False)
+wait_for_room(2, False, "training.workers")
+print("there")
+others = placement_group([{"CPU": 1}] * 2)
+assert others.wait(30)
+threading.Timer(3, remove_placement_group, [others]).start()
+wait_for_room(2, False, "training.workers")
+print("there again")
+"""
+
+
 SCENARIOS: Mapping[str, Callable[[Nodes], None]] = {
     "mistakes": mistakes,
     "training": training,
     "search": search,
     "lost": lost,
     "job": job,
+    "scaled": scaled,
 }
 
 
@@ -346,6 +415,8 @@ def main(scenario: str, workspace: Path) -> None:
     for command in (*up_loopback, ["mount", "-t", "tmpfs", "tmpfs", "/tmp/ray"]):
         subprocess.run(command, check=True)
     with nodes(workspace) as up:
+        if scenario != "scaled":
+            up.start_head()
         SCENARIOS[scenario](up)
         print(json.dumps(up.found))
 

@@ -145,3 +145,15 @@ def test_a_job_that_is_submitted_runs_outside_git(tmp_path: Path) -> None:
     assert found["job"]["code"] == 0, found["job"]
     assert "finetune: connector and adapter -> models/finetune" in found["job"]["out"]
     assert SECRET not in found["job"]["out"]
+
+
+def test_nodes_that_an_autoscaler_brings_and_places_that_others_hold_are_waited_for(tmp_path: Path) -> None:
+    found = run_scenario("scaled", tmp_path, 200)["room"]
+    assert found["code"] == 0, found["err"]
+    assert found["out"].splitlines() == [
+        "cluster: waiting for room for 2 workers: 0 of 0 are free; its autoscaler is asked for more, up to the limits "
+        "set for it",
+        "there",
+        "cluster: waiting for room for 2 workers: 0 of 2 are free",
+        "there again",
+    ]

@@ -48,37 +48,19 @@ def test_a_file_is_compared_by_its_content(tmp_path: Path, monkeypatch: pytest.M
     assert (found.unseen, found.other, found.lacks) == ([missing], [wrong], [])
 
 
-def clustered(
-    monkeypatch: pytest.MonkeyPatch, total: Sequence[dict[str, float]], free: Sequence[Sequence[float]], most: int = 0
-) -> None:
-    """A cluster with nodes of these resources, whose free CPUs are those of `free`, one moment after the other."""
+def clustered(monkeypatch: pytest.MonkeyPatch, total: Sequence[dict[str, float]]) -> None:
+    """A cluster with nodes of these resources, all free, and no autoscaler."""
     import ray
 
-    moments = [list(each) for each in free]
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": each} for each in total])
-    monkeypatch.setattr(nodes, "autoscaled", lambda kind, share: most)
-    monkeypatch.setattr(nodes, "_free", lambda: [{"CPU": n} for n in (moments.pop(0) if moments[1:] else moments[0])])
-    monkeypatch.setattr(nodes.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(nodes, "has_autoscaler", lambda: False)
+    monkeypatch.setattr(nodes, "_free", lambda: total)
 
 
 def test_a_cluster_that_is_too_small_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    clustered(monkeypatch, [{"CPU": 0}, {"CPU": 2}, {"CPU": 1}], [[0, 2, 1]])
+    clustered(monkeypatch, [{"CPU": 0}, {"CPU": 2}, {"CPU": 1}])
     nodes.wait_for_room(3, False, "training.workers")
     with pytest.raises(UserError, match=r"training.workers asks for 4 workers .* has room for 3: lower it"):
         nodes.wait_for_room(4, False, "training.workers")
     with pytest.raises(UserError, match=r"1 workers of a GPU each, but the cluster has room for 0"):
         nodes.wait_for_room(1, True, "training.workers")
-
-
-def test_waiting_for_others_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    clustered(monkeypatch, [{"CPU": 2}], [[0], [1], [2]])
-    nodes.wait_for_room(2, False, "training.workers")
-    assert capsys.readouterr().out == "cluster: waiting for room for 2 workers: 0 of 2 are free\n"
-
-
-def test_nodes_that_an_autoscaler_may_bring_are_waited_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clustered(monkeypatch, [{"CPU": 0}], [[0], [0], [4]], most=4)
-    nodes.wait_for_room(4, False, "training.workers")
-    assert "waiting for room for 4 workers" in capsys.readouterr().out

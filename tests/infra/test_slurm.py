@@ -25,7 +25,10 @@ while [[ $1 == --* ]]; do
     case $1 in --nodelist=*) node=${1#*=};; esac
     shift
 done
-if [ "$1" = hostname ]; then echo "::1 127.0.0.1"; exit; fi
+case "$*" in
+    "hostname --ip-address") echo "::1 127.0.1.1"; exit;;
+    "hostname --all-ip-addresses") echo "10.9.0.1 fd00::1"; exit;;
+esac
 if [ "$node" = "$MISSING" ]; then echo "no such node" >&2; exit 1; fi
 exec "$@"
 """
@@ -76,7 +79,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def start(environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
-    shell = 'ip link set lo up && exec bash "$@"'
+    shell = 'ip link set lo up && ip address add 10.9.0.1/32 dev lo && exec bash "$@"'
     command = [
         "unshare",
         "-rn",
@@ -100,7 +103,7 @@ def test_ray_comes_up_on_all_nodes_and_the_command_runs_on_it(environment: dict[
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert "nodes 2 cpus 2.0" in out
-    assert "address 127.0.0.1:24242 mode token" in out
+    assert "address 10.9.0.1:24242 mode token" in out
     assert "answer 42" in out
     assert "stranger False True" in out
     calls = Path(environment["CALLS"]).read_text()
