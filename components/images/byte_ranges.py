@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import os
 import stat
 import struct
@@ -12,7 +14,9 @@ from typing import NamedTuple
 from components.images.decoding import ImageError
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's member: signature, .., lengths of its name and extra field
-_STORED, _DEFLATED = 0, 8
+_STORED, _DEFLATED, _BZIP2, _LZMA = 0, 8, 12, 14  # methods of packing in a zip
+_OTHER_METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "xz", 98: "PPMd", 99: "AES"}
+_LZMA_HEADER = struct.Struct("<2xHBI")  # in a zip: version, length of what follows, lc + 9 * (lp + 5 * pb), dictionary
 
 
 class ByteRange(NamedTuple):
@@ -63,13 +67,37 @@ def _unzipped(handle: int, byte_range: ByteRange) -> bytes:
     if signature != b"PK\3\4":
         raise ImageError("image_corrupt", "the zip has no header there")
     data = _read(handle, byte_range.packed, byte_range.offset + _LOCAL_HEADER.size + name + extra)
-    if byte_range.method == _DEFLATED:
-        try:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, byte_range.size + 1)
-        except zlib.error as error:
-            raise ImageError("image_corrupt", f"in the zip: {error}") from None
-    elif byte_range.method != _STORED:
-        raise ImageError("image_corrupt", f"packed by method {byte_range.method}, only stored and deflated are read")
+    try:
+        data = _unpacked(data, byte_range.method, byte_range.size)
+    except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError, struct.error) as error:
+        raise ImageError("image_corrupt", f"in the zip: {error}") from None
     if len(data) != byte_range.size or zlib.crc32(data) != byte_range.checksum:
         raise ImageError("image_corrupt", "in the zip: wrong length or checksum")
     return data
+
+
+def _unpacked(data: bytes, method: int, size: int) -> bytes:
+    """At most one byte more than `size`, whatever the data would unpack to."""
+    if method == _STORED:
+        return data
+    if method == _DEFLATED:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
+    if method == _BZIP2:
+        return bz2.BZ2Decompressor().decompress(data, size + 1)
+    if method == _LZMA:
+        return _of_lzma(data, size)
+    name = _OTHER_METHODS.get(method, f"method {method}")
+    raise ImageError("image_unreadable", f"the zip is packed by {name}, which is not read; pack it again: zip -r")
+
+
+def _of_lzma(data: bytes, size: int) -> bytes:
+    _, numbers, dictionary = _LZMA_HEADER.unpack_from(data)
+    settings = {
+        "id": lzma.FILTER_LZMA1,
+        "lc": numbers % 9,
+        "lp": numbers // 9 % 5,
+        "pb": numbers // 45,
+        "dict_size": min(dictionary, max(size, 1 << 12)),  # bytes of memory; none looks back beyond the start
+    }
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[settings])
+    return unpacker.decompress(data[_LZMA_HEADER.size :], size + 1)

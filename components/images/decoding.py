@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
+from components.images import tiff
 from components.images.kinds import HEAD, kind_of
 from components.images.rgb import to_rgb
 
@@ -87,6 +88,8 @@ def _not_an_image(data: bytes) -> ImageError:
     kind = kind_of(data[:HEAD])
     if kind is None:
         return ImageError("image_corrupt", f"begins as no known kind of file; {READ} are read")
+    if kind == "TIFF" and (layout := tiff.layout(data)):
+        return ImageError("image_other_kind", f"a TIFF of a layout that is not read ({layout}); save it as 8-bit RGB")
     if kind in READ.replace(" and ", ", ").split(", "):
         return ImageError("image_corrupt", f"begins as {kind}, but its header is damaged")
     return ImageError("image_other_kind", f"is {kind}; {READ} are read")

@@ -10,6 +10,8 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"GIF8", "GIF"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),  # BigTIFF
+    (b"MM\0+", "TIFF"),
     (b"BM", "BMP"),
     (b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
@@ -80,7 +82,7 @@ def kind_of(head: bytes) -> str | None:
         if head.startswith(mark):
             return name
     if head[:1] == b"P" and head[1:2] in b"1234567Ff" and head[2:3].isspace():
-        return "PPM"
+        return {b"7": "PAM", b"F": "PFM in colour"}.get(head[1:2], "PPM")
     return _markup(head)
 
 

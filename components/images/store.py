@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote
 
 from components.images.byte_ranges import ByteRange, read_byte_range
 from components.images.decoding import ImageError
+from components.images.endings import with_other_endings
 from components.images.places import Parts, Place, Tars, open_place
 
 _BYTES_PER_PIXEL = 8  # no image file of the accepted size is larger than this
-_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp")
-_OTHER_ENDINGS = (*_ENDINGS, *(ending.upper() for ending in _ENDINGS))
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -21,7 +20,8 @@ class ImageStore:
     """The images of one source.
 
     A name is a path inside the folder or archive. Where the file is not there, the same name with another
-    image ending is tried: OCR-VQA's annotations say .jpg for files saved as .png or .gif. What the bytes are
+    image ending is tried: OCR-VQA's annotations say .jpg for files saved as .png or .gif, and those of others no
+    ending at all. What the bytes are
     is then seen from the bytes, never from an ending. Forms of Unicode, separators and old encodings of names do not
     matter (names.py); capitals do, and a file that differs in them alone is named.
     """
@@ -48,9 +48,8 @@ class ImageStore:
         found = self._place.find(name)
         if found is not None:
             return self._small_enough(found, name), False
-        stem = PurePosixPath(name)
-        for ending in _OTHER_ENDINGS:
-            if ending != stem.suffix and (found := self._place.find(str(stem.with_suffix(ending)))) is not None:
+        for other in with_other_endings(name):
+            if (found := self._place.find(other)) is not None:
                 return self._small_enough(found, name), True
         raise ImageError("image_missing", f"{name}{self._near(name)}")
 

@@ -47,7 +47,7 @@ def named_source(target: str, images: str | None, sources: dict[str, Source]) ->
     """A source of params.yaml by name, or a LLaVA-format JSON file with its images (default: beside it)."""
     if target in sources:
         spec = sources[target]
-        return spec.model_copy(update={"images": str(Path(images).resolve())}) if images else spec
+        return spec.model_copy(update={"images": str(Path(images).absolute())}) if images else spec
     file = Path(target)
     if not file.is_file():
         known = ", ".join(sources)
@@ -56,5 +56,6 @@ def named_source(target: str, images: str | None, sources: dict[str, Source]) ->
         kind = kind_of(stream.read(HEAD))
     if kind in ("tar", "zip"):
         raise UserError(f"{target} is an archive; name the JSON of its records, and the archive by --images")
-    place = str(Path(images).resolve()) if images else "."
-    return Source(kind="llava_json", path=str(file.resolve().parent), annotations=escape(file.name), images=place)
+    place = str(Path(images).absolute()) if images else "."
+    # where a link leads, as DVC's do, neither the file's name nor its images are
+    return Source(kind="llava_json", path=str(file.absolute().parent), annotations=escape(file.name), images=place)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from components.images.decoding import ImageError, decode
 
-_WHITESPACE = str.maketrans("", "", "\t\r\n")
+_SHORTEST_LINE = 60  # characters: tools write 64 or 76, and always whole groups of 4
 MAX_RATIO = 100  # long side to short side
 MAX_SQUARE = 4  # times the pixels of an image: what a square around it may have
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -25,7 +25,7 @@ _URL_SAFE = str.maketrans("-_", "+/")
 def image_bytes(value: Any, *, allow_paths: bool = False) -> bytes | None:
     """The bytes of an image given in one of the accepted forms; None where there is none. ValueError in one line.
 
-    Accepted: bytes; base64, also in lines, URL-safe or without padding; `data:image/...;base64,...`.
+    Accepted: bytes; base64, also in lines (indented too), URL-safe or without padding; `data:image/...;base64,...`.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):  # pandas has NaN for a missing value
         return None
@@ -46,7 +46,7 @@ def image_bytes(value: Any, *, allow_paths: bool = False) -> bytes | None:
 
 
 def _decoded(text: str, shown: str) -> bytes:
-    plain = _without_blanks(text.strip().translate(_WHITESPACE)).translate(_URL_SAFE).rstrip("=")
+    plain = _without_breaks(text).translate(_URL_SAFE).rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
@@ -55,11 +55,32 @@ def _decoded(text: str, shown: str) -> bytes:
         ) from None
 
 
+def _without_breaks(text: str) -> str:
+    """One line of base64. A blank was a `+` before a form was decoded, unless it stands between or beside lines.
+
+    Blanks that could be either stay, and are refused: the picture would be another one.
+    """
+    lines = [line for line in text.strip().replace("\t", "").replace("\r", "\n").split("\n") if line.strip()]
+    if len(lines) < 2:
+        return _without_blanks("".join(lines))
+    inside = "".join(line.strip(" ") for line in lines)
+    if " " in inside and _are_lines(lines):
+        return "".join(lines).replace(" ", "+")
+    return inside
+
+
 def _without_blanks(text: str) -> str:
-    """Blanks between lines of equal length go, as a line break does; any other was a `+` before a form was decoded."""
-    lines = text.split(" ")
-    of_lines = len({len(line) for line in lines[:-1]}) == 1 and len(lines[0]) % 4 == 0 and len(lines[0]) >= 60
-    return "".join(lines) if of_lines else "+".join(lines)
+    """Blanks in place of line breaks, so between lines of equal length, go; any other was a `+`."""
+    lines = [line for line in text.split(" ") if line]
+    joined, with_plus = "".join(lines), text.replace(" ", "+")
+    whole = len(joined) % 4 == 0 or len(with_plus) % 4 != 0
+    return joined if _are_lines(lines) and whole else with_plus
+
+
+def _are_lines(lines: list[str]) -> bool:
+    """All but the last have the same length, as a tool that breaks lines leaves them."""
+    lengths = {len(line) for line in lines[:-1]}
+    return len(lengths) == 1 and min(lengths) % 4 == 0 and min(lengths) >= _SHORTEST_LINE
 
 
 def read_file(path: Path, limit: int = 1 << 28) -> bytes:

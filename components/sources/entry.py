@@ -95,7 +95,10 @@ def number_of(value: Any) -> float | None:
 
 
 def source_root(spec: Source) -> Path:
-    """The source's folder, with environment variables put in."""
+    """The source's folder, with environment variables put in. In a whole path that is there, `$` is a letter."""
+    literal = Path(spec.path)
+    if literal.is_absolute() and literal.is_dir():
+        return literal
     path = os.path.expandvars(spec.path)
     unset = re.search(r"\$\{?(\w+)\}?", path)
     if unset:

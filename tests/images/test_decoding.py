@@ -62,6 +62,8 @@ def refusal(data: bytes) -> tuple[str, str]:
         (b"\0\0\0\x20ftypisom" + bytes(60), "MP4 or QuickTime video"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"8BPS\0\1", "Photoshop"),
+        (b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n1234", "PAM"),
+        (b"PF\n1 1\n-1.0\n" + bytes(12), "PFM in colour"),
         (b"Rar!\x1a\7\1\0" + bytes(50), "RAR"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(50), "7z"),
         (b"PK\3\4" + bytes(50), "zip"),

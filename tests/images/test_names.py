@@ -52,6 +52,47 @@ def test_endings_in_capitals_do_not_matter(tmp_path, kind: str):
 
 
 @KINDS
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        ("1.Jpg", "1.jpg"),
+        ("1.TIF", "1.tiff"),
+        ("1.tiff", "1.tif"),
+        ("1.BMP", "1.bmp"),
+        ("1.jpg", "1.avif"),
+        ("1.avif", "1"),
+        ("1.jp2", "1.png"),
+        ("1.png", "1.HEIC"),
+        ("plate.1.jpg", "plate.1"),
+        ("v1.2/plate.webp", "v1.2/plate"),
+        (".jpg.png", ".jpg"),
+    ],
+)
+def test_every_ending_that_is_read_may_stand_for_another(tmp_path, kind: str, stored: str, asked: str):
+    assert make(kind, tmp_path, {stored: b"one"}).read(asked) == (b"one", True)
+
+
+@KINDS
+def test_number_after_a_dot_is_no_ending(tmp_path, kind: str):
+    """plate.1 is not plate.jpg, whether or not there is a plate.1.jpg."""
+    store = make(kind, tmp_path, {"plate.jpg": b"none", "plate.1.jpg": b"one"})
+    assert store.read("plate.1") == (b"one", True)
+    assert missing(store, "plate.2") == "plate.2"
+    assert missing(store, "a.v2/plate") == "a.v2/plate"
+
+
+@KINDS
+def test_name_as_it_is_written_wins(tmp_path, kind: str):
+    store = make(kind, tmp_path, {"1": b"bare", "1.jpg": b"jpg", "1.JPG": b"capitals", "1.tif": b"tif"})
+    assert [store.read(name) for name in ("1", "1.tif", "1.JPG")] == [
+        (b"bare", False),
+        (b"tif", False),
+        (b"capitals", False),
+    ]
+    assert store.read("1.png") == (b"jpg", True)
+
+
+@KINDS
 def test_name_that_differs_in_capitals_is_named(tmp_path, kind: str):
     store = make(kind, tmp_path, {"a/Dish.jpg": b"one", "b.jpg": b"two"})
     assert missing(store, "a/dish.jpg") == "a/dish.jpg; a/Dish.jpg differs in capitals"
@@ -105,17 +146,50 @@ OLD_NAMES = [
     ("麻婆豆腐.jpg", "gbk"),
     ("寿司/一.jpg", "cp932"),
     ("ŝ.jpg", "utf-8"),  # what macOS writes without the flag
+    ("łódź.jpg", "cp852"),
+    ("łódź.jpg", "iso8859-2"),
+    ("φώτο.jpg", "cp737"),
+    ("çiğ.jpg", "cp857"),
+    ("תמונה.jpg", "cp862"),
+    ("ภาพ.jpg", "cp874"),
+    ("ação.jpg", "cp860"),
+    ("žuvis.jpg", "cp775"),
+    ("фото.jpg", "cp855"),
+    ("café.jpg", "mac-roman"),
 ]
 
 
 def zip_without_flag(path: Path, name: str, encoding: str, extra: bytes = b"") -> None:
     """A zip whose one member's name stands in an encoding that the archive does not state."""
-    raw = name.encode(encoding)
+    zip_of_bytes(path, {name.encode(encoding): b"one"}, extra)
+
+
+def zip_of_bytes(path: Path, files: dict[bytes, bytes], extra: bytes = b"") -> None:
+    stand_ins = {name: str(number).rjust(len(name), "y") for number, name in enumerate(files)}
     with zipfile.ZipFile(path, "w") as archive:
-        member = zipfile.ZipInfo("y" * len(raw))
-        member.extra = extra
-        archive.writestr(member, b"one")
-    path.write_bytes(path.read_bytes().replace(b"y" * len(raw), raw))
+        for name, data in files.items():
+            member = zipfile.ZipInfo(stand_ins[name])
+            member.extra = extra
+            archive.writestr(member, data)
+    written = path.read_bytes()
+    for name, stand_in in stand_ins.items():
+        written = written.replace(stand_in.encode(), name)
+    path.write_bytes(written)
+
+
+def test_old_encoding_is_the_one_in_which_the_names_are_words(tmp_path):
+    """The bytes of "ć" in cp1250 are those of "Š" in cp852, and of "ç" in cp1252 those of "š" in cp852."""
+    names = ["ć.png", "Š.png", "š.png", "ç.png", "łódź.png", "żółw.png"]
+    zip_of_bytes(tmp_path / "a.zip", {name.encode("cp852"): name.encode() for name in names})
+    store = ImageStore.open(tmp_path, "a.zip", 1000)
+    assert [store.read(name)[0].decode() for name in names] == names
+    assert len({store.read(listed)[0] for listed in store.names()}) == len(names)
+
+
+def test_old_name_in_a_tar_of_a_folder_is_read(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", encoding="cp852", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("./łódź.jpg"))
+    assert ImageStore.open(tmp_path, "a.tar", 1000).read("łódź.jpg")[0] == b""
 
 
 @pytest.mark.parametrize(("name", "encoding"), OLD_NAMES)
@@ -157,6 +231,12 @@ def test_archive_of_another_kind_is_named(tmp_path, start: bytes, kind: str):
 def test_tar_is_not_mistaken_by_its_first_name(tmp_path, first: str):
     write_tar(tmp_path / "a.tar", {first: b"one"})
     assert ImageStore.open(tmp_path, "a.tar", 1000).read(first)[0] == b"one"
+
+
+def test_git_lfs_pointer_in_place_of_an_archive_is_named(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(UserError, match=r"a\.zip is a Git LFS pointer, not the archive itself; run: git lfs pull"):
+        ImageStore.open(tmp_path, "a.zip", 1000)
 
 
 def linked(root: Path, cache: Path, name: str, data: bytes) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
-from components.images.decoding import decode, verify
+from components.images.decoding import ImageError, decode, verify
 
 WHITE, BLACK, RED, BLUE = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)
 
@@ -60,6 +60,75 @@ def test_16_bit_ramp_keeps_its_mean():
 def test_16_bit_tiff_in_which_zero_is_white_is_inverted():
     values = np.array([[0, 65535]], np.uint16)
     assert shown(saved(Image.fromarray(values), "TIFF", tiffinfo={262: 0})) == grey(255, 0)
+
+
+def tiff(photometric: int, bits: tuple[int, ...], numbers: int, row: bytes, **others: int) -> bytes:
+    """A TIFF of one row of two pixels. `numbers`: 1 whole, 2 signed, 3 floating; `extra`: of a last sample."""
+    tags = {256: (2,), 257: (1,), 258: bits, 259: (others.get("packed", 1),), 262: (photometric,), 273: (0,)}
+    tags |= {277: (len(bits),), 278: (1,), 279: (len(row),), 339: (numbers,) * len(bits)}
+    if "extra" in others:
+        tags[338] = (others["extra"],)
+    entries, behind = b"", b""
+    start = 8 + 2 + 12 * len(tags) + 4
+    size = sum(2 * len(values) for values in tags.values() if len(values) > 2)
+    for tag, values in sorted({**tags, 273: (start + size,)}.items()):
+        packed = struct.pack(f"<{len(values)}H", *values)
+        if len(packed) > 4:
+            packed, behind = struct.pack("<I", start + len(behind)), behind + packed
+        entries += struct.pack("<HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + behind + row
+
+
+TIFFS = {  # what the tags state is what is shown
+    "12 bits": (tiff(1, (12,), 1, bytes([0xFF, 0xF0, 0x00])), grey(255, 0)),
+    "12 bits, the middle": (tiff(1, (12,), 1, bytes([0x80, 0x00, 0x08])), grey(128, 0)),
+    "12 bits, deflated": (tiff(1, (12,), 1, zlib.compress(bytes([0xFF, 0xF0, 0x00])), packed=8), grey(255, 0)),
+    "16 bits": (tiff(1, (16,), 1, struct.pack("<2H", 0, 65535)), grey(0, 255)),
+    "uint32": (tiff(1, (32,), 1, struct.pack("<2I", 0, 2**32 - 1)), grey(0, 255)),
+    "uint32 of 8-bit values": (tiff(1, (32,), 1, struct.pack("<2I", 7, 200)), grey(7, 200)),
+    "int32": (tiff(1, (32,), 2, struct.pack("<2i", -5, 5)), grey(0, 255)),
+    "int16": (tiff(1, (16,), 2, struct.pack("<2h", -100, 100)), grey(0, 255)),
+    "int8": (tiff(1, (8,), 2, struct.pack("<2b", -100, 100)), grey(0, 255)),
+    "int8, none below zero": (tiff(1, (8,), 2, bytes([7, 100])), grey(7, 100)),
+    "floating": (tiff(1, (32,), 3, struct.pack("<2f", 0, 1)), grey(0, 255)),
+    "floating, zero is white": (tiff(0, (32,), 3, struct.pack("<2f", 0, 1)), grey(255, 0)),
+    "no number, zero is white": (tiff(0, (32,), 3, struct.pack("<2f", float("nan"), 0.5)), grey(0, 127)),
+    "8 bits, zero is white": (tiff(0, (8,), 1, bytes([0, 255])), grey(255, 0)),
+    "grey and alpha": (tiff(1, (8, 8), 1, bytes([0, 0, 9, 255]), extra=2), [WHITE, (9, 9, 9)]),
+    "grey times alpha": (tiff(1, (8, 8), 1, bytes([0, 0, 64, 128]), extra=1), grey(255, 191)),
+    "RGB times alpha": (tiff(2, (8,) * 4, 1, bytes([128, 0, 0, 128, 0, 0, 0, 0]), extra=1), [(255, 127, 127), WHITE]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TIFFS))
+def test_tiff_is_what_its_tags_state(name: str):
+    data, expected = TIFFS[name]
+    assert shown(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "layout"),
+    [
+        (tiff(1, (64,), 3, struct.pack("<2d", 0, 1)), "grey, 1 x 64 bits, floating numbers"),
+        (tiff(2, (32,) * 3, 3, struct.pack("<6f", *range(6))), "RGB, 3 x 32 bits, floating numbers"),
+        (tiff(1, (16, 16), 1, bytes(8), extra=2), "grey, 2 x 16 bits, whole numbers"),
+        (tiff(5, (8,) * 5, 1, bytes(10), extra=2), "CMYK, 5 x 8 bits, whole numbers"),
+        (tiff(1, (8,), 1, bytes(2), packed=50_000), None),  # zstd, which is read
+        (tiff(1, (8,), 1, bytes(2), packed=34_712), "grey, 1 x 8 bits, whole numbers, compression 34712"),
+        (b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 0), None),  # a BigTIFF without tags
+        (tiff(1, (64,), 3, bytes(16))[:60], None),  # tags cut off
+        (tiff(1, (64,), 3, bytes(16))[:-16], None),  # no pixels
+        (tiff(1, (0,), 1, bytes(2)), None),
+    ],
+)
+def test_tiff_of_a_layout_that_is_not_read_is_told_from_a_damaged_one(data: bytes, layout: str | None):
+    with pytest.raises(ImageError) as caught:
+        decode(data, 1000)
+    if layout:
+        words = f"a TIFF of a layout that is not read ({layout}); save it as 8-bit RGB"
+        assert (caught.value.reason, caught.value.detail) == ("image_other_kind", words)
+    else:
+        assert caught.value.reason == "image_corrupt"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +212,20 @@ def test_black_drawing_on_nothing_is_not_wholly_black():
     drawing = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
     drawing.paste((0, 0, 0, 255), (5, 5, 10, 10))
     assert np.asarray(decode(saved(drawing, "PNG"), 1000)).mean() == pytest.approx(255 * (1 - 25 / 400))
+
+
+def gif(canvas: tuple[int, int], corner: tuple[int, int], clear: bool) -> bytes:
+    """A GIF whose first frame is one red pixel; the palette's first colour is black, its background blue."""
+    head = struct.pack("<HHBBB", *canvas, 0x81, 2, 0) + bytes([*BLACK, *RED, *BLUE, *BLUE])
+    mark = b"\x21\xf9\x04\x01\0\0\x03\0" if clear else b""
+    frame = b"\x2c" + struct.pack("<4HB", *corner, 1, 1, 0) + b"\x02\x02\x4c\x01\0"
+    return b"GIF89a" + head + mark + frame + b";"
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_canvas_around_the_first_frame_of_a_gif_is_white(clear: bool):
+    assert shown(gif((3, 1), (1, 0), clear)) == [WHITE, RED, WHITE]
+    assert shown(gif((1, 1), (0, 0), clear)) == [RED]
 
 
 def test_cmyk_and_other_colour_models_are_brought_to_rgb():

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
+import random
 import resource
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from components.errors import UserError
+from components.images import byte_ranges
 from components.images.decoding import ImageError
 from components.images.store import ImageStore
 from tests.raw import write_folder, write_tar, write_zip
@@ -98,6 +102,89 @@ def test_links_in_a_tar_are_refused(tmp_path, type: bytes):
     assert list(store.names()) == ["x/link.jpg"]  # so that it is refused by name
 
 
+def hard_linked(path: Path, *members: tuple[str, str | bytes]) -> ImageStore:
+    """A tar of files (name, bytes) and of hard links (name, name of the target)."""
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.LNKTYPE, content
+                archive.addfile(member)
+            else:
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return ImageStore.open(path.parent, path.name, 1000)
+
+
+def test_hard_link_in_a_tar_is_the_member_before_it(tmp_path):
+    """As unpacking has it: a file written later under the target's name does not change the link."""
+    store = hard_linked(
+        tmp_path / "a.tar",
+        *(("./x/1.jpg", b"one"), ("x/2.jpg", "x/1.jpg"), ("x/ä.jpg", "./x/2.jpg"), ("x/1.jpg", b"new")),
+    )
+    assert [store.read(name)[0] for name in ("2.jpg", "x/ä.jpg", "x/1.jpg")] == [b"one", b"one", b"new"]
+
+
+@pytest.mark.parametrize("target", ["later.jpg", "link.jpg", "../secret.jpg", "/etc/passwd", "", ".", "soft.jpg"])
+def test_hard_link_to_no_earlier_member_is_refused(tmp_path, target: str):
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    store = hard_linked(tmp_path / "a.tar", ("link.jpg", target), ("later.jpg", b"one"))
+    assert reason(store, "link.jpg") == "image_outside_root"
+
+
+def test_long_chain_of_hard_links_costs_no_time(tmp_path):
+    links = [(f"{number}.jpg", f"{number - 1}.jpg") for number in range(1, 20)]
+    store = hard_linked(tmp_path / "a.tar", ("0.jpg", b"one"), *links)
+    assert store.read("3.jpg")[0] == b"one"
+    assert reason(store, "19.jpg") == "image_outside_root"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("data", [b"", b"one", b"one" * 1000, random.Random(1).randbytes(9000)])
+def test_every_method_of_packing_of_pythons_zipfile_is_read(tmp_path, method: int, data: bytes):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("1.jpg", data)
+    assert ImageStore.open(tmp_path, "a.zip", 1000).read("1.jpg")[0] == data
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_member_that_unpacks_to_more_than_it_says_is_corrupt_and_takes_no_memory(tmp_path, method: int):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("1.jpg", bytes(50_000_000))
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    struct.pack_into("<I", data, data.index(b"PK\1\2") + 24, 1000)  # its size in the central directory
+    (tmp_path / "a.zip").write_bytes(data)
+    store = ImageStore.open(tmp_path, "a.zip", 1000)
+    tracemalloc.start()
+    try:
+        assert reason(store, "1.jpg") == "image_corrupt"
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_dictionary_of_a_packed_member_is_no_larger_than_the_member():
+    header = struct.pack("<HHBI", 0, 5, 93, 2**32 - 1)  # LZMA, which would take 4 GB
+    packed = lzma.compress(b"one", lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1, "lc": 3, "lp": 0, "pb": 2}])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, before[1]))
+    try:
+        assert byte_ranges._unpacked(header + packed, zipfile.ZIP_LZMA, 3) == b"one"
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_method_of_packing_that_is_not_read_is_named(tmp_path):
+    """Deflate64 is what Windows writes where a zip has more than 2 GB."""
+    make("zip", tmp_path, {"1.jpg": b"one"})
+    data = bytearray((tmp_path / "images.zip").read_bytes())
+    struct.pack_into("<H", data, data.index(b"PK\1\2") + 10, 9)
+    (tmp_path / "images.zip").write_bytes(data)
+    store = ImageStore.open(tmp_path, "images.zip", 1000)
+    with pytest.raises(ImageError, match="image_unreadable: the zip is packed by Deflate64, which is not read"):
+        store.read("1.jpg")
+
+
 def test_links_in_a_zip_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         member = zipfile.ZipInfo("link.jpg")
@@ -143,6 +230,15 @@ def test_top_folder_of_an_archive_may_be_left_out(tmp_path, kind: str):
     store = make(kind, tmp_path, {"flickr30k-images/1.jpg": b"one", "flickr30k-images/2.jpg": b"two"})
     assert store.read("2.jpg")[0] == b"two"
     assert store.read("flickr30k-images/2.jpg")[0] == b"two"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_text_beside_the_top_folder_does_not_stop_it_from_being_left_out(tmp_path, kind: str):
+    files = {"README.md": b"text", "top/1.JPG": b"one", "top/a/2.tif": b"two", "labels/all.json": b"{}"}
+    store = make(kind, tmp_path, files)
+    assert [store.read(name)[0] for name in ("1.JPG", "top/1.JPG", "a/2.tif")] == [b"one", b"one", b"two"]
+    with_two = make(kind, tmp_path, {"top/1.jpg": b"one", "other/1.jpg": b"two", "2.txt": b""})
+    assert reason(with_two, "1.jpg") == "image_missing"
 
 
 def test_later_member_of_a_tar_replaces_an_earlier_one(tmp_path):
