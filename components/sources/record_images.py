@@ -35,7 +35,10 @@ class RecordImages:
     """The names of a record's images. Malformed where one is no name."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
-        self._listed = _listed(record) or _elsewhere(record)
+        self._listed = _listed(record)
+        self._guessed = not self._listed
+        if self._guessed:
+            self._listed = _elsewhere(record)
         self._left = list(self._listed)
         self._inside = list[str]()
 
@@ -61,7 +64,8 @@ class RecordImages:
     def one(self) -> str | None:
         """The image, or None for a record of text alone."""
         names = dict[str, str]()
-        for name in self._left + self._inside:
+        left = [] if self._guessed and self._inside else self._left
+        for name in left + self._inside:
             names.setdefault(plain_name(name), name)
         if len(names) > 1:
             shown = ", ".join(names.values())[:200]
@@ -85,19 +89,26 @@ def _listed(record: Mapping[str, Any]) -> list[str]:
     names = _names(record.get("image"))
     if not names:
         return _names(record.get("images"))
-    known, beside = set(map(plain_name, names)), _values(record.get("images"))
-    return names + [name for name in beside if isinstance(name, str) and plain_name(name) not in known]
+    known = set(map(plain_name, names))
+    try:
+        return names + [name for name in _names(record.get("images")) if plain_name(name) not in known]
+    except Malformed:  # a number, or the bytes of the image that the name is of
+        return names
 
 
 def _elsewhere(record: Mapping[str, Any]) -> list[str]:
     fields = {key.lower(): value for key, value in record.items()}
     for key in _OTHER_KEYS:
         value = fields.get(key)
-        if isinstance(value, int | float):
-            continue  # a number or a flag
         if key in _NOT_ALWAYS and not (isinstance(value, str) and PurePosixPath(value).suffix.lower() in _ENDINGS):
             continue
-        if names := _names(value):
+        try:
+            names = _names(value)
+        except Malformed as error:
+            if error.reason == "image_in_record":
+                raise
+            continue  # a number, a flag, or what else a field of that name holds
+        if names:
             return names
     return []
 

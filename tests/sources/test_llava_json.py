@@ -80,7 +80,15 @@ def test_file_is_preferred_to_the_address_that_it_came_from(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "beside", [{"file_name": "talk_1.json"}, {"image_id": 7}, {"image_id": "7"}, {"photo": True}, {"img": None}]
+    "beside",
+    [
+        {"file_name": "talk_1.json"},
+        {"image_id": 7},
+        {"image_id": "7"},
+        {"photo": True},
+        {"picture": {"id": 7}},
+        {"img": None},
+    ],
 )
 def test_what_names_no_image_leaves_a_record_of_text(tmp_path, beside: dict[str, Any]):
     assert kept(tmp_path, {**beside, "conversations": PLAIN}) == (None, ["What?", "Soup."])
@@ -92,6 +100,7 @@ def test_what_names_no_image_leaves_a_record_of_text(tmp_path, beside: dict[str,
         ({"image": "1.png", "images": ["1.png"]}, "1.png"),
         ({"image": "1.png", "images": ["./1.png"]}, "1.png"),
         ({"image": "1.png", "images": 1}, "1.png"),
+        ({"image": "1.png", "images": [{"path": "1.png", "bytes": "iVBOR"}]}, "1.png"),
         ({"images": '["1.png"]'}, "1.png"),
         ({"images": ["1.png", "1.png"]}, "1.png"),
         ({"image": "[1].png"}, "[1].png"),
@@ -102,7 +111,7 @@ def test_one_image_in_several_fields_is_one(tmp_path, beside: dict[str, Any], fo
     assert kept(tmp_path, {**beside, "conversations": TALK}) == (found, ["<image>\nWhat?", "Soup."])
 
 
-@pytest.mark.parametrize("images", [["1.png", "2.png"], ["2.png"], "2.png"])
+@pytest.mark.parametrize("images", [["1.png", "2.png"], ["2.png"], "2.png", [{"path": "2.png"}]])
 def test_image_and_images_that_disagree_are_rejected_with_their_names(tmp_path, images: Any):
     reason, detail = rejected(tmp_path, {"image": "1.png", "images": images, "conversations": TALK})
     assert (reason, "1.png, 2.png" in detail) == ("image_many", True)
@@ -122,6 +131,15 @@ def test_image_and_images_that_disagree_are_rejected_with_their_names(tmp_path, 
 def test_image_that_is_sent_again_is_one(tmp_path, contents: Any, beside: Any, texts: list[str]):
     image, found = kept(tmp_path, {**asked(*contents), **beside})
     assert (image is not None, found) == (True, texts)
+
+
+@pytest.mark.parametrize("part", [IMAGE, {"type": "image_url", "image_url": {"url": "1.png"}}])
+def test_image_that_a_part_names_is_not_compared_with_the_keys_of_other_tools(tmp_path, part: Any):
+    assert kept(tmp_path, {"image_url": "https://x/y.png", **asked([part, TEXT])})[0] == "1.png"
+
+
+def test_image_part_without_a_name_takes_that_of_another_tools_key(tmp_path):
+    assert kept(tmp_path, {"img": "1.png", **asked([{"type": "image"}, TEXT])}) == ("1.png", ["<image>\nWhat?", "A"])
 
 
 # --- other media ---
