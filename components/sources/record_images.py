@@ -20,12 +20,8 @@ _OTHER_KEYS = (  # in small letters; files before addresses, since a record may 
     "img_paths", "img", "imgs", "file_name", "filename", "image_name", "image_id", "picture", "photo", "image_url",
     "image_urls",
 )  # fmt: skip
-_NOT_ALWAYS = (
-    "file_name",
-    "filename",
-    "image_name",
-    "image_id",
-)  # an image's where the ending says so
+# An image's where the ending says so.
+_NOT_ALWAYS = ("file_name", "filename", "image_name", "image_id")
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".avif")
 _OTHER_MEDIA = ("video", "videos", "video_path", "video_url", "audio", "audios", "audio_path", "audio_url")
 _MEDIA_MARKERS = ("<video>", "<audio>")
@@ -64,6 +60,7 @@ class RecordImages:
     def one(self) -> str | None:
         """The image, or None for a record of text alone."""
         names = dict[str, str]()
+        # what another tool's key holds beside an image that a part names says where that came from
         left = [] if self._guessed and self._inside else self._left
         for name in left + self._inside:
             names.setdefault(plain_name(name), name)
