@@ -33,6 +33,7 @@ REASONS = {
     "image_other_kind": "the file is of a kind that is not read as an image",
     "image_corrupt": "the image does not decode",
     "image_many": "more than one image in a sample",
+    "medium_not_read": "the record is about a video or a sound",
     "marker_missing": "there is an image, but no <image> in the question",
     "marker_many": "more than one <image>",
     "marker_late": "<image> stands after the first turn",

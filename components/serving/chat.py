@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.data.parts import joined
 from components.data.schema import IMAGE_MARKER, Turn
 from components.serving.limits import Limits
 from components.serving.request_image import image_bytes
@@ -85,7 +86,7 @@ def parse_chat(tree: Mapping[str, Any], limits: Limits) -> ChatRequest:
     for name, value in tree.items():
         if name in FIXED and not FIXED[name][0](value):
             raise Refused(f"{name} must be {FIXED[name][1]}; got {_shown(value)}", name)
-        if name not in FIXED and name not in READ:
+        if name not in FIXED and name not in READ and value is not None:
             raise Refused(f"unknown field {_shown(name)}", name[:40])
     options = tree.get("stream_options")
     if options is not None and (not isinstance(options, dict) or set(options) - {"include_usage"}):
@@ -131,11 +132,11 @@ def _parse_messages(messages: Any, limits: Limits) -> tuple[list[Turn], str | No
     images: list[bytes] = []
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
-        if not isinstance(message, dict) or set(message) - {"role", "content", "name", "refusal"}:
-            raise Refused(f"{where} must hold role and content", where)
+        _check_fields(message, where)
         role, text, found = message.get("role"), *_parse_content(message.get("content"), where)
-        if role in ("system", "developer") and number == 0 and not found:
-            system = text
+        found = [image for image in dict.fromkeys(found) if image not in images]  # sent again, it is the same image
+        if role in ("system", "developer") and not turns and not found:
+            system = text if system is None else f"{system}\n\n{text}"
             continue
         expected = "assistant" if turns and turns[-1].role == "human" else "user"
         if role != expected:
@@ -154,6 +155,15 @@ def _parse_messages(messages: Any, limits: Limits) -> tuple[list[Turn], str | No
     return turns, system, images[0] if images else None
 
 
+def _check_fields(message: Any, where: str) -> None:
+    """An answer comes back as the client's library has it: with fields for calls and sounds, which are empty."""
+    if not isinstance(message, dict):
+        raise Refused(f"{where} must hold role and content", where)
+    for name, value in message.items():
+        if name not in ("role", "content", "name", "refusal") and not _nothing(value):
+            raise Refused(f"{where} must hold role and content; {_shown(name)} can only be empty", where)
+
+
 def _parse_content(content: Any, where: str) -> tuple[str, list[bytes]]:
     """Text and images of one message; content is text or a list of parts."""
     if isinstance(content, str):
@@ -170,7 +180,7 @@ def _parse_content(content: Any, where: str) -> tuple[str, list[bytes]]:
             images.append(parse_image(part.get("image_url"), where))
         else:
             raise Refused(f'{where}.content: a part must be {{"type": "text"}} or {{"type": "image_url"}}', where)
-    return "\n".join(texts), images
+    return joined(texts), images
 
 
 def parse_image(value: Any, where: str) -> bytes:
@@ -179,8 +189,8 @@ def parse_image(value: Any, where: str) -> bytes:
         raise Refused(f'{where}: image_url must be {{"url": "data:image/...;base64,..."}}', where)
     if value.get("detail") not in (None, "auto", "low", "high"):
         raise Refused(f"{where}: detail must be auto, low or high (an image is always read at one size)", where)
-    url = value["url"]
-    if not url.startswith("data:"):
+    url = value["url"].lstrip()
+    if url[:5].lower() != "data:":
         raise Refused(f"{where}: this server opens no URL and no path; send the image as a data: URL", where)
     try:
         image = image_bytes(url)

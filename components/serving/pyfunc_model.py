@@ -104,11 +104,16 @@ class AnsweringModel(PythonModel):
         for name, value in GREEDY.items():
             if params.get(name) not in (None, value):
                 raise BadRequest(f"{name} must be {value}: answers are greedy; got {params[name]}")
-        wanted = params.get("max_tokens") or params.get("max_new_tokens") or self.settings["max_new_tokens"]
-        limit = max(self.limits["max_new_tokens_limit"], self.settings["max_new_tokens"])
-        if not 1 <= wanted <= limit:
-            raise BadRequest(f"max_new_tokens must be 1 to {limit}, got {wanted}")
-        return int(wanted)
+        usual = self.settings["max_new_tokens"]
+        limit = max(self.limits["max_new_tokens_limit"], usual)
+        wanted = {name: params[name] for name in ("max_tokens", "max_new_tokens") if params.get(name) is not None}
+        for name, value in wanted.items():
+            if not 1 <= value <= limit:
+                raise BadRequest(f"{name} must be 1 to {limit}, got {value}")
+        first = next(iter(wanted.values()), usual)
+        if wanted.get("max_new_tokens", usual) not in (usual, first):  # MLflow gives the usual one where none is sent
+            raise BadRequest("max_tokens and max_new_tokens differ; give one of them")
+        return int(first)
 
     def _check_lengths(self, asked: list[Any], max_new_tokens: int) -> None:
         from components.serving.limits import context_length

@@ -33,9 +33,9 @@ def image_bytes(value: Any, *, allow_paths: bool = False) -> bytes | None:
         return bytes(value)
     if not isinstance(value, str):
         raise ValueError(f"image must be base64 text, got {type(value).__name__}")
-    if value[:5].lower() == "data:":
+    if value.lstrip()[:5].lower() == "data:":
         head, comma, text = value.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
+        if not comma or not head.replace(" ", "").lower().endswith(";base64"):
             raise ValueError("image is a data URL without base64; give data:image/png;base64,...")
         return _decoded(unquote(text), value)  # a URL may hold %2B for +
     if value[:8].lower().startswith(("http://", "https://", "file:")):

@@ -9,6 +9,7 @@ from typing import Any
 
 from components.data.schema import Sample
 from components.data.tasks import caption_sample
+from components.errors import UserError
 from components.params import Source
 from components.sources.entry import Entry, Malformed, Reject, annotation_files, declared_split, text_of
 from components.sources.records import read_object
@@ -44,7 +45,9 @@ def _captions_file(path: Path) -> Iterator[Entry | Reject]:
 
 def _karpathy(path: Path) -> Iterator[Entry | Reject]:
     listed = read_object(path).get("images")
-    for number, record in enumerate(listed if isinstance(listed, list) else []):
+    if not isinstance(listed, list):
+        raise UserError(f"{path} must hold a list images, as Karpathy's JSON does")
+    for number, record in enumerate(listed):
         try:
             yield _of_record(record)
         except Malformed as error:

@@ -4,13 +4,15 @@
     {"messages": [{"role": "user", "content": ..}, {"role": "assistant", ..}], "images": ["1.jpg"]}
 
 Known warts: no image key (text only), an id that is a number or missing, the marker at the end of its turn,
-an image field that is a list, content that is a list of parts. As Hugging Face's vision data have it: image parts
-without a name take the names of `images` in order, or by their `index`; a name may be {"path": .., "bytes": null};
-fields of other kinds of parts are null. Image parts stand before the text, as in the template of LLaVA-1.5 there.
+an image field that is a list, content that is a list of parts, a conversation that is JSON in a column of a table. As
+Hugging Face's vision data have it: image parts without a name take the names of `images` in order, or by their `index`;
+a name may be {"path": .., "bytes": null}; fields of other kinds of parts, and of other spellings, are null. Image parts
+stand before the text and text parts are joined by a blank, as in the template of LLaVA-1.5 there; an image that is sent
+again in a later turn stands once.
 
-Text of the role `system`, as a first turn or under the key `system`, stands before the first question: the templates
-here have a fixed system text. As in LLaVA's code, a conversation that begins with the assistant is read from the
-first question on, and a last question without an answer, which has nothing to learn, is left out.
+Text of the role `system` (`developer`), before the first turn or under the key `system`, stands before the first
+question: the templates here have a fixed system text. As in LLaVA's code, a conversation that begins with the assistant
+is read from the first question on, and a last question without an answer, which has nothing to learn, is left out.
 """
 
 from __future__ import annotations
@@ -20,19 +22,27 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
+from components.data.parts import joined
 from components.data.schema import IMAGE_MARKER, Sample, Turn
 from components.data.tasks import CAPTION_QUESTIONS
 from components.params import Source
 from components.sources.entry import Entry, Malformed, Reject, annotation_files, record_id, text_of
+from components.sources.record_images import RecordImages, check_medium
 from components.sources.records import read_records
 
+_KEYS = ("messages", "conversations", "conversation")
+_SPELLINGS = (("role", "content"), ("from", "value"))  # the keys of a turn's role and text
 _ROLES: dict[str, Any] = {"human": "human", "user": "human", "gpt": "assistant", "assistant": "assistant"}
+# The other names of FastChat's reader of ShareGPT, and Gemini's.
+_ROLES |= dict.fromkeys(("chatgpt", "bing", "bard", "model"), "assistant")
+_SYSTEM_ROLES = ("system", "developer")
+_OTHER_MEDIA = ("video", "audio", "input_audio")  # how the types of such parts begin
 _OTHER_MARKERS = ("<IMG_CONTEXT>",)
 
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
     for path in annotation_files(spec):
-        for place, record in read_records(path, ("conversations", "messages")):
+        for place, record in read_records(path, _KEYS):
             if isinstance(record, Reject):
                 yield record
             elif not isinstance(record, dict):
@@ -44,14 +54,12 @@ def read(spec: Source) -> Iterator[Entry | Reject]:
 def _entry(record: dict[str, Any], place: str) -> Entry | Reject:
     id = record_id(record, place)
     try:
-        names = _Names(record)
-        turns = _turns(record, names)
+        images = RecordImages(record)
+        turns = _turns(record, images)
+        image = images.one()
+        check_medium(record, turns, image)
     except Malformed as error:
         return Reject(id, error.reason, str(error))
-    images = names.all()
-    if len(images) > 1:
-        return Reject(id, "image_many", f"{len(images)} images; a sample may have one")
-    image = images[0] if images else None
     # a text-only record is its own group, the same wherever and under whichever id it stands
     group = image or "text:" + sha256(json.dumps([turn.text for turn in turns]).encode()).hexdigest()
     return Entry(image, f"llava_json:{group}", [Sample(id, _task(turns, image), turns)])
@@ -62,84 +70,63 @@ def _task(turns: list[Turn], image: str | None) -> str:
     return "caption" if image and len(turns) == 2 and question in CAPTION_QUESTIONS else "chat"
 
 
-class _Names:
-    """The images of a record: those listed beside the conversation, and those named inside it."""
-
-    def __init__(self, record: dict[str, Any]):
-        found = record.get("image") or record.get("images") or []
-        self._listed = [_image_name(value) for value in (found if isinstance(found, list) else [found])]
-        self._left = list(self._listed)
-        self._inside = list[str]()
-
-    def take(self, part: dict[str, Any]) -> None:
-        """The image of a part of a turn. A name that is listed too is one image, not two."""
-        values = [value for key in ("image", "image_url", "path", "url") if (value := part.get(key)) is not None]
-        name = _image_name(values[0]) if values else self._next(part.get("index"))
-        if name in self._left:
-            self._left.remove(name)
-        self._inside.append(name)
-
-    def _next(self, index: Any) -> str:
-        if isinstance(index, int) and 0 <= index < len(self._listed):
-            return self._listed[index]
-        if index is not None or not self._left:
-            raise Malformed("an image part has no name, and images lists none for it")
-        return self._left[0]
-
-    def all(self) -> list[str]:
-        return self._left + self._inside
-
-
-def _image_name(value: Any) -> str:
-    """A name, {"url": name} or {"path": name, "bytes": null}."""
-    if isinstance(value, dict):
-        if value.get("bytes") is not None:
-            raise Malformed("the bytes of the image", "image_in_record")
-        value = value.get("path") if value.get("path") is not None else value.get("url")
-    if isinstance(value, bytes):
-        raise Malformed("the bytes of the image", "image_in_record")
-    if not isinstance(value, str):
-        raise Malformed(f"image must be a name, found {type(value).__name__}")
-    return value
-
-
-def _turns(record: dict[str, Any], names: _Names) -> list[Turn]:
-    """Turns from the first question to the last answer; `names` takes the images that stand inside them."""
-    key = "messages" if "messages" in record else "conversations"
-    listed = record.get(key)
-    if not isinstance(listed, list):
-        raise Malformed(f"{key} must be a list, found {type(listed).__name__}")
-    role, text = _spelling(listed, key)
+def _turns(record: dict[str, Any], images: RecordImages) -> list[Turn]:
+    """Turns from the first question to the last answer; `images` takes those that stand inside them."""
+    key, listed = _conversation(record)
     turns, system = list[Turn](), [_system_text(record.get("system"))]
     for number, turn in enumerate(listed):
         if not isinstance(turn, dict):
             raise Malformed(f"{key}[{number}] must be an object, found {type(turn).__name__}")
-        name = text_of(turn, role)
-        if name == "system" and number == 0:
+        role, text = _spelling(turn, key)
+        name = text_of(turn, role).lower()
+        if name in _SYSTEM_ROLES and not turns:
             system.append(_system_text(turn.get(text)))
             continue
         if name not in _ROLES:
-            raise Malformed(f"{key}[{number}].{role} must be one of {', '.join(_ROLES)}, found {name[:40]!r}")
-        content = _of_parts(turn[text], names) if isinstance(turn.get(text), list) else text_of(turn, text)
+            place = " (system: before the first turn)" if name in _SYSTEM_ROLES else ""
+            raise Malformed(f"{key}[{number}].{role} must be one of {', '.join(_ROLES)}, found {name[:40]!r}{place}")
+        content = _of_parts(turn[text], images) if isinstance(turn.get(text), list) else text_of(turn, text)
         for marker in _OTHER_MARKERS:
             content = content.replace(marker, IMAGE_MARKER)
         turns.append(Turn(_ROLES[name], content))
     return _with_system(_trimmed(turns), system)
 
 
-def _spelling(turns: list[Any], key: str) -> tuple[str, str]:
-    """The keys of a turn's role and text; either pair is found under either key of the conversation."""
-    first = turns[0] if turns and isinstance(turns[0], dict) else {}
-    openai = "role" in first or (key == "messages" and "from" not in first)
-    return ("role", "content") if openai else ("from", "value")
+def _conversation(record: dict[str, Any]) -> tuple[str, list[Any]]:
+    """The first key that holds turns, and the turns: a table's columns may be null or empty, or hold JSON."""
+    found = {key: value for key in _KEYS if isinstance(value := _decoded(record.get(key)), list)}
+    if not found:
+        held = ", ".join(record)[:200] or "nothing"
+        raise Malformed(f"one of {', '.join(_KEYS)} must be a list of turns; the record has {held}")
+    key = next((key for key, turns in found.items() if turns), next(iter(found)))
+    return key, found[key]
+
+
+def _decoded(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _spelling(turn: dict[str, Any], key: str) -> tuple[str, str]:
+    """The keys of a turn's role and text: either spelling is found under either key, and a mixture of them."""
+    usual = _SPELLINGS[0 if key == "messages" else 1]
+    role, text = next((pair for pair in _SPELLINGS if turn.get(pair[0]) is not None), usual)
+    if turn.get(text) is None:
+        text = next((other for _, other in _SPELLINGS if turn.get(other) is not None), text)
+    return role, text
 
 
 def _system_text(value: Any) -> str:
-    if isinstance(value, list):
-        value = "".join(text_of(part, "text") if isinstance(part, dict) else "" for part in value)
-    if value is not None and not isinstance(value, str):
-        raise Malformed(f"system must be text, found {type(value).__name__}")
-    return (value or "").strip()
+    parts = value if isinstance(value, list) else [] if value is None else [value]
+    texts = [text_of(part, "text") if isinstance(part, dict) else part for part in parts]
+    for text in texts:
+        if not isinstance(text, str):
+            raise Malformed(f"system must be text, found {type(text).__name__}")
+    return joined(texts).strip()
 
 
 def _trimmed(turns: list[Turn]) -> list[Turn]:
@@ -157,9 +144,9 @@ def _with_system(turns: list[Turn], system: list[str]) -> list[Turn]:
     return [Turn(turns[0].role, f"{text}\n\n{turns[0].text}"), *turns[1:]]
 
 
-def _of_parts(parts: list[Any], names: _Names) -> str:
+def _of_parts(parts: list[Any], images: RecordImages) -> str:
     """Content as a list: {"type": "text", "text": ..} and {"type": "image"} or {"type": "image_url"}."""
-    texts, images = [], 0
+    texts, new = list[str](), 0
     for part in parts:
         if not isinstance(part, dict):
             raise Malformed(f"content part must be an object, found {type(part).__name__}")
@@ -167,10 +154,11 @@ def _of_parts(parts: list[Any], names: _Names) -> str:
         if kind == "text":
             texts.append(text_of(part, "text"))
         elif kind in ("image", "image_url"):
-            names.take(part)
-            images += 1
+            new += images.take(part)
+        elif kind.startswith(_OTHER_MEDIA):
+            raise Malformed(f"a part of type {kind[:40]}", "medium_not_read")
         else:
             raise Malformed(f"content part of type {kind[:40]!r} is not supported")
-    text = "".join(texts)
+    text = joined(texts)
     marked = any(marker in text for marker in (IMAGE_MARKER, *_OTHER_MARKERS))
-    return text if marked else f"{IMAGE_MARKER}\n" * images + text
+    return text if marked else f"{IMAGE_MARKER}\n" * new + text

@@ -31,6 +31,7 @@ from components.sources.entry import (
     text_of,
 )
 from components.sources.nutrition import nutrition_problem
+from components.sources.record_images import RecordImages
 from components.sources.records import read_records
 
 
@@ -42,17 +43,19 @@ def read(spec: Source) -> Iterator[Entry | Reject]:
             elif not isinstance(record, dict):
                 yield Reject(place, "record_malformed", f"must be an object, found {type(record).__name__}")
             else:
-                read_record = _conversation if "conversations" in record else _fields
+                read_record = _conversation if record.get("conversations") is not None else _fields
                 yield from read_record(record, record_id(record, place))
 
 
 def _conversation(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
     """The authors' form."""
     try:
-        image = text_of(record, "image") if record.get("image") is not None else None
+        image = RecordImages(record).one()
         pairs = _pairs(record["conversations"])
+        if image is None and any(IMAGE_MARKER in turn["value"] for turn in record["conversations"]):
+            raise Malformed("", "marker_without_image")
     except Malformed as error:
-        yield Reject(id, "record_malformed", str(error))
+        yield Reject(id, error.reason, str(error))
         return
     name = image or id
     samples = [dish_sample(f"{name}/qa{n}", *pair, image=image is not None) for n, pair in enumerate(pairs)]

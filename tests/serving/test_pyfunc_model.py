@@ -77,6 +77,9 @@ def test_parameters_are_obeyed_or_refused(model, text):
         ({"do_sample": True}, "do_sample must be False"),
         ({"max_new_tokens": -1}, "max_new_tokens must be 1 to 1024"),
         ({"max_new_tokens": 10**6}, "max_new_tokens must be 1 to 1024"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be 1 to 1024, got 0"),
+        ({"max_tokens": 0}, "max_tokens must be 1 to 1024, got 0"),
+        ({"max_tokens": 3, "max_new_tokens": 4}, "differ"),
     ):
         status, answer = served(model, {"inputs": [row], "params": params})
         assert (status, message in answer["message"]) == (400, True), answer

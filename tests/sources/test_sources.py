@@ -214,12 +214,12 @@ def test_messages_with_parts_are_read(tmp_path):
     records = [
         record(image, {"type": "text", "text": "<IMG_CONTEXT>\nWhat?"}),
         record({"type": "image", "image": "dog.jpg"}, {"type": "text", "text": "What?"}),
-        record(image, image, {"type": "text", "text": "What?"}),
+        record(image, {"type": "image", "image": "cat.jpg"}, {"type": "text", "text": "What?"}),
         record({"type": "video", "video": "x.mp4"}),
     ]
     entries, rejects = read_json(tmp_path, "llava_json", records)
     assert [(entry.image, entry.samples[0].turns[0].text) for entry in entries] == [("dog.jpg", "<image>\nWhat?")] * 2
-    assert [reject.reason for reject in rejects] == ["image_many", "record_malformed"]
+    assert [reject.reason for reject in rejects] == ["image_many", "medium_not_read"]
 
 
 @pytest.mark.parametrize(
@@ -346,6 +346,8 @@ def test_flickr30k_karpathy_splits_are_kept(tmp_path):
         ("2.jpg", "test", 1),
     ]
     assert len(rejects) == 2
+    with pytest.raises(UserError, match="must hold a list images"):
+        read_json(tmp_path, "flickr30k", {"dataset": "flickr30k", "images": None})
 
 
 # --- nutrition5k ---

@@ -12,6 +12,7 @@ from components.data.tasks import NUTRITION_FIELDS, nutrition_answer
 from components.params import Source
 from components.sources import SOURCES
 from components.sources.entry import Entry, Reject
+from tests.raw import unifood_record
 
 
 def read_json(folder: Path, records: Any) -> tuple[list[Entry], list[Reject]]:
@@ -33,11 +34,13 @@ def test_unifood_reads_the_authors_json(tmp_path: Path) -> None:
         {"image": "a.jpg", "conversations": pairs(asked[0], said[0], asked[1], said[1], *nutrition)},
         {"image": "b.jpg", "conversations": pairs("<image>\nIs it fresh?", "Yes.")},
         {"conversations": pairs("What is a wok?", "A pan.")},
+        {"image": None, "image_path": "c.jpg", "conversations": pairs("<image>\nIs it fresh?", "Yes.")},
     ]
     entries, rejects = read_json(tmp_path, records)
     assert not rejects
     assert [[s.task for s in e.samples] for e in entries] == [
         ["ingredients", "recipe", "nutrition"],
+        ["chat"],
         ["chat"],
         ["chat"],
     ]
@@ -50,6 +53,17 @@ def test_unifood_reads_the_authors_json(tmp_path: Path) -> None:
     assert entries[0].group == "unifood:a.jpg"
     assert entries[2].image is None
     assert entries[2].samples[0].turns[0].text == "What is a wok?"
+    assert entries[3].image == "c.jpg"
+
+
+def test_unifood_question_about_an_image_that_is_not_there_is_rejected(tmp_path: Path) -> None:
+    entries, rejects = read_json(tmp_path, [{"conversations": pairs("<image>\nIs it fresh?", "Yes.")}])
+    assert (entries, [reject.reason for reject in rejects]) == ([], ["marker_without_image"])
+
+
+def test_unifood_fields_are_read_beside_an_empty_column_of_conversations(tmp_path: Path) -> None:
+    entries, rejects = read_json(tmp_path, [{**unifood_record(1), "conversations": None}])
+    assert (len(entries), rejects) == (1, [])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,242 @@
+"""LLaVA's JSON as other tools write it: keys of the image, other media, spellings of turns, parts, tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.params import Source
+from components.prepare.checks import REASONS
+from components.sources import SOURCES
+from components.sources.entry import Entry, Reject
+
+OTHER_KEYS = [
+    "image_path",
+    "image_file",
+    "img",
+    "img_path",
+    "image_paths",
+    "file_name",
+    "filename",
+    "image_url",
+    "photo",
+]
+TALK = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "Soup."}]
+PLAIN = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "Soup."}]
+MEDIUM = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "Soup."}]
+TEXT = {"type": "text", "text": "What?"}
+AGAIN = {"type": "text", "text": "And?"}
+IMAGE = {"type": "image", "image": "1.png"}
+
+
+def read(tmp_path: Path, record: Any) -> Entry | Reject:
+    (tmp_path / "a.json").write_text(json.dumps([record]))
+    [found] = SOURCES["llava_json"](Source(kind="llava_json", path=str(tmp_path), annotations="a.json", images="."))
+    return found
+
+
+def kept(tmp_path: Path, record: Any) -> tuple[str | None, list[str]]:
+    """The image and the texts of the turns."""
+    found = read(tmp_path, record)
+    assert isinstance(found, Entry), found
+    return found.image, [turn.text for turn in found.samples[0].turns]
+
+
+def rejected(tmp_path: Path, record: Any) -> tuple[str, str]:
+    found = read(tmp_path, record)
+    assert isinstance(found, Reject), found
+    assert found.reason in REASONS
+    return found.reason, found.detail
+
+
+def asked(*contents: Any) -> dict[str, Any]:
+    """Questions, each answered by `A`."""
+    answer = {"role": "assistant", "content": "A"}
+    return {"messages": [turn for content in contents for turn in ({"role": "user", "content": content}, answer)]}
+
+
+# --- the image ---
+
+
+@pytest.mark.parametrize("key", [*OTHER_KEYS, "images", "Image", "Images", "Image_Path"])
+@pytest.mark.parametrize("empty", [{}, {"image": None}, {"image": "", "images": []}])
+def test_image_is_found_under_the_keys_of_other_tools(tmp_path, key: str, empty: dict[str, Any]):
+    assert kept(tmp_path, {**empty, key: "1.png", "conversations": PLAIN})[0] == "1.png"
+
+
+@pytest.mark.parametrize("key", [*OTHER_KEYS, "Image"])
+def test_keys_of_other_tools_are_not_looked_at_where_an_image_is_named(tmp_path, key: str):
+    assert kept(tmp_path, {key: "other.png", "image": "1.png", "conversations": TALK})[0] == "1.png"
+
+
+def test_file_is_preferred_to_the_address_that_it_came_from(tmp_path):
+    record = {"image_url": "https://x/y.png", "file_name": "1.png", "conversations": TALK}
+    assert kept(tmp_path, record)[0] == "1.png"
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"file_name": "talk_1.json"},
+        {"image_id": 7},
+        {"image_id": "7"},
+        {"photo": True},
+        {"picture": {"id": 7}},
+        {"img": None},
+    ],
+)
+def test_what_names_no_image_leaves_a_record_of_text(tmp_path, beside: dict[str, Any]):
+    assert kept(tmp_path, {**beside, "conversations": PLAIN}) == (None, ["What?", "Soup."])
+
+
+@pytest.mark.parametrize(
+    ("beside", "found"),
+    [
+        ({"image": "1.png", "images": ["1.png"]}, "1.png"),
+        ({"image": "1.png", "images": ["./1.png"]}, "1.png"),
+        ({"image": "1.png", "images": 1}, "1.png"),
+        ({"image": "1.png", "images": [{"path": "1.png", "bytes": "iVBOR"}]}, "1.png"),
+        ({"images": '["1.png"]'}, "1.png"),
+        ({"images": ["1.png", "1.png"]}, "1.png"),
+        ({"image": "[1].png"}, "[1].png"),
+        ({"image": '["1.png'}, '["1.png'),
+    ],
+)
+def test_one_image_in_several_fields_is_one(tmp_path, beside: dict[str, Any], found: str):
+    assert kept(tmp_path, {**beside, "conversations": TALK}) == (found, ["<image>\nWhat?", "Soup."])
+
+
+@pytest.mark.parametrize("images", [["1.png", "2.png"], ["2.png"], "2.png", [{"path": "2.png"}]])
+def test_image_and_images_that_disagree_are_rejected_with_their_names(tmp_path, images: Any):
+    reason, detail = rejected(tmp_path, {"image": "1.png", "images": images, "conversations": TALK})
+    assert (reason, "1.png, 2.png" in detail) == ("image_many", True)
+
+
+@pytest.mark.parametrize(
+    ("contents", "beside", "texts"),
+    [
+        ([[IMAGE, TEXT], [IMAGE, AGAIN]], {}, ["<image>\nWhat?", "A", "And?", "A"]),
+        ([[IMAGE, TEXT], [{"type": "image", "image": "./1.png"}, AGAIN]], {}, ["<image>\nWhat?", "A", "And?", "A"]),
+        ([[IMAGE, IMAGE, TEXT]], {}, ["<image>\nWhat?", "A"]),
+        ([[{"type": "image", "image": "./1.png"}, TEXT]], {"images": ["1.png"]}, ["<image>\nWhat?", "A"]),
+        ([[{"type": "image", "image": "a\\1.png"}, TEXT]], {"images": ["a/1.png"]}, ["<image>\nWhat?", "A"]),
+        ([[{"type": "image", "image": ""}, TEXT]], {"images": ["1.png"]}, ["<image>\nWhat?", "A"]),
+    ],
+)
+def test_image_that_is_sent_again_is_one(tmp_path, contents: Any, beside: Any, texts: list[str]):
+    image, found = kept(tmp_path, {**asked(*contents), **beside})
+    assert (image is not None, found) == (True, texts)
+
+
+@pytest.mark.parametrize("part", [IMAGE, {"type": "image_url", "image_url": {"url": "1.png"}}])
+def test_image_that_a_part_names_is_not_compared_with_the_keys_of_other_tools(tmp_path, part: Any):
+    assert kept(tmp_path, {"image_url": "https://x/y.png", **asked([part, TEXT])})[0] == "1.png"
+
+
+def test_image_part_without_a_name_takes_that_of_another_tools_key(tmp_path):
+    assert kept(tmp_path, {"img": "1.png", **asked([{"type": "image"}, TEXT])}) == ("1.png", ["<image>\nWhat?", "A"])
+
+
+# --- other media ---
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"video": "x.mp4", "conversations": PLAIN},
+        {"videos": ["x.mp4"], "conversations": MEDIUM},
+        {"image": "1.png", "video": "x.mp4", "conversations": MEDIUM},
+        {"media": "x.mp4", "conversations": MEDIUM},
+        {"audios": ["x.wav"], **asked("<audio>What?")},
+        asked([{"type": "video", "video": "x.mp4"}, TEXT]),
+        asked([{"type": "input_audio", "input_audio": {"data": "AAAA"}}, TEXT]),
+        asked([{"type": "audio_url", "audio_url": {"url": "x.wav"}}, TEXT]),
+    ],
+)
+def test_record_about_a_video_or_a_sound_is_rejected(tmp_path, record: Any):
+    assert rejected(tmp_path, record)[0] == "medium_not_read"
+
+
+@pytest.mark.parametrize(
+    ("record", "image"),
+    [
+        ({"image": "1.png", "video": "x.mp4", "conversations": TALK}, "1.png"),
+        ({"video": None, "audios": [], "conversations": PLAIN}, None),
+        (asked("How is <video> closed in HTML?"), None),
+    ],
+)
+def test_frame_of_a_video_and_talk_about_the_tag_are_kept(tmp_path, record: Any, image: str | None):
+    assert kept(tmp_path, record)[0] == image
+
+
+# --- turns ---
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": None, "conversations": TALK},
+        {"messages": [], "conversations": TALK},
+        {"conversation": TALK},
+        {"conversations": json.dumps(TALK)},
+        {"conversations": [{**turn, "role": None, "content": None} for turn in TALK]},
+        {"conversations": [TALK[0], {"role": "assistant", "content": "Soup."}]},
+        {"conversations": [{"from": turn["from"], "content": turn["value"]} for turn in TALK]},
+        {"messages": [{"role": turn["from"], "value": turn["value"]} for turn in TALK]},
+        *(
+            {"conversations": [{**TALK[0], "from": human}, {**TALK[1], "from": model}]}
+            for human, model in (("Human", "GPT"), ("USER", "ASSISTANT"), ("user", "model"), ("human", "chatgpt"))
+        ),
+    ],
+)
+def test_turns_are_found_in_every_spelling(tmp_path, fields: dict[str, Any]):
+    assert kept(tmp_path, {"image": "1.png", **fields}) == ("1.png", ["<image>\nWhat?", "Soup."])
+
+
+def test_table_with_an_empty_column_of_the_other_spelling_is_read(tmp_path):
+    messages = pa.array([None], pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+    table = pa.table({"messages": messages, "image": ["1.png"], "conversations": [TALK]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    spec = Source(kind="llava_json", path=str(tmp_path), annotations="a.parquet", images=".")
+    assert [type(found) for found in SOURCES["llava_json"](spec)] == [Entry]
+
+
+@pytest.mark.parametrize(
+    ("turns", "detail"),
+    [
+        ([*TALK, {"from": "system", "value": "x"}], "before the first turn"),
+        ([TALK[0], {"from": "tool", "value": "x"}], "found 'tool'"),
+        ([TALK[0], {"from": "gpt", "value": None}], "value must be text"),
+        ("no list", "must be a list of turns; the record has image, conversations"),
+    ],
+)
+def test_turns_that_cannot_be_read_are_named(tmp_path, turns: Any, detail: str):
+    reason, found = rejected(tmp_path, {"image": "1.png", "conversations": turns})
+    assert (reason, detail in found) == ("record_malformed", True), found
+
+
+@pytest.mark.parametrize(
+    ("system", "text"),
+    [
+        ([{"role": "developer", "content": "Be brief."}], "Be brief."),
+        (
+            [{"role": "system", "content": "Be brief."}, {"role": "system", "content": "Be kind."}],
+            "Be brief.\n\nBe kind.",
+        ),
+        ([{"role": "system", "content": ["Be brief.", {"type": "text", "text": "Be kind."}]}], "Be brief. Be kind."),
+    ],
+)
+def test_system_turns_before_the_first_stand_before_the_question(tmp_path, system: Any, text: str):
+    assert kept(tmp_path, {"messages": system + asked("What?")["messages"]})[1] == [f"{text}\n\nWhat?", "A"]
+
+
+def test_text_parts_are_joined_by_a_blank(tmp_path):
+    """As the chat template of llava-hf/llava-1.5-7b-hf: `{{ content['text'] + ' ' }}`."""
+    record = {"messages": asked([TEXT, IMAGE, AGAIN])["messages"][:1]}
+    record["messages"].append({"role": "assistant", "content": [{"type": "text", "text": "So."}, AGAIN]})
+    assert kept(tmp_path, record) == ("1.png", ["<image>\nWhat? And?", "So. And?"])
