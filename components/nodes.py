@@ -243,7 +243,7 @@ def room(nodes: Sequence[Node], kind: str, share: float = 1.0) -> int:
 
 def has_autoscaler() -> bool:
     """Whether the cluster has an autoscaler of version 2. What it may bring Ray does not say."""
-    from ray._raylet import GCS_AUTOSCALER_STATE_NAMESPACE, GCS_AUTOSCALER_V2_ENABLED_KEY
+    from ray._raylet import GCS_AUTOSCALER_STATE_NAMESPACE, GCS_AUTOSCALER_V2_ENABLED_KEY  # pyright: ignore
     from ray.experimental.internal_kv import _internal_kv_get
 
     key, namespace = GCS_AUTOSCALER_V2_ENABLED_KEY.encode(), GCS_AUTOSCALER_STATE_NAMESPACE.encode()
