@@ -200,7 +200,7 @@ def whole_llava(width: int, names: list[str], rounds: int) -> dict[str, Any]:
 
         return forward
 
-    return {"prefill": ratios({n: run(m) for n, m in models.items()}, rounds)}
+    return ratios({n: run(m) for n, m in models.items()}, rounds)
 
 
 def dispatches() -> dict[str, int]:
