@@ -276,13 +276,16 @@ TRIALS = (("alone", "in workers of its own"), ("warm", "in a warm group"), ("sto
 
 
 def of_trials() -> str:
-    found = read("trial_costs")
+    found, batched = read("trial_costs"), read("batched_trials")
     rows = [(said, *(f"{of(found[way]):.1f}" for of in (median, min, max))) for way, said in TRIALS]
     equal, first, repeats = all(found["equal"]), found["first"], len(found["alone"])
     return (
         f"## What a trial costs\n\n`python -m benchmarks.trial_costs --repeats {repeats}`: seconds of stage 2 "
         f"on the tiny profile, two cores; the group's first run took {first:.1f}. Weights of both ways are "
-        f"{'equal to the bit' if equal else 'NOT equal'}.\n\n{table(('', 'median', 'lowest', 'highest'), rows)}"
+        f"{'equal to the bit' if equal else 'NOT equal'}.\n\n{table(('', 'median', 'lowest', 'highest'), rows)}\n\n"
+        f"Two adapters that train over one base in one process would gain at most {median(batched['bounds']):.2f} "
+        f"times ({min(batched['bounds']):.2f} to {max(batched['bounds']):.2f}) on a core: twice the time of a step over "
+        f"that of one with twice the samples (`python -m benchmarks.batched_trials`, {batched['machine']})."
     )
 
 
