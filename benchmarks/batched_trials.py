@@ -4,8 +4,8 @@
 
 Run in a workspace in which `dvc repro pretrain` has been done. Several adapters over one base may train in one
 process, their samples side by side in each step (mLoRA, LoRAFusion), where one alone leaves the device idle. Two such
-trials of n samples a step can take no less than one of 2 n, so they gain at most 2 t(n) / t(2 n) over one after the
-other. t is the median time of stage 2's steps with the settings of params.yaml, one worker, all samples of a step in one
+trials of n samples a step can take no less than one of 2 n, so they gain at most 2 t(n) / t(2 n) over one after
+the other. t is the median time of the steps of stage 2 with the settings of params.yaml, one worker, all samples in one
 micro-batch. Each repeat measures n and 2 n, in turns; the result is the median over repeats of the bound.
 """
 

@@ -284,8 +284,8 @@ def of_trials() -> str:
         f"on the tiny profile, two cores; the group's first run took {first:.1f}. Weights of both ways are "
         f"{'equal to the bit' if equal else 'NOT equal'}.\n\n{table(('', 'median', 'lowest', 'highest'), rows)}\n\n"
         f"Two adapters that train over one base in one process would gain at most {median(batched['bounds']):.2f} "
-        f"times ({min(batched['bounds']):.2f} to {max(batched['bounds']):.2f}) on a core: twice the time of a step over "
-        f"that of one with twice the samples (`python -m benchmarks.batched_trials`, {batched['machine']})."
+        f"times ({min(batched['bounds']):.2f} to {max(batched['bounds']):.2f}) on a core: twice the time of a step "
+        f"over that of one with twice the samples (`python -m benchmarks.batched_trials`, {batched['machine']})."
     )
 
 
