@@ -11,6 +11,7 @@ import codecs
 import csv
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,17 @@ def plain(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return value if isinstance(value, str) else str(value)
+
+
+def plain_names(names: Iterable[Any]) -> list[str]:
+    """Names of columns or keys without blanks around, in one case: letters large, words small (Prediction: prediction).
+
+    A name stays as it is where another already stands so.
+    """
+    given = [str(name) for name in names]
+    plain = [name.strip().lower() if len(name.strip()) > 1 else name.strip().upper() for name in given]
+    taken = set(given)
+    return [old if new in taken or plain.count(new) > 1 else new for old, new in zip(given, plain, strict=True)]
 
 
 def _bytes(path: Path) -> bytes:
