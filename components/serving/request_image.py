@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import math
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from PIL import Image
 
 from components.images.decoding import ImageError, decode
+from components.images.encoded import decoded, is_data_url
 
-_WHITESPACE = str.maketrans("", "", "\t\r\n")
 MAX_RATIO = 100  # long side to short side
 MAX_SQUARE = 4  # times the pixels of an image: what a square around it may have
-_URL_SAFE = str.maketrans("-_", "+/")
 
 
 def image_bytes(value: Any, *, allow_paths: bool = False) -> bytes | None:
@@ -33,33 +29,13 @@ def image_bytes(value: Any, *, allow_paths: bool = False) -> bytes | None:
         return bytes(value)
     if not isinstance(value, str):
         raise ValueError(f"image must be base64 text, got {type(value).__name__}")
-    if value[:5].lower() == "data:":
-        head, comma, text = value.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            raise ValueError("image is a data URL without base64; give data:image/png;base64,...")
-        return _decoded(unquote(text), value)  # a URL may hold %2B for +
+    if is_data_url(value):
+        return decoded(value)
     if value[:8].lower().startswith(("http://", "https://", "file:")):
         raise ValueError("image is a URL, and none is fetched here; send the image's bytes as base64 or a data: URL")
     if allow_paths and len(value) < 4096 and "\0" not in value and Path(value).exists():
         return read_file(Path(value))
-    return _decoded(value, value)
-
-
-def _decoded(text: str, shown: str) -> bytes:
-    plain = _without_blanks(text.strip().translate(_WHITESPACE)).translate(_URL_SAFE).rstrip("=")
-    try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
-        raise ValueError(
-            f"image must be base64 text or a data: URL with base64 (paths are not read), got {shown[:40]!r}"
-        ) from None
-
-
-def _without_blanks(text: str) -> str:
-    """Blanks between lines of equal length go, as a line break does; any other was a `+` before a form was decoded."""
-    lines = text.split(" ")
-    of_lines = len({len(line) for line in lines[:-1]}) == 1 and len(lines[0]) % 4 == 0 and len(lines[0]) >= 60
-    return "".join(lines) if of_lines else "+".join(lines)
+    return decoded(value)
 
 
 def read_file(path: Path, limit: int = 1 << 28) -> bytes:

@@ -106,8 +106,9 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
 
 
 def unread(question: Question, answer: str, rule: str) -> bool:
-    """The rule finds neither yes nor no; LLaVA's takes what says neither for yes."""
-    return yes_no.names_neither(answer) if rule == "llava" else RULES[rule](answer) == yes_no.OTHER
+    """The rule finds neither yes nor no. LLaVA's takes for yes whatever it finds no "no" in: **No**, NO and No! too."""
+    found = RULES[rule](answer)
+    return found == yes_no.OTHER or (rule == "llava" and found == yes_no.YES and not yes_no.names_yes(answer))
 
 
 def _against(label: str) -> str:
