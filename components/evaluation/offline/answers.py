@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
-from components.evaluation.offline.files import is_table, json_values, plain, plain_names, table
+from components.evaluation.offline.delimited import plain_names
+from components.evaluation.offline.files import is_table, json_values, plain, table, text_lines
 from components.evaluation.offline.findings import Findings
 
 ID_KEYS = ("question_id", "index", "id", "image_id", "image")
@@ -81,7 +82,7 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
 def _of_folder(folder: Path, findings: Findings) -> list[Given]:
     given, short = [], 0
     for file in sorted(folder.glob("*.txt")):
-        for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        for line in text_lines(file, findings):
             cells = line.split("\t")
             if len(cells) == 4:
                 given.append(Given(f"{file.stem}/{cells[0]}", cells[3], cells[1]))

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from components.errors import UserError
 from components.evaluation.offline.answers import Given
@@ -21,6 +22,7 @@ from components.evaluation.question import Question
 
 OTHER_WORDS = 0.1  # of the answers may differ in words from their questions: published files spell some otherwise
 
+T = TypeVar("T")
 QuestionKey = Callable[[Question], Hashable]
 AnswerKey = Callable[[Given], Hashable]
 
@@ -48,7 +50,7 @@ def join(
     questions, the answers' words decide. UserError where nothing fits, or words and ids contradict each other.
     """
     _check_order(questions, given, path, findings)
-    question_key, answer_key = _unambiguous(questions, given, question_key, answer_key, path)
+    question_key, answer_key = _unambiguous(questions, given, _stripped(question_key), _stripped(answer_key), path)
     keys = [question_key(question) for question in questions]
     if len(set(keys)) < len(keys):
         findings.note(f"{len(keys) - len(set(keys))} questions repeat another's id and words; one answer serves both")
@@ -62,6 +64,16 @@ def join(
             f"{len(questions)} questions (the first is {questions[0].id!r}); are these files of one benchmark?"
         )
     return _assigned(len(questions), given, targets, path, findings)
+
+
+def _stripped(key: Callable[[T], Hashable]) -> Callable[[T], Hashable]:
+    """The same key, where it is text without the blanks around it."""
+
+    def stripped(one: T) -> Hashable:
+        value = key(one)
+        return value.strip() if isinstance(value, str) else value
+
+    return stripped
 
 
 def _assigned(
