@@ -167,8 +167,7 @@ def _is_heading(line: str) -> bool:
 def _listed_lines(text: str) -> list[str] | None:
     """The items of a list, without marks and remarks; None where the text is none.
 
-    A list has a mark before each item (-, *, 1.) or stands under a line that ends with a colon; it ends with the first
-    line that is no item.
+    A list has a mark before each item (-, *, 1.) or stands under a line that ends with a colon, and ends with its kind.
     """
     lines = [line for line in text.strip().splitlines() if line.strip()]
     items = list(dropwhile(_is_heading, lines))

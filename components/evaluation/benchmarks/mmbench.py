@@ -70,9 +70,10 @@ def read(files: Files, findings: Findings) -> list[Question]:
                 [_question(row, held) for row in _each_once(usable, path, findings)], usable, path, findings
             )
         findings.note(f"{path}: none of its {len(rows)} rows has an index and a letter as its answer")
+    names = " and ".join(map(str, tables))
     raise UserError(
-        f"{' and '.join(map(str, tables))}: no row has an index and, in the column answer, one of the letters A to H; "
-        "the test split has no answers, use dev"
+        f"{names}: no row has an index and, in the column answer, one of the letters A to H; the test split has no "
+        "answers, use dev"
     )
 
 

@@ -28,6 +28,7 @@ ID_KEYS = ("question_id", "index", "id", "image_id", "image")
 # No "answer": that is what is right in MMBench's and SEED-Bench's files, which would then score 100.
 TEXT_KEYS = ("text", "prediction", "pred", "output", "response", "caption")
 QUESTION_KEYS = ("prompt", "question")
+_OTHER_QUESTION_KEYS = ("messages", "conversations", "query")  # where a file has neither of these
 _LONGEST_PATH = 1024  # characters
 _OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer"}
 
@@ -129,7 +130,7 @@ def _all(value: Mapping[str, Any], kind: type) -> bool:
 def _question_keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys under which a question may stand, the one whose texts vary most first: another holds a mere request."""
     texts = {key: {_question_text(record.get(key)) for record in records} for key in QUESTION_KEYS}
-    return sorted(QUESTION_KEYS, key=lambda key: -len(texts[key]))
+    return [*sorted(QUESTION_KEYS, key=lambda key: -len(texts[key])), *_OTHER_QUESTION_KEYS]
 
 
 def _answer(record: Mapping[str, Any], question_keys: Sequence[str]) -> Given | None:

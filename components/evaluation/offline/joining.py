@@ -99,18 +99,14 @@ def _assigned(
 
 
 def _targets(
-    questions: Sequence[Question],
-    given: Sequence[Given],
-    by_id: Sequence[list[int]],
-    path: Path,
-    findings: Findings,
+    questions: Sequence[Question], given: Sequence[Given], by_id: Sequence[list[int]], path: Path, findings: Findings
 ) -> Sequence[list[int]]:
     """Places of each answer's questions: those of its id, unless its words or its image are another question's."""
     index = Index.of(questions)
     given = _without_a_common_prompt(given, index, path, findings)
-    speaking = [n for n, answer in enumerate(given) if not answer.counted and index.speaks(answer)]
     unknown = [answer.id for answer in given if answer.image and index.images and not index.names_an_image(answer)]
     findings.count("answers about an image of another name", unknown, f"{path}: no question has it; joined without it")
+    speaking = [n for n, answer in enumerate(given) if not answer.counted and index.speaks(answer)]
     if not speaking:
         _check_shift(questions, given, path)
         return by_id

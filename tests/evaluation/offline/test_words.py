@@ -42,6 +42,7 @@ ASKED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "a chat template": lambda row: {"prompt": CHAT.format(whole(row))},
     "an example before": lambda row: {"prompt": f"{whole(THINGS[0])}\nAnswer: A\n\n{whole(row)}"},
     "a list of messages": lambda row: {"prompt": [{"role": "user", "content": whole(row)}]},
+    "messages alone": lambda row: {"messages": [{"role": "system", "content": "Be short."}, {"content": whole(row)}]},
     "parts of a message": lambda row: {
         "prompt": [{"type": "image", "value": "1.jpg"}, {"type": "text", "value": whole(row)}]
     },
