@@ -21,7 +21,7 @@ MAX_SQUARE = 4  # times the pixels of an image: what a square around it may have
 def image_bytes(value: Any, *, allow_paths: bool = False) -> bytes | None:
     """The bytes of an image given in one of the accepted forms; None where there is none. ValueError in one line.
 
-    Accepted: bytes; base64, also in lines, URL-safe or without padding; `data:image/...;base64,...`.
+    Accepted: bytes; base64, also in lines (indented too), URL-safe or without padding; `data:image/...;base64,...`.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):  # pandas has NaN for a missing value
         return None

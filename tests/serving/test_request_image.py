@@ -41,6 +41,34 @@ def test_base64_is_read_as_tools_write_it(form):
     assert (image_bytes(form) or b"")[: len(DATA)] == DATA
 
 
+LINES = base64.encodebytes(DATA).decode().splitlines()
+
+
+@pytest.mark.parametrize("indent", [" ", "    ", "\t", "\t  "])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "  \n"])
+@pytest.mark.parametrize("data", [DATA, DATA[:100], DATA[:60]], ids=["many lines", "two lines", "two, the last short"])
+def test_indented_lines_are_the_same_picture(data, indent, end):
+    text = "".join(f"{indent}{line}{end}" for line in base64.encodebytes(data).decode().splitlines())
+    assert image_bytes(text) == data
+    assert image_bytes(f"data:image/png;base64,{end}{text}") == data
+
+
+def test_lines_that_were_joined_with_their_indent_are_the_same_picture():
+    assert image_bytes("     ".join(LINES)) == DATA
+
+
+@pytest.mark.parametrize("data", [bytes(48) + b"\xf8" + bytes(30), b"abc" + b"\xfb\xef\xbeabc" * 50, DATA])
+def test_every_plus_may_be_a_blank(data):
+    """One at the place where a line could end; many, some at the ends of lines."""
+    for text in (base64.b64encode(data).decode(), base64.encodebytes(data).decode()):
+        assert image_bytes(text.replace("+", " ")) == data
+
+
+def test_blanks_that_may_be_anything_are_refused():
+    with pytest.raises(ValueError, match="must be base64 text"):
+        image_bytes("\n".join(f"  {line[:20]} {line[20:]}" for line in LINES))
+
+
 def test_nothing_is_no_image():
     assert image_bytes(None) is None
     assert image_bytes(float("nan")) is None
