@@ -177,7 +177,7 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
         float(answer is not None and _letter(question, answer, rule) == json.loads(question.gold or "{}")["answer"])
         for question, answer in zip(questions, answers, strict=True)
     ]
-    name = "circular" if _is_circular(questions) else "single"
+    name = "circular" if not questions or _is_circular(questions) else "single"
     whole = {place: float(all(rights)) for place, rights in _by_circle(questions, each).items()}
     by_category: dict[str, list[float]] = defaultdict(list)
     categories = [json.loads(question.gold or "{}")["category"] for question in questions]
