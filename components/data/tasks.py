@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import dropwhile, takewhile
 
 from components.data.schema import IMAGE_MARKER, Sample, Turn
 
@@ -131,12 +132,56 @@ def ingredients_answer(ingredients: Sequence[str]) -> str:
 
 
 def parse_ingredients(text: str) -> set[str]:
-    """The names in an answer; the opening words may be missing. Reads the first sentence only."""
+    """The names in an answer; the opening words may be missing.
+
+    Reads a list, a line for each name, where the answer begins with one or with its heading; else the first sentence.
+    """
+    lines = _listed_lines(text)
+    if lines is not None:
+        return {name for line in lines for name in _names(line)}
+    return set(_names(_first_sentence(text)))
+
+
+def _first_sentence(text: str) -> str:
+    """Without the words that open it."""
     sentence = re.split(r"\.(?:\s|$)|\n", text.strip(), maxsplit=1)[0]
-    listed = re.sub(
-        r"^.*?\b(?:ingredients\s+(?:include|are)|includes?|contains?)\b:?", "", sentence, flags=re.IGNORECASE
-    )
-    return set(ingredient_names(re.split(r",\s*(?:and\s+)?|\s+and\s+|^\s*and\s+", listed)))
+    return re.sub(r"^.*?\b(?:ingredients\s+(?:include|are)|includes?|contains?)\b:?", "", sentence, flags=re.IGNORECASE)
+
+
+_LONGEST_NAME = 4  # words between semicolons; what is longer is a sentence
+_BULLET = re.compile(r"\s*(?:[-*+\u2022\u2013]|\d{1,2}[.)])\s+")
+
+
+def _names(listed: str) -> list[str]:
+    """Names parted by commas and `and`; by semicolons where there is no comma and each part is short enough."""
+    parts = listed.split(";")
+    if "," not in listed and all(len(part.split()) <= _LONGEST_NAME for part in parts):
+        listed = ", ".join(parts)
+    return ingredient_names(re.split(r",\s*(?:and\s+)?|\s+and\s+|^\s*and\s+", listed))
+
+
+def _is_heading(line: str) -> bool:
+    return line.rstrip("* ").endswith(":") and not _BULLET.match(line)
+
+
+def _listed_lines(text: str) -> list[str] | None:
+    """The items of a list, without marks and remarks; None where the text is none.
+
+    A list has a mark before each item (-, *, 1.) or stands under a line that ends with a colon, and ends with its kind.
+    """
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    items = list(dropwhile(_is_heading, lines))
+    headed = len(items) < len(lines)
+    if not items or not (headed or _BULLET.match(items[0])):
+        return None
+    marked = bool(_BULLET.match(items[0]))
+    if not headed and len(items) == 1:  # 1. rice 2. beans
+        return re.split(r"(?:^|[,;]?\s+(?:and\s+)?)\d{1,2}[.)]\s+", re.sub(r"^\s*[-*+\u2022\u2013]\s+", "", items[0]))
+    items = list(takewhile(lambda line: bool(_BULLET.match(line)) == marked and not _is_heading(line), items))
+    return [
+        _BULLET.sub("", item, count=1).split(":")[0].strip("*_` ") if marked else _first_sentence(item)
+        for item in items
+    ]
 
 
 # --- recipe ---
@@ -176,7 +221,8 @@ def parse_nutrition(text: str) -> dict[str, float] | None:
 
 
 LARGEST_ESTIMATE = 10_000.0  # g or kcal of a dish; a single "75555555 g of protein" would be the whole mean
-_NUMBER = r"(?<![\d.,-])(\d[\d,]*(?:\.\d+)?)"
+# A comma groups thousands, and stands before three digits; 12,5 is not read, for it may be 12.5.
+_NUMBER = r"(?<![\d.,-])((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?)"
 _NUTRITION_PATTERNS = {
     "mass_g": re.compile(rf"weighs (?:about )?{_NUMBER} ?g\b", re.IGNORECASE),
     "calories_kcal": re.compile(rf"{_NUMBER} ?(?:kcal|calories)\b", re.IGNORECASE),

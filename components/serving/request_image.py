@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import math
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from PIL import Image
 
 from components.images.decoding import ImageError, decode
+from components.images.encoded import decoded, is_data_url
 
-_SHORTEST_LINE = 60  # characters: tools write 64 or 76, and always whole groups of 4
 MAX_RATIO = 100  # long side to short side
 MAX_SQUARE = 4  # times the pixels of an image: what a square around it may have
-_URL_SAFE = str.maketrans("-_", "+/")
 
 
 def image_bytes(value: Any, *, allow_paths: bool = False) -> bytes | None:
@@ -33,54 +29,13 @@ def image_bytes(value: Any, *, allow_paths: bool = False) -> bytes | None:
         return bytes(value)
     if not isinstance(value, str):
         raise ValueError(f"image must be base64 text, got {type(value).__name__}")
-    if value.lstrip()[:5].lower() == "data:":
-        head, comma, text = value.partition(",")
-        if not comma or not head.replace(" ", "").lower().endswith(";base64"):
-            raise ValueError("image is a data URL without base64; give data:image/png;base64,...")
-        return _decoded(unquote(text), value)  # a URL may hold %2B for +
+    if is_data_url(value):
+        return decoded(value)
     if value[:8].lower().startswith(("http://", "https://", "file:")):
         raise ValueError("image is a URL, and none is fetched here; send the image's bytes as base64 or a data: URL")
     if allow_paths and len(value) < 4096 and "\0" not in value and Path(value).exists():
         return read_file(Path(value))
-    return _decoded(value, value)
-
-
-def _decoded(text: str, shown: str) -> bytes:
-    plain = _without_breaks(text).translate(_URL_SAFE).rstrip("=")
-    try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
-        raise ValueError(
-            f"image must be base64 text or a data: URL with base64 (paths are not read), got {shown[:40]!r}"
-        ) from None
-
-
-def _without_breaks(text: str) -> str:
-    """One line of base64. A blank was a `+` before a form was decoded, unless it stands between or beside lines.
-
-    Blanks that could be either stay, and are refused: the picture would be another one.
-    """
-    lines = [line for line in text.strip().replace("\t", "").replace("\r", "\n").split("\n") if line.strip()]
-    if len(lines) < 2:
-        return _without_blanks("".join(lines))
-    inside = "".join(line.strip(" ") for line in lines)
-    if " " in inside and _are_lines(lines):
-        return "".join(lines).replace(" ", "+")
-    return inside
-
-
-def _without_blanks(text: str) -> str:
-    """Blanks in place of line breaks, so between lines of equal length, go; any other was a `+`."""
-    lines = [line for line in text.split(" ") if line]
-    joined, with_plus = "".join(lines), text.replace(" ", "+")
-    whole = len(joined) % 4 == 0 or len(with_plus) % 4 != 0
-    return joined if _are_lines(lines) and whole else with_plus
-
-
-def _are_lines(lines: list[str]) -> bool:
-    """All but the last have the same length, as a tool that breaks lines leaves them."""
-    lengths = {len(line) for line in lines[:-1]}
-    return len(lengths) == 1 and min(lengths) % 4 == 0 and min(lengths) >= _SHORTEST_LINE
+    return decoded(value)
 
 
 def read_file(path: Path, limit: int = 1 << 28) -> bytes:

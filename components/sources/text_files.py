@@ -22,10 +22,13 @@ _OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
     "gzip": partial(gzip.open, mode="rb"),  # type: ignore[dict-item]
     "bzip2": partial(bz2.open, mode="rb"),  # type: ignore[dict-item]
     "xz": partial(lzma.open, mode="rb"),  # type: ignore[dict-item]
+    "lzma": partial(lzma.open, mode="rb"),  # type: ignore[dict-item]
 }
+_UNPACKERS = {"gzip": gzip.decompress, "bzip2": bz2.decompress, "xz": lzma.decompress, "lzma": lzma.decompress}
 # Kinds whose beginning no text has. Those that begin with plain letters (BM, P6) are not among them.
-_NO_TEXT = (
-    "tar", "zip", "RAR", "7z", "zstd", "lz4", "Arrow", "HDF5", "SQLite", "NumPy", "program", "PDF", "HTML", "XML",
+NO_TEXT = (
+    "tar", "zip", "RAR", "7z", "zstd", "lz4", "Arrow", "Arrow stream", "pickle",
+    "OLE2 (old Excel or Word)", "HDF5", "SQLite", "NumPy", "program", "PDF", "HTML", "XML",
     "SVG", "PNG", "JPEG", "TIFF", "AVIF", "HEIC", "JPEG 2000", "Photoshop", "Parquet", "Git LFS pointer", *_OPENERS,
 )  # fmt: skip
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, UnicodeError)
@@ -45,10 +48,10 @@ def open_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
             head = binary.read(HEAD)
             binary.seek(0)
             kind = kind_of(head)
-            if kind in _NO_TEXT:
+            if kind in NO_TEXT:
                 inside = f" inside {packing}" if packing in _OPENERS else ""
                 raise UserError(f"{path} is {kind}{inside}; {READ} are read")
-            encoding = _encoding(head, kind)
+            encoding = encoding_of(head, kind)
             errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
             with io.TextIOWrapper(binary, encoding=encoding, errors=errors, newline=newline) as stream:
                 yield stream
@@ -60,14 +63,31 @@ def open_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
         raise
 
 
+def unpacked(data: bytes, path: Path) -> bytes:
+    """The contents of a packed file, else the bytes as they are. UserError where it is cut off or damaged."""
+    packing = kind_of(data[:HEAD])
+    unpack: Callable[[bytes], bytes] | None = _UNPACKERS.get(packing or "")
+    try:
+        return unpack(data) if unpack else data
+    except (*_DAMAGE, OSError, ValueError) as error:  # bz2 raises the last two
+        raise UserError(f"{path} is cut off or damaged ({error}); get the file again") from None
+
+
 def is_parquet(path: Path) -> bool:
     with path.open("rb") as file:
         return kind_of(file.read(HEAD)) == "Parquet"
 
 
-def _encoding(head: bytes, kind: str | None) -> str:
+def encoding_of(head: bytes, kind: str | None) -> str:
+    """By the mark at the start, or by the NULs beside two letters; else UTF-8, perhaps with a mark."""
     if kind in ("UTF-16", "UTF-32"):
         return codecs.lookup(kind).name
-    if head[1:2] == b"\0" and head[:1] in (b"[", b"{"):  # without a mark: JSON begins with a bracket
-        return "utf-16-le"
-    return "utf-16-be" if head[:1] == b"\0" and head[1:2] in (b"[", b"{") else "utf-8-sig"
+    if head[1:2] == b"\0" and (head[:1] in (b"[", b"{") or _is_every_other_nul(head[1:8:2], head[:8:2])):
+        return "utf-16-le"  # JSON begins with a bracket
+    if head[:1] == b"\0" and (head[1:2] in (b"[", b"{") or _is_every_other_nul(head[:8:2], head[1:8:2])):
+        return "utf-16-be"
+    return "utf-8-sig"
+
+
+def _is_every_other_nul(these: bytes, others: bytes) -> bool:
+    return len(these) == 4 and not any(these) and all(others)

@@ -19,6 +19,7 @@ from components.data.tasks import SHORT_PROMPT
 from components.errors import UserError
 from components.evaluation.main_metric import MainMetric
 from components.evaluation.offline.answers import Given
+from components.evaluation.offline.files import text_lines
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.questions import Files, bare, read_questions, stem
 from components.evaluation.question import Question, Scores
@@ -102,7 +103,7 @@ def _ground_truth(folder: Path, findings: Findings) -> Iterator[tuple[Key, tuple
         if subtask not in (*PERCEPTION, *COGNITION):
             continue
         odd = 0
-        for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        for line in text_lines(file, findings):
             cells = [cell.strip() for cell in line.split("\t")]
             if file.parent != folder:
                 cells.insert(0, f"{file.stem}.jpg")

@@ -23,6 +23,7 @@ from components.data.tasks import SHORT_PROMPT
 from components.errors import UserError
 from components.evaluation.main_metric import MainMetric
 from components.evaluation.metrics.shares import percent_of
+from components.evaluation.offline.answers import image_name
 from components.evaluation.offline.files import is_table, json_values, table
 from components.evaluation.offline.findings import Findings, examples
 from components.evaluation.offline.joining import answer_id as answer_key
@@ -75,7 +76,7 @@ def _of_sheet(path: Path, findings: Findings) -> Iterator[Question]:
         id, label, text = row.get("index", ""), row.get("answer", "").strip().lower(), row.get("question", "")
         for category in (part.strip() for part in row.get("category", "").split(",")):
             if id and label in (yes_no.YES, yes_no.NO) and text and category in CATEGORIES:
-                yield _question(Listed(id, row.get("image_path") or id, text, category), label)
+                yield _question(Listed(id, image_name(row) or id, text, category), label)
 
 
 def _question(listed: Listed, label: str) -> Question:
@@ -105,8 +106,9 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
 
 
 def unread(question: Question, answer: str, rule: str) -> bool:
-    """The rule finds neither yes nor no; LLaVA's takes what says neither for yes."""
-    return yes_no.names_neither(answer) if rule == "llava" else RULES[rule](answer) == yes_no.OTHER
+    """The rule finds neither yes nor no. LLaVA's takes for yes whatever it finds no "no" in: **No**, NO and No! too."""
+    found = RULES[rule](answer)
+    return found == yes_no.OTHER or (rule == "llava" and found == yes_no.YES and not yes_no.names_yes(answer))
 
 
 def _against(label: str) -> str:

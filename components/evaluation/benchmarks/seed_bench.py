@@ -72,12 +72,22 @@ def _question(value: Mapping[str, Any], types: Mapping[int, str]) -> Question | 
     if not id or not isinstance(gold, str) or len(gold) != 1 or gold not in LETTERS:
         return None
     kind = value.get("data_type") or ("image" if id.isdigit() else "video")
-    options = [plain(value[f"choice_{letter}"]) for letter in "abcd" if value.get(f"choice_{letter}")]
+    options = _options(value, gold)
     dimension = types.get(value.get("question_type_id", 0), "")
     detail = {"answer": gold, "options": dict(zip(LETTERS, options, strict=False)), "dimension": dimension}
     text = choice_question(plain(value.get("question")), options)
     image = plain(value.get("data_id"))
     return Question(id, NAME, f"seed_{kind}", text, (gold,), json.dumps(detail), image_name=image or None)
+
+
+def _options(value: Mapping[str, Any], gold: str) -> list[str]:
+    """The choices a to d, each in its place; 0 and false are choices. Empty ones at the end fall out unless right."""
+    options = [plain(value.get(f"choice_{letter}")) for letter in "abcd"]
+    if not any(option.strip() for option in options):
+        return []
+    while not options[-1].strip() and LETTERS.index(gold) < len(options) - 1:
+        options.pop()
+    return options
 
 
 def unread(question: Question, answer: str, rule: str) -> bool:

@@ -13,18 +13,22 @@ JSON lines  {question, answer}, nothing else: the first is to question 1   POPE'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
-from components.evaluation.offline.files import is_table, json_values, plain, table
+from components.evaluation.offline.delimited import plain_names
+from components.evaluation.offline.files import is_table, json_values, plain, table, text_lines
 from components.evaluation.offline.findings import Findings
 
 ID_KEYS = ("question_id", "index", "id", "image_id", "image")
 # No "answer": that is what is right in MMBench's and SEED-Bench's files, which would then score 100.
 TEXT_KEYS = ("text", "prediction", "pred", "output", "response", "caption")
+QUESTION_KEYS = ("prompt", "question")
+_OTHER_QUESTION_KEYS = ("messages", "conversations", "query")  # where a file has neither of these
 _LONGEST_PATH = 1024  # characters
 _OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer"}
 
@@ -34,7 +38,7 @@ class Given:
     """One answer as it stands in a file. `prompt` is empty where the file does not repeat it.
 
     `counted`: the file has no ids, and this one is the answer's place in it. `image`: its name, `category`: one or
-    several by commas; both empty where the file has neither.
+    several by commas, `options`: the columns A, B, .. of a sheet; empty where the file has none.
     """
 
     id: str
@@ -43,6 +47,7 @@ class Given:
     counted: bool = False
     image: str = ""
     category: str = ""
+    options: str = ""
 
 
 def read_answers(path: Path, findings: Findings) -> list[Given]:
@@ -55,7 +60,9 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
             Given(str(number), plain(one["answer"]), plain(one["question"]), counted=True)
             for number, one in enumerate(records, start=1)
         ]
-    given = [answer for record in records if (answer := _answer(record))]
+    records = [dict(zip(plain_names(record), record.values(), strict=True)) for record in records]
+    asked = _question_keys(records)
+    given = [answer for record in records if (answer := _answer(record, asked))]
     if not given:
         keys = ", ".join(map(str, list(records[0])[:6])) if records else "nothing"
         raise UserError(
@@ -67,7 +74,7 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
     empty = sum(not answer.text.strip() for answer in given)
     if empty:
         findings.note(f"{path}: {empty} answers are empty; the rule is applied to them as to any text")
-    rounds = sum(1 for record in records if record.get("round_id"))
+    rounds = sum(map(_is_later_round, records))
     if rounds:
         findings.note(f"{path}: {rounds} answers of later rounds (round_id above 0) were left out")
     return given
@@ -76,7 +83,7 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
 def _of_folder(folder: Path, findings: Findings) -> list[Given]:
     given, short = [], 0
     for file in sorted(folder.glob("*.txt")):
-        for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        for line in text_lines(file, findings):
             cells = line.split("\t")
             if len(cells) == 4:
                 given.append(Given(f"{file.stem}/{cells[0]}", cells[3], cells[1]))
@@ -120,17 +127,49 @@ def _all(value: Mapping[str, Any], kind: type) -> bool:
     return all(isinstance(member, kind) for member in value.values())
 
 
-def _answer(record: Mapping[str, Any]) -> Given | None:
+def _question_keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys under which a question may stand, the one whose texts vary most first: another holds a mere request."""
+    texts = {key: {_question_text(record.get(key)) for record in records} for key in QUESTION_KEYS}
+    return [*sorted(QUESTION_KEYS, key=lambda key: -len(texts[key])), *_OTHER_QUESTION_KEYS]
+
+
+def _answer(record: Mapping[str, Any], question_keys: Sequence[str]) -> Given | None:
     id = next((plain(record[key]) for key in ID_KEYS if record.get(key) not in (None, "")), None)
     text = next((record[key] for key in TEXT_KEYS if record.get(key) is not None), None)
-    if id is None or text is None or isinstance(text, dict | list) or record.get("round_id"):
+    if id is None or text is None or isinstance(text, dict | list) or _is_later_round(record):
         return None
     return Given(
         id,
         plain(text),
-        _short(record, "prompt") or _short(record, "question"),
-        image=_name(record),
+        next(filter(None, (_question_text(record.get(key)) for key in question_keys)), ""),
+        image=image_name(record),
         category=_short(record, "category"),
+        options=_options(record),
+    )
+
+
+def _is_later_round(record: Mapping[str, Any]) -> bool:
+    return plain(record.get("round_id")).strip() not in ("", "0", "0.0", "False")
+
+
+def _question_text(value: Any) -> str:
+    """A prompt's text: as it stands, or that of a list of messages; names of images among them are left out."""
+    if isinstance(value, list):
+        return "\n".join(filter(None, map(_question_text, value)))
+    if isinstance(value, dict):
+        if "image" in str(value.get("type")):
+            return ""
+        return next(filter(None, (_question_text(value.get(key)) for key in ("content", "text", "value"))), "")
+    return value if isinstance(value, str) else ""
+
+
+def _options(record: Mapping[str, Any]) -> str:
+    """The options of a sheet that has a column for each, up to the first empty one."""
+    return "\n".join(
+        f"{letter}. {option}"
+        for letter, option in takewhile(
+            lambda cell: cell[1].strip(), ((letter, plain(record.get(letter))) for letter in "ABCDEFGH")
+        )
     )
 
 
@@ -139,7 +178,7 @@ def _short(record: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _name(record: Mapping[str, Any]) -> str:
+def image_name(record: Mapping[str, Any]) -> str:
     """The image's name; what is longer than a path is the image itself."""
     names = (_short(record, key) for key in ("image_path", "image"))
     return next((name for name in names if 0 < len(name) <= _LONGEST_PATH), "")

@@ -1,31 +1,36 @@
 """Reading published files, which are often not what their ending says.
 
-JSON, JSON lines and spreadsheets are distinguished by what stands in them: a .jsonl may be one pretty-printed
-object, a .json may be JSON lines (with commas behind them), an .xlsx may be CSV. What can be read is read; what
-cannot is a note of the findings.
+JSON, JSON lines, Parquet and spreadsheets are distinguished by what stands in them: a .jsonl may be one pretty-printed
+object, a .json may be JSON lines (with commas behind them), an .xlsx may be CSV, and each may be packed. What can be
+read is read; what cannot is a note of the findings, or named.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
+import base64
 import io
 import json
+import stat
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.evaluation.offline.delimited import plain_names, rows_of
 from components.evaluation.offline.findings import Findings
+from components.images.kinds import HEAD, kind_of
+from components.sources.text_files import NO_TEXT, encoding_of, unpacked
 
-_ZIP = b"PK\x03\x04"  # how an .xlsx begins
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-_LARGEST_FIELD = 1 << 27  # characters; MMBench keeps images as text in its tables
+_READ = "JSON, JSON lines, delimited text, .xlsx and Parquet are read, also in gzip, bzip2, xz or lzma"
 _DAMAGE = (ValueError, RecursionError)
 
 
 def json_values(path: Path, findings: Findings) -> list[Any]:
     """The values of a file: its lines, or the members of its list, or its one value."""
-    text = _text(path, findings).strip()
+    data = _bytes(path)
+    if kind_of(data[:HEAD]) == "Parquet":
+        return _parquet(data, path)
+    text = _text(data, path, findings).strip()
     try:
         value = json.loads(text)
         return value if isinstance(value, list) else [value]
@@ -43,20 +48,29 @@ def json_values(path: Path, findings: Findings) -> list[Any]:
 
 
 def table(path: Path, findings: Findings) -> list[dict[str, str]]:
-    """The rows of a spreadsheet, of delimited text, or of JSON records; every value as text, "" where empty."""
-    start = _bytes(path)[: len(_ZIP)]
-    if start == _ZIP:
-        return _spreadsheet(path)
-    text = _text(path, findings)
-    if text.lstrip()[:1] in ("{", "["):
+    """The rows of a spreadsheet, of Parquet, of delimited text, or of JSON records; values as text, "" where empty."""
+    data = _bytes(path)
+    kind = kind_of(data[:HEAD])
+    if kind in ("zip", "Parquet"):
+        rows = _spreadsheet(data, path) if kind == "zip" else _parquet(data, path)
+    else:
+        text = _text(data, path, findings)
+        if text.lstrip()[:1] not in ("{", "["):
+            return rows_of(text, path, findings)
         rows = [row for row in json_values(path, findings) if isinstance(row, dict)]
-        return [{key: plain(value) for key, value in row.items()} for row in rows]
-    return _delimited(text, path, findings)
+    return [dict(zip(plain_names(row), map(plain, row.values()), strict=True)) for row in rows]
 
 
 def is_table(path: Path, findings: Findings) -> bool:
-    """A spreadsheet or delimited text, whatever it is called."""
-    return _bytes(path)[: len(_ZIP)] == _ZIP or _text(path, findings).lstrip()[:1] not in ("{", "[")
+    """A spreadsheet, Parquet or delimited text, whatever it is called."""
+    data = _bytes(path)
+    kinds = ("zip", "Parquet")
+    return kind_of(data[:HEAD]) in kinds or _text(data, path, findings).lstrip()[:1] not in ("{", "[")
+
+
+def text_lines(path: Path, findings: Findings) -> list[str]:
+    """The lines of a text file, which may be empty."""
+    return _text(_read(path), path, findings).splitlines()
 
 
 def plain(value: Any) -> str:
@@ -69,26 +83,43 @@ def plain(value: Any) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a file in it")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
+    data = _read(path)
     if not data.strip():
         raise UserError(f"{path} is empty")
     return data
 
 
-def _text(path: Path, findings: Findings) -> str:
-    data = _bytes(path)
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+def _read(path: Path) -> bytes:
+    """The file's bytes, unpacked where it is packed."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file in it")
+    try:
+        about = path.stat()
+        if stat.S_ISREG(about.st_mode):
+            return unpacked(path.read_bytes(), path)
+        return _of_pipe(path, about.st_dev, about.st_ino)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+
+
+@lru_cache(maxsize=8)
+def _of_pipe(path: Path, device: int, inode: int) -> bytes:
+    """A pipe gives its bytes once, and files are looked at several times."""
+    return unpacked(path.read_bytes(), path)
+
+
+def _text(data: bytes, path: Path, findings: Findings) -> str:
+    kind = kind_of(data[:HEAD])
+    if kind in NO_TEXT:
+        raise UserError(f"{path} is {kind}{' (a spreadsheet?)' if kind == 'zip' else ''}; {_READ}")
+    encoding = encoding_of(data[:HEAD], kind)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        if b"\0" in data[:1000]:
+        if b"\0" in data[:1000] and kind is None:
             raise UserError(f"{path} is neither text nor an .xlsx spreadsheet") from None
-        findings.note(f"{path} is not whole {encoding} text (byte {error.start}); what is not stands as \ufffd")
+        name = encoding.removesuffix("-sig")
+        findings.note(f"{path} is not whole {name} text (byte {error.start}); what is not stands as \ufffd")
         return data.decode(encoding, errors="replace")
 
 
@@ -132,27 +163,31 @@ def _next(text: str, at: int) -> int:
     return at
 
 
-def _spreadsheet(path: Path) -> list[dict[str, str]]:
+def _spreadsheet(data: bytes, path: Path) -> list[dict[str, Any]]:
     import pandas as pd
 
     try:
-        frame = pd.read_excel(path, dtype=object, keep_default_na=False, engine="openpyxl")
+        frame = pd.read_excel(io.BytesIO(data), dtype=object, keep_default_na=False, engine="openpyxl")
     except Exception as error:  # whatever a damaged archive makes of it
         raise UserError(f"{path} is not a spreadsheet that can be read ({error}); get the file again") from None
-    rows = frame.to_dict("records")
-    return [{str(key): plain(value) for key, value in row.items()} for row in rows]
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _delimited(text: str, path: Path, findings: Findings) -> list[dict[str, str]]:
-    head = text.split("\n", 1)[0]
-    mark = "\t" if "\t" in head else ","
-    if mark not in head:
-        raise UserError(f"{path} is neither JSON nor a table; it begins with {head[:40]!r}")
-    csv.field_size_limit(_LARGEST_FIELD)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
-    names = next(lines)
-    rows = [line for line in lines if line]
-    whole = [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)]
-    if len(whole) < len(rows):
-        findings.note(f"{path}: {len(rows) - len(whole)} rows have not the header's {len(names)} columns; left out")
-    return whole
+def _parquet(data: bytes, path: Path) -> list[dict[str, Any]]:
+    """Rows; images, which data sets keep as bytes, as base64."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(io.BytesIO(data)).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"{path} is Parquet that is cut off or damaged ({str(error)[:80]}); get the file again"
+        ) from None
+    return [{key: _as_text(value) for key, value in row.items()} for row in rows]
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        value = value["bytes"]
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value

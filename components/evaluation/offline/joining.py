@@ -7,23 +7,22 @@ the question, and refused if it does not.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from components.data.schema import IMAGE_MARKER
 from components.errors import UserError
 from components.evaluation.offline.answers import Given
 from components.evaluation.offline.findings import Findings
-from components.evaluation.offline.questions import bare, stem
+from components.evaluation.offline.questions import bare
+from components.evaluation.offline.words import Index, plain_words
 from components.evaluation.question import Question
 
 OTHER_WORDS = 0.1  # of the answers may differ in words from their questions: published files spell some otherwise
-_LONG = 12  # words; a longer prompt (with context and options) may differ in some of them
-_SAME_WORDS = 0.8  # .. but has this share
 
+T = TypeVar("T")
 QuestionKey = Callable[[Question], Hashable]
 AnswerKey = Callable[[Given], Hashable]
 
@@ -51,7 +50,7 @@ def join(
     questions, the answers' words decide. UserError where nothing fits, or words and ids contradict each other.
     """
     _check_order(questions, given, path, findings)
-    question_key, answer_key = _unambiguous(questions, given, question_key, answer_key, path)
+    question_key, answer_key = _unambiguous(questions, given, _stripped(question_key), _stripped(answer_key), path)
     keys = [question_key(question) for question in questions]
     if len(set(keys)) < len(keys):
         findings.note(f"{len(keys) - len(set(keys))} questions repeat another's id and words; one answer serves both")
@@ -65,6 +64,16 @@ def join(
             f"{len(questions)} questions (the first is {questions[0].id!r}); are these files of one benchmark?"
         )
     return _assigned(len(questions), given, targets, path, findings)
+
+
+def _stripped(key: Callable[[T], Hashable]) -> Callable[[T], Hashable]:
+    """The same key, where it is text without the blanks around it."""
+
+    def stripped(one: T) -> Hashable:
+        value = key(one)
+        return value.strip() if isinstance(value, str) else value
+
+    return stripped
 
 
 def _assigned(
@@ -90,29 +99,31 @@ def _assigned(
 
 
 def _targets(
-    questions: Sequence[Question],
-    given: Sequence[Given],
-    by_id: Sequence[list[int]],
-    path: Path,
-    findings: Findings,
+    questions: Sequence[Question], given: Sequence[Given], by_id: Sequence[list[int]], path: Path, findings: Findings
 ) -> Sequence[list[int]]:
-    """The places of each answer's questions: those of its id, unless it repeats the words of another question."""
-    index = _Index.of(questions)
-    repeating = [n for n, answer in enumerate(given) if not answer.counted and plain_words(answer.prompt)]
-    if len(index.by_words) < 2 or not repeating:  # all questions read alike, or no answer repeats its question
+    """Places of each answer's questions: those of its id, unless its words or its image are another question's."""
+    index = Index.of(questions)
+    given = _without_a_common_prompt(given, index, path, findings)
+    unknown = [answer.id for answer in given if answer.image and index.images and not index.names_an_image(answer)]
+    findings.count("answers about an image of another name", unknown, f"{path}: no question has it; joined without it")
+    speaking = [n for n, answer in enumerate(given) if not answer.counted and index.speaks(answer)]
+    if not speaking:
         _check_shift(questions, given, path)
         return by_id
-    known = [n for n in repeating if by_id[n]]
-    wrong = {n for n in known if not any(index.agrees(given[n].prompt, place) for place in by_id[n])}
+    by_id = [index.of_its_image(answer, places) for answer, places in zip(given, by_id, strict=True)]
+    known = [n for n in speaking if by_id[n]]
+    wrong = {n for n in known if not any(index.fits(given[n], place) for place in by_id[n])}
     if known and not wrong:
         return by_id
-    by_words = {n: index.find(given[n]) for n in repeating}
+    by_words = {n: index.find(given[n]) for n in speaking}
     if known and len(wrong) <= OTHER_WORDS * len(known):
+        _check_shift_by_words(index, [given[n] for n in speaking], [given[n] for n in sorted(wrong)], path)
+        _check_shift(questions, given, path)
         findings.count(
             "answers in other words",
             [given[n].id for n in sorted(wrong)],
-            f"{path}: their words are not those of the question with their id; joined by the words where these are "
-            "one question's, else left out",
+            f"{path}: their words or image are not those of the question with their id; joined by these where they "
+            "are one question's, else left out",
         )
         return [(by_words[n] or []) if n in wrong else places for n, places in enumerate(by_id)]
     found = sum(bool(places) for places in by_words.values())
@@ -121,68 +132,35 @@ def _targets(
         if not known:
             return by_id
         first = min(wrong)
-        _refuse(questions, given[first], questions[by_id[first][0]], by_words[first] is None, path)
+        _refuse(given[first], questions[by_id[first][0]], by_words[first], len(questions), path)
     findings.note(f"{path}: its ids are not those of the questions; answers were joined by image and words")
     return [by_words.get(n) or [] for n in range(len(given))]
 
 
-def _refuse(questions: Sequence[Question], answer: Given, question: Question, ambiguous: bool, path: Path) -> None:
-    why = (
-        "the words alone stand for several questions"
-        if ambiguous
-        else f"its words are those of none of the {len(questions)} questions"
-    )
+def _without_a_common_prompt(given: Sequence[Given], index: Index, path: Path, findings: Findings) -> Sequence[Given]:
+    """A prompt that all answers have and that is no question's is a request, and says nothing about the question."""
+    prompts = {plain_words(answer.prompt) for answer in given}
+    prompt = next(iter(prompts))
+    if len(given) < 2 or len(prompts) > 1 or not prompt or len(index.by_words) < 2 or index.texts_of(prompt):
+        return given
+    findings.note(f"{path}: all its answers have the same prompt ({given[0].prompt[:40]!r}), which is no question's")
+    return [replace(answer, prompt="") for answer in given]
+
+
+def _refuse(answer: Given, question: Question, found: list[int] | None, number: int, path: Path) -> None:
+    what = " about ".join(filter(None, (answer.prompt and repr(answer.prompt[:80]), answer.image)))
+    if found is None:
+        why = "the words alone stand for several questions" if answer.prompt else "that image is of several questions"
+    elif found:
+        why = "too few others belong to one question by their words"
+    else:
+        why = f"its {'words are those' if answer.prompt else 'image is that'} of none of the {number} questions"
+    about = f" about {question.image_name}" if answer.image and question.image_name else ""
     raise UserError(
-        f"{path}: ids and words contradict each other: answer {answer.id} is to {answer.prompt[:80]!r}, question "
-        f"{question.id} is {bare(question.text)[:80]!r}, and {why}; give the question file that the ids belong to, "
-        "or the image's name in a column image_path (answers without prompt or question are joined by id alone)"
+        f"{path}: ids and words contradict each other: answer {answer.id} is to {what}, question "
+        f"{question.id} is {bare(question.text)[:80]!r}{about}, and {why}; give the question file that the ids belong "
+        "to, or the image's name in a column image_path (answers without prompt or question are joined by id alone)"
     )
-
-
-def plain_words(text: str) -> str:
-    """Words of a question in lower case, without the image's marker, the benchmarks' requests and punctuation."""
-    return " ".join(re.findall(r"\w+", bare(text.replace(IMAGE_MARKER, " ")).casefold()))
-
-
-@dataclass(frozen=True)
-class _Index:
-    """`by_words`: words -> places of the questions that read so."""
-
-    questions: Sequence[Question]
-    words: list[str]
-    by_words: dict[str, list[int]]
-
-    @classmethod
-    def of(cls, questions: Sequence[Question]) -> _Index:
-        words = [plain_words(question.text) for question in questions]
-        by_words: dict[str, list[int]] = defaultdict(list)
-        for place, text in enumerate(words):
-            by_words[text].append(place)
-        return cls(questions, words, dict(by_words))
-
-    def agrees(self, prompt: str, place: int) -> bool:
-        """One holds the other's words, in order or in another layout; of long prompts nearly all of them."""
-        prompt_words, text = plain_words(prompt), self.words[place]
-        if not text or f" {text} " in f" {prompt_words} " or f" {prompt_words} " in f" {text} ":
-            return True
-        one, other = set(prompt_words.split()), set(text.split())
-        fewer = min(len(one), len(other))
-        share = _SAME_WORDS if fewer >= _LONG else 1.0
-        return prompt_words not in self.by_words and len(one & other) >= share * fewer
-
-    def find(self, answer: Given) -> list[int] | None:
-        """Places of the one question (perhaps of several categories) that has the answer's words and image.
-
-        Empty where there is none, None where there are several.
-        """
-        places = self.by_words.get(plain_words(answer.prompt), [])
-        if answer.image:
-            places = [place for place in places if stem(self.questions[place].image_name or "") == stem(answer.image)]
-        categories = [part.strip() for part in answer.category.split(",")]
-        named = [p for p in places if self.questions[p].task.partition("_")[2] in categories]
-        places = named or places
-        same = {(self.questions[p].image_name, self.questions[p].group) for p in places}
-        return places if len(same) < 2 else None
 
 
 def _check_order(questions: Sequence[Question], given: Sequence[Given], path: Path, findings: Findings) -> None:
@@ -210,6 +188,26 @@ def _check_shift(questions: Sequence[Question], given: Sequence[Given], path: Pa
             f"{path}: its ids run from {answered[0]} to {answered[-1]}, those of the questions from {asked[0]} to "
             f"{asked[-1]}: another numbering; number them alike, or give each answer its prompt"
         )
+
+
+def _check_shift_by_words(index: Index, given: Sequence[Given], wrong: Sequence[Given], path: Path) -> None:
+    """Contradictions that all go where every id is raised or lowered by one number show another numbering."""
+    questions = index.questions
+    if not all(one.id.isdecimal() for one in (*questions, *given)):
+        return
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, question in enumerate(questions):
+        places[int(question.id)].append(place)
+    shifts = set.intersection(
+        *({int(questions[place].id) - int(answer.id) for place in index.candidates(answer)} for answer in wrong)
+    )
+    for shift in sorted(shifts - {0}, key=abs):
+        if all(any(index.fits(one, place) for place in places.get(int(one.id) + shift, [])) for one in given):
+            raise UserError(
+                f"{path}: {len(wrong)} answers have another question's words or image, and all have their own where "
+                f"{abs(shift)} is {'added to' if shift > 0 else 'taken from'} each id: another numbering; number them "
+                "alike"
+            )
 
 
 def _unambiguous(

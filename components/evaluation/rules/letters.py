@@ -52,5 +52,5 @@ def vlmevalkit(text: str, options: Mapping[str, str]) -> str | None:
         return verbose[1].upper()
     if len(text) > 2 * sum(map(len, options.values())):
         return None
-    named = [letter for letter, option in options.items() if option.lower() in text.lower()]
+    named = [letter for letter, option in options.items() if option and option.lower() in text.lower()]
     return named[0] if len(named) == 1 else None

@@ -10,8 +10,8 @@ import pytest
 from components.errors import UserError
 from components.evaluation.benchmarks import mm_vet
 from components.evaluation.offline.findings import Findings
-from components.evaluation.offline.joining import plain_words
 from components.evaluation.offline.questions import Files
+from components.evaluation.offline.words import plain_words
 from tests.evaluation.offline.layouts import IN, jsonl, pope, scienceqa, score
 
 THINGS = ("dog", "cat", "car", "bird", "boat", "chair")

@@ -2,6 +2,7 @@
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from components.errors import UserError
 from components.evaluation.benchmarks import mmbench
 from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.illustrated import published_questions
 from components.evaluation.offline.printing import as_json
 from components.evaluation.offline.questions import Files
+from components.params import BenchmarkFiles
 from tests.evaluation.offline.layouts import jsonl, score
 
 
@@ -75,14 +78,13 @@ def test_mmbench_first_rotations_alone_are_scored(tmp_path: Path) -> None:
 
 
 def test_mmbench_rotations_show_the_image_of_the_row_that_they_name(tmp_path: Path) -> None:
-    from components.evaluation.benchmarks import mmbench
-    from components.evaluation.offline.findings import Findings
-
     image = base64.b64encode(bytes(range(90))).decode()
     table = tmp_path / "mmbench_dev.tsv"
     mmbench_rows().assign(image=[image, "1", image, "9"]).to_csv(table, sep="\t", index=False)
-    asked = mmbench.read(Files(annotations=table), Findings())
+    findings = Findings()
+    asked = mmbench.read(Files(annotations=table), findings)
     assert [question.image for question in asked] == [bytes(range(90))] * 3 + [None]
+    assert findings.unmatched["rows without an image that can be read"] == ["1000002"]
 
 
 def one_pass(path: Path, form: str = "{}") -> Path:
@@ -128,3 +130,81 @@ def test_an_answer_that_is_no_option_is_left_out(tmp_path: Path) -> None:
     report = score("mmbench", tmp_path / "a.tsv")
     assert report.questions == 2
     assert report.findings.unmatched["rows whose answer is none of their options"] == ["3"]
+
+
+PICTURE = bytes(range(1, 250))
+ENCODED = base64.b64encode(PICTURE).decode()
+READABLE = {
+    "plain": ENCODED,
+    "a newline at the end": ENCODED + "\n",
+    "lines": base64.encodebytes(PICTURE).decode(),
+    "a data URL": "data:image/png;base64," + ENCODED,
+    "URL-safe": base64.urlsafe_b64encode(PICTURE).decode(),
+    "unpadded": base64.b64encode(PICTURE + b"x").decode().rstrip("="),
+}
+
+
+@pytest.mark.parametrize("form", READABLE)
+def test_images_are_read_as_tools_write_them(form: str, tmp_path: Path) -> None:
+    rows = mmbench_rows().assign(image=[READABLE[form], "1", "1.0", ""])
+    rows.to_csv(tmp_path / "dev.tsv", sep="\t", index=False)
+    findings = Findings()
+    asked = mmbench.read(Files(annotations=tmp_path / "dev.tsv"), findings)
+    assert [(question.image or b"")[: len(PICTURE)] for question in asked] == [*[PICTURE] * 3, b""]
+    assert findings.unmatched == {}
+
+
+def test_names_of_images_are_looked_up_and_what_is_neither_is_counted(tmp_path: Path) -> None:
+    rows = mmbench_rows().assign(image=["a.png", "1", "?" * 90, "7"], image_path=["", "", "folder/b.png", ""])
+    rows.to_csv(tmp_path / "dev.tsv", sep="\t", index=False)
+    findings = Findings()
+    asked = mmbench.read(Files(annotations=tmp_path / "dev.tsv"), findings)
+    assert [question.image_name for question in asked] == ["a.png", "a.png", "folder/b.png", None]
+    assert findings.unmatched["rows without an image that can be read"] == ["1000002"]
+    files = BenchmarkFiles(annotations=str(tmp_path / "dev.tsv"))
+    with pytest.raises(UserError, match=r"evaluate\.files\.mmbench\.images is missing"):
+        published_questions("mmbench", files, 1000)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"one")
+    shown = published_questions("mmbench", files.model_copy(update={"images": str(tmp_path / "images")}), 1000)
+    assert [(question.id, question.image) for question in shown] == [
+        ("1", b"one"),
+        ("1000001", b"one"),
+        ("1000002", None),
+    ]
+
+
+@pytest.mark.parametrize("gold", [2, "", "red"])
+def test_given_annotations_are_never_replaced_by_the_sheets_own(gold: Any, tmp_path: Path) -> None:
+    sheet = one_pass(tmp_path / "a.tsv")
+    frame = pd.read_csv(sheet, sep="\t", keep_default_na=False)
+    frame.assign(answer=gold).to_csv(tmp_path / "gold.tsv", sep="\t", index=False)
+    for option in ("annotations", "questions"):
+        files: dict[str, Any] = {option: tmp_path / "gold.tsv"}
+        with pytest.raises(UserError, match=r"gold\.tsv: no row has .* one of the letters A to H"):
+            score("mmbench", sheet, **files)
+
+
+def test_small_letters_are_right_answers_too(tmp_path: Path) -> None:
+    frame = pd.read_csv(one_pass(tmp_path / "a.tsv"), sep="\t", keep_default_na=False)
+    frame.assign(answer=["d", "a", "x"]).to_csv(tmp_path / "gold.tsv", sep="\t", index=False)
+    report = score("mmbench", tmp_path / "a.tsv", annotations=tmp_path / "gold.tsv")
+    assert report.metrics["mmbench"] == {"single": 50}
+    assert any("1 rows have no index or no letter as their answer" in line for line in report.findings.lines)
+
+
+def test_rows_that_stand_twice_are_no_rotations(tmp_path: Path) -> None:
+    frame = pd.read_csv(one_pass(tmp_path / "a.tsv"), sep="\t", keep_default_na=False)
+    frame.loc[0, "prediction"] = "A"
+    twice = pd.concat([frame, frame.tail(1)])
+    twice.to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+    report = score("mmbench", tmp_path / "a.tsv")
+    assert report.metrics["mmbench"] == {"single": pytest.approx(200 / 3)}
+    assert any("1 rows stand there twice" in line for line in report.findings.lines)
+    assert any("asks each question once" in line for line in report.findings.lines)
+
+
+def test_one_pass_of_later_rotations_is_a_single_one(tmp_path: Path) -> None:
+    frame = pd.read_csv(one_pass(tmp_path / "a.tsv"), sep="\t", keep_default_na=False)
+    frame.assign(index=frame["index"] + 1_000_000).to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+    assert score("mmbench", tmp_path / "a.tsv").metrics["mmbench"] == {"single": 100}

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from components.errors import UserError
 from tests.evaluation.offline.layouts import SAID, mme, mme_answers, score
 
 
@@ -26,3 +29,16 @@ def test_mme_own_folders_of_answers_are_read(tmp_path: Path) -> None:
         file.write_text(file.read_text().replace("\tmore", "\tYes"))
     report = score("mme", filled, annotations=filled)
     assert report.metrics["mme_count"] == {"score": 50, "accuracy": 50, "accuracy_plus": 0}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])
+def test_mme_is_read_in_every_encoding(encoding: str, tmp_path: Path) -> None:
+    folder = mme(tmp_path / "gt")
+    for file in folder.glob("*.txt"):
+        file.write_text(file.read_text(), encoding=encoding)
+    (folder / "posters.txt").write_text("")
+    report = score("mme", mme_answers(tmp_path / "a.jsonl", SAID), annotations=folder)
+    assert report.metrics["mme"] == {"perception": 175, "cognition": 200}
+    (folder / "count.txt").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(99))
+    with pytest.raises(UserError, match=r"count\.txt is 7z"):
+        score("mme", mme_answers(tmp_path / "a.jsonl", SAID), annotations=folder)

@@ -68,3 +68,15 @@ def test_the_authors_answers_are_joined_with_either_annotations(tmp_path: Path) 
 def test_empty_answers_of_each_task_are_counted_as_unread(tmp_path: Path) -> None:
     report = score("unifood", authors_answers(tmp_path / "ans0.json", range(1), "."))
     assert report.findings.unmatched["answers that could not be read"] == ["0.jpg/qa0"]
+
+
+def test_lists_and_decimal_commas_of_other_models_are_read_or_counted(tmp_path: Path) -> None:
+    record = {"id": "d1", "image": "a.jpg", "ingredients": ["rice", "egg"], "instructions": "Boil the rice."}
+    record["nutrition"] = {"mass_g": 12, "calories_kcal": 9, "fat_g": 1, "protein_g": 1, "carbohydrate_g": 1}
+    gold = jsonl(tmp_path / "unifood.jsonl", [record])
+    comma = "The dish weighs 12,5 g and has 9 kcal, with 1 g of fat, 1 g of protein and 1 g of carbohydrate."
+    said = {"ingredients": "1. rice\n2. egg", "recipe": "Boil the rice.", "nutrition": comma}
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": f"d1/{task}", "text": text} for task, text in said.items()])
+    report = score("unifood", answers, annotations=gold)
+    assert report.metrics["ingredients"]["iou"] == 100
+    assert report.findings.unmatched["answers that could not be read"] == ["d1/nutrition"]

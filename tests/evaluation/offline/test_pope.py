@@ -151,6 +151,22 @@ def test_answers_that_say_neither_yes_nor_no_are_counted(tmp_path: Path) -> None
     assert unread == ["100", "101", "102"]
 
 
+UNREAD_NO = ("**No**", "NO", "No!", '"No"', "(No)", "No\n", "No</s>", "Not sure", "No\nBecause it is.")
+
+
+@pytest.mark.parametrize("said", UNREAD_NO)
+def test_what_llavas_rule_takes_for_yes_without_a_yes_is_counted(said: str, tmp_path: Path) -> None:
+    """Its rule stays as published: the figure is that of the rule."""
+    files = pope(tmp_path / "pope", [("random", image, text) for image, text, _ in LABELS], {"random": LABELS})
+    given = ["Yes", said, "yes!"]
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": 100 + n, "text": text} for n, text in enumerate(given)])
+    report = score("pope", answers, **files)
+    assert report.metrics["pope_random"]["precision"] == pytest.approx(200 / 3)  # labels yes, no, yes
+    assert report.findings.unmatched["answers that could not be read"] == ["101"]
+    lines = score("pope", answers, "lmms_eval", **files).findings.lines
+    assert not any("llava reads 2" in line for line in lines)
+
+
 @pytest.mark.realdata
 def test_pope_official_labels_agree_with_plain_counting(realdata: Path, tmp_path: Path) -> None:
     folder = realdata / "pope"

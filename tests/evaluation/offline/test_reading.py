@@ -1,6 +1,13 @@
 """Files that are not what their ending says, and damaged ones."""
 
+import base64
+import bz2
+import gzip
 import json
+import lzma
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +17,7 @@ from components.errors import UserError
 from components.evaluation.offline.answers import Given, read_answers
 from components.evaluation.offline.files import json_values, table
 from components.evaluation.offline.findings import Findings
+from tests.evaluation.offline.layouts import score
 
 RECORDS = [{"question_id": n, "text": f"answer {n}"} for n in range(4)]
 GIVEN = [Given(str(n), f"answer {n}") for n in range(4)]
@@ -33,6 +41,14 @@ LAYOUTS = {
     ),
     "predictions": "\n".join(json.dumps({"question_id": str(n), "prediction": f"answer {n}"}) for n in range(4)),
     "tabs": "index\tprediction\n" + "".join(f"{n}\tanswer {n}\n" for n in range(4)),
+    "semicolons": "index;prediction\n" + "".join(f"{n};answer {n}\n" for n in range(4)),
+    "bars": "index|prediction\n" + "".join(f"{n}|answer {n}\n" for n in range(4)),
+    "semicolons in a name": "a;b;c,index,prediction\n" + "".join(f"x,{n},answer {n}\n" for n in range(4)),
+    "Excel's first line": "sep=;\r\nindex;prediction\r\n" + "".join(f"{n};answer {n}\r\n" for n in range(4)),
+    "blanks and capitals": "Index , Prediction\n" + "".join(f" {n} ,answer {n}\n" for n in range(4)),
+    "ids as fractions": "index,prediction\n" + "".join(f"{n}.0,answer {n}\n" for n in range(4)),
+    "a first round": "index,round_id,prediction\n" + "".join(f"{n},0,answer {n}\n" for n in range(4)),
+    "capitals in lines": "\n".join(json.dumps({"Question_ID": n, "Prediction": f"answer {n}"}) for n in range(4)),
     "commas": "index,prediction\n" + "".join(f"{n},answer {n}\n" for n in range(4)),
 }
 
@@ -87,6 +103,13 @@ def test_cut_off_file_is_read_up_to_the_cut(layout: str, kept: int, message: str
         (b"", "is empty"),
         (b"hello", "neither JSON nor a table"),
         (b"{\x00\x01\xff\xfe", "neither text nor"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(99), "is 7z; JSON, JSON lines, delimited text"),
+        (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(99), "is OLE2 .old Excel or Word"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "is Git LFS pointer"),
+        (b"\x80\x04\x95" + bytes(99), "is pickle"),
+        (b"\xff\xff\xff\xff" + bytes(99), "is Arrow stream"),
+        (b"PAR1" + bytes(99), "is Parquet that is cut off"),
+        (gzip.compress(LINES.encode())[:-9], "is cut off or damaged"),
         (b"PK\x03\x04 damaged", "not a spreadsheet"),
         (b"[nonsense", "no JSON that can be read"),
         (b'{"question": "is there a bird?", "id": 1, "answer": "yes"}', "holds no answers"),
@@ -107,3 +130,49 @@ def test_rows_of_another_width_are_left_out_and_reported(tmp_path: Path) -> None
     path.write_text("index\tprediction\n1\tA\n2\n")
     assert len(table(path, findings)) == 1
     assert "1 rows have not the header's 2 columns" in findings.lines[0]
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+    "UTF-16": lambda data: data.decode().encode("utf-16"),
+    "UTF-16 without a mark": lambda data: data.decode().encode("utf-16-le"),
+    "UTF-16, big end first": lambda data: data.decode().encode("utf-16-be"),
+}
+
+
+@pytest.mark.parametrize("layout", ["lines", "commas", "one list"])
+@pytest.mark.parametrize("packing", PACKED)
+def test_packed_and_wide_text_is_read(packing: str, layout: str, tmp_path: Path) -> None:
+    path, findings = tmp_path / "answers.json", Findings()
+    path.write_bytes(PACKED[packing](LAYOUTS[layout].encode()))
+    assert read_answers(path, findings) == GIVEN
+    assert findings.lines == []
+
+
+def test_parquet_is_read_with_its_images(tmp_path: Path) -> None:
+    path = tmp_path / "answers.json"
+    frame = pd.DataFrame(RECORDS).assign(image=[{"bytes": b"picture", "path": "1.png"}] * 4)
+    frame.to_parquet(path)
+    assert [(one.id, one.text) for one in read_answers(path, Findings())] == [(one.id, one.text) for one in GIVEN]
+    assert [row["image"] for row in table(path, Findings())] == [base64.b64encode(b"picture").decode()] * 4
+    assert json_values(path, Findings())[3]["question_id"] == 3
+
+
+def test_a_pipe_is_read_once_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=[LINES])
+    writer.start()
+    assert read_answers(path, Findings()) == GIVEN
+    writer.join()
+
+
+def test_blanks_around_an_id_are_not_part_of_it(tmp_path: Path) -> None:
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text('{"question_id": "a1 ", "gt_answer": "A"}\n{"question_id": "a2", "gt_answer": "A"}\n')
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"question_id": "a1 ", "text": "A"}\n{"question_id": " a2", "text": "A"}\n')
+    assert score("seed_bench", answers, annotations=gold).metrics["seed_bench"]["accuracy"] == 100

@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from components.evaluation.benchmarks import seed_bench
+from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.printing import as_json
+from components.evaluation.offline.questions import Files
 from tests.evaluation.offline.layouts import jsonl, score
 
 
@@ -52,3 +56,26 @@ def test_seed_bench_counts_a_missing_answer_as_wrong_and_says_so(tmp_path: Path)
     assert report.metrics["seed_image"]["accuracy"] == 25
     assert report.other["seed_image"]["accuracy"] == 100
     assert as_json(report)["missing"]["count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("choices", "shown"),
+    [
+        ([0, 1, 2, 3], ["A. 0", "B. 1", "C. 2", "D. 3"]),
+        ([0.0, 0.5, False, "x"], ["A. 0", "B. 0.5", "C. False", "D. x"]),
+        (["", None, 2, 3], ["A. ", "B. ", "C. 2", "D. 3"]),
+        (["x", "y", "z", None], ["A. x", "B. y", "C. z"]),
+    ],
+)
+@pytest.mark.parametrize("rule", ["llava", "vlmevalkit"])
+def test_each_choice_keeps_its_letter(choices: list[Any], shown: list[str], rule: str, tmp_path: Path) -> None:
+    right = shown[-1][0]
+    record = {"question_id": "1", "question": "How many?", "answer": right, "data_type": "image", "data_id": "x"}
+    record |= {f"choice_{letter}": choice for letter, choice in zip("abcd", choices, strict=True)}
+    gold, answers = (
+        jsonl(tmp_path / "g.json", [record]),
+        jsonl(tmp_path / "a.jsonl", [{"question_id": 1, "text": right}]),
+    )
+    (question,) = seed_bench.read(Files(annotations=gold), Findings())
+    assert question.text.splitlines()[1:-1] == shown
+    assert score("seed_bench", answers, rule, annotations=gold).metrics["seed_bench"]["accuracy"] == 100

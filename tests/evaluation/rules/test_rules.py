@@ -78,3 +78,7 @@ def test_letters(
         )
     ]
     assert found == [exact, leading, first, scienceqa, vlmevalkit]
+
+
+def test_an_empty_option_is_not_named_by_any_answer() -> None:
+    assert letters.vlmevalkit("two cats, I think", {"A": "", "B": "a dog", "C": "two cats"}) == "C"

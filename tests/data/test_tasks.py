@@ -1,0 +1,56 @@
+"""Answers about dishes, as our models give them and as others do."""
+
+import pytest
+
+from components.data.tasks import ingredients_answer, parse_ingredients, parse_nutrition
+
+SAID = "The dish weighs {} g and has 120 kcal, with 3.5 g of fat, 2 g of protein and 1 g of carbohydrate."
+
+
+@pytest.mark.parametrize("names", [["rice"], ["rice", "bay_leaf"], ["7-up", "rice", "12_eggs"]])
+def test_our_own_form_is_read_whole(names: list[str]) -> None:
+    for answer in (ingredients_answer(names), ingredients_answer(names).removeprefix("The ingredients include ")):
+        assert parse_ingredients(answer) == set(names)
+        assert parse_ingredients(f"{answer} It is good.\n- salt") == set(names)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1. rice\n2. bay leaf",
+        "1) rice\n\n2) bay leaf\n",
+        "- rice\n- bay leaf",
+        "* **rice**\n* **bay leaf**: for its taste",
+        "\u2022 rice\n\u2022 bay leaf",
+        "1. rice 2. bay leaf",
+        "1. rice, and 2. bay leaf",
+        "Ingredients:\n- rice\n- bay leaf",
+        "**Ingredients:**\n\n1. rice\n2. bay leaf\n\nInstructions:\n1. Boil.",
+        "Sure, here they are:\n\nIngredients:\n- rice\n- bay leaf\n\nEnjoy!",
+        "Ingredients:\nrice\nbay leaf",
+        "The ingredients are:\nrice, bay leaf.",
+        "rice; bay leaf",
+    ],
+)
+def test_lists_are_read_line_by_line(text: str) -> None:
+    assert parse_ingredients(text) == {"rice", "bay_leaf"}
+
+
+@pytest.mark.parametrize("text", ["", ".", "The ingredients include:"])
+def test_an_empty_list_holds_nothing(text: str) -> None:
+    assert not parse_ingredients(text)
+
+
+def test_a_semicolon_between_sentences_parts_no_names() -> None:
+    text = "It is fried food with light hands; lay and cheese"
+    assert parse_ingredients(text) == {"it_is_fried_food_with_light_hands_lay", "cheese"}
+
+
+@pytest.mark.parametrize(
+    ("mass", "read"),
+    [("12.5", 12.5), ("125", 125), ("1,250", 1250), ("1,250.5", 1250.5), ("0.5", 0.5), ("9000", 9000)]
+    + [(text, None) for text in ("12,5", "12,50", "0,125", "1,2345", "1234,567", "12,500,00")],
+)
+def test_a_comma_groups_thousands_and_nothing_else(mass: str, read: float | None) -> None:
+    found = parse_nutrition(SAID.format(mass))
+    assert (found and found["mass_g"]) == read
