@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from components.evaluation.inference.assistant import Assistant
 
-URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+URI = re.compile(r"models:/(?P<name>[A-Za-z0-9_-]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 FORMS = "models:/NAME@ALIAS or models:/NAME/VERSION"
 
 
