@@ -31,14 +31,12 @@ def read_reference(folder: Path) -> dict[str, Any]:
 
 
 def path_free(reference: Mapping[str, Any]) -> dict[str, Any]:
-    """A reference as a trained model states it: never where the base lay, so that equal weights make equal files.
+    """A reference as a trained model states it: never where the base lay nor what that folder was called, so that equal
+    weights make equal files.
 
-    A hub id with its revision stays one that can be loaded; of a folder's path the last name stays.
+    A hub id with its revision stays one that can be loaded; a folder's files are known by their digest alone.
     """
-    name = str(reference["id"])
-    if reference["revision"] is None:
-        name = " + ".join(Path(piece).name if Path(piece).is_absolute() else piece for piece in name.split(" + "))
-    return {**reference, "id": name}
+    return {**reference, "id": reference["id"] if reference["revision"] else reference["kind"]}
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def save_parts(
 
 
 def _name_base(wrapped: PeftModel, reference: Mapping[str, Any]) -> None:
-    """Say in adapter_config.json and the README which base this is: never where it lay, so that equal weights make
-    equal files. A hub id stays one that can be loaded; any other base has its digest behind its name."""
+    """Say in adapter_config.json and the README which base this is, as `path_free` does. A hub id stays one that can be
+    loaded; any other base has its digest behind its kind."""
     name, revision = path_free(reference)["id"], reference["revision"]
     if not revision:
         name = f"{name}@{reference['digest'][:16]}"

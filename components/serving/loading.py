@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from components.evaluation.inference.assistant import Assistant
 
-URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+URI = re.compile(r"models:/(?P<name>[A-Za-z0-9_-]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 FORMS = "models:/NAME@ALIAS or models:/NAME/VERSION"
 
 
@@ -72,16 +72,8 @@ def load_folder(folder: Path) -> Loaded:
 @contextmanager
 def artifacts(version: ModelVersion) -> Iterator[tuple[Path, str]]:
     """The folder `artifacts` of a version, from wherever the store keeps it, and the digest of its weights."""
-    name, number = version.name, int(version.version)
     with version_files.fetched(version) as place:
-        folder = place / "artifacts"
-        own = registry.model_digest(folder / "parts")
-        if own != version.tags.get(registry.MODEL_TAG):
-            raise UserError(
-                f"the files of model {name!r} version {number} are not those that were registered (digest "
-                f"{own[:12]}, registered {version.tags.get(registry.MODEL_TAG, 'none')[:12]}); run: dvc repro register"
-            )
-        yield folder, own
+        yield place / "artifacts", version_files.verified(version, place)
 
 
 def _load(

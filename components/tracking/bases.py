@@ -94,8 +94,9 @@ def find(reference: Mapping[str, Any], copies: list[str]) -> Path:
     if fetched is not None:
         return fetched
     again = REMEDIES.get(reference["kind"], "")
+    source = f", registered from {copies[0]}" if copies else ""
     raise UserError(
-        f"the model's base {reference['id']!r} (digest {reference['digest'][:12]}) is not on this machine; "
+        f"the model's base {reference['id']!r} (digest {reference['digest'][:12]}{source}) is not on this machine; "
         f"set LEA_BASE to a copy of its folder, or LEA_STORAGE here and where it was registered{again}"
     )
 

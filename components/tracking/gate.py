@@ -89,7 +89,7 @@ def _against_blind(found: _Findings, figures: Figures, gate: Gate) -> None:
         row = _row(name, "better_than_blind")
         if not _measured(found, name, figures.all):
             continue
-        if not _finite(figures.blind, name) or not _finite(figures.sighted, name):
+        if not finite(figures.blind, name) or not finite(figures.sighted, name):
             found.add(False, f"{name} was not measured with the images of other questions; run: dvc repro evaluate")
             continue
         failed = sorted(each for each, number in figures.blind.items() if each.endswith(".failed") and number)
@@ -119,9 +119,9 @@ def _against_champions(found: _Findings, figures: Mapping[str, float], rivals: S
         if not _measured(found, name, figures):
             continue
         present = [one for one in rivals if one.is_champion and one.figures is not None]
-        if any(not _finite(one.figures or {}, name) for one in present):
+        if any(not finite(one.figures or {}, name) for one in present):
             found.add(False, f"{name} was not measured for the champion, version {present[0].version}")
-        known = [(one, one.figures[name]) for one in rivals if one.figures is not None and _finite(one.figures, name)]
+        known = [(one, one.figures[name]) for one in rivals if one.figures is not None and finite(one.figures, name)]
         if known:
             _compare(found, row, figures[name], known, allowed, name)
 
@@ -139,7 +139,7 @@ def _compare(
 def _measured(found: _Findings, name: str, figures: Mapping[str, float]) -> bool:
     """Whether there is a finite figure; a refusal where there is none."""
     ungraded = figures.get(f"{name.partition('.')[0]}.ungraded")
-    if _finite(figures, name) and not ungraded:
+    if finite(figures, name) and not ungraded:
         return True
     if ungraded:  # left out of the mean: the worst answers are those that a judge does not grade
         found.bad.append(f"{name}: {ungraded:.0f} answers have no grade; run: dvc repro -sf evaluate")
@@ -152,7 +152,7 @@ def _measured(found: _Findings, name: str, figures: Mapping[str, float]) -> bool
     return False
 
 
-def _finite(figures: Mapping[str, float], name: str) -> bool:
+def finite(figures: Mapping[str, float], name: str) -> bool:
     return name in figures and math.isfinite(figures[name])
 
 

@@ -6,7 +6,7 @@ Champions that were measured under other conditions are measured again, where th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from components.errors import UserError
 from components.metrics import metric
 from components.params import Gate
 from components.tracking import records, registry, store, version_files
-from components.tracking.gate import Decision, Figures, Rival, decide
+from components.tracking.gate import Decision, Figures, Rival, decide, finite
 from components.tracking.records import Record
 
 if TYPE_CHECKING:
@@ -67,15 +67,17 @@ def number(version: ModelVersion) -> int:
 
 
 def open_case(
-    client: MlflowClient,
     version: ModelVersion,
     champion: ModelVersion | None,
     holders: Sequence[int],
+    there: Mapping[int, ModelVersion],
     present: Record | None,
     rolled_back: str | None,
 ) -> Case:
-    """`holders`: versions that hold or held `champion`. `present`: what was measured of it now, if anything."""
-    there = {number(one): one for one in client.search_model_versions(f"name = '{version.name}'")}
+    """`holders`: versions that hold or held `champion`. `present`: what was measured of it now, if anything.
+
+    `there`: all versions by number.
+    """
     apart = {number(version), *([number(champion)] if champion else [])}
     former = [there[one] for one in dict.fromkeys(holders) if one in there and one not in apart]
     return Case(version, champion, former, _judged_by(version, champion, present), rolled_back)
@@ -106,7 +108,7 @@ def _rivals(case: Case, gate: Gate) -> list[ModelVersion]:
     """
     chosen = [case.champion] if case.champion is not None and gate.not_worse else []
     for name in gate.not_worse if gate.compare_with == "best" else ():
-        known = [(one, figures[name]) for one in case.former if name in (figures := registry.version_metrics(one))]
+        known = [(one, own[name]) for one in case.former if finite(own := registry.version_metrics(one), name)]
         if known:
             best, _ = max(known, key=lambda one: metric(name).gain(one[1], 0.0))
             chosen += [best] if best not in chosen else []
@@ -140,7 +142,7 @@ def _why(version: ModelVersion, record: Record) -> str:
 
 def judge(case: Case, gate: Gate, measured: Measured, alias: str = registry.CHAMPION) -> tuple[Decision, bool]:
     """The decision, and whether it was taken before: the champion keeps the judgement that made it champion."""
-    stored = json.loads(case.version.tags.get(_tag(alias), "{}"))
+    stored = json.loads(case.version.tags.get(gate_tag(alias), "{}"))
     same = stored.get("own") == _facts(case, gate)
     if same and case.is_champion:
         return Decision(stored["passed"], stored["reasons"]), True
@@ -163,10 +165,10 @@ def _decision(case: Case, gate: Gate, measured: Measured) -> Decision:
 def remember(client: MlflowClient, case: Case, gate: Gate, decision: Decision, alias: str = registry.CHAMPION) -> None:
     stored = {"own": _facts(case, gate), **asdict(decision)}
     name, number = case.version.name, str(case.version.version)
-    store.insert(lambda: client.set_model_version_tag(name, number, _tag(alias), json.dumps(stored)))
+    store.insert(lambda: client.set_model_version_tag(name, number, gate_tag(alias), json.dumps(stored)))
 
 
-def _tag(alias: str) -> str:
+def gate_tag(alias: str) -> str:
     """Where the judgement for an alias is kept: a refusal for one is none for another."""
     return GATE_TAG if alias == registry.CHAMPION else f"{GATE_TAG}.{alias}"
 

@@ -15,6 +15,10 @@ from components.tracking.registry import CHAMPION
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+LASTING = {
+    "RESOURCE_DOES_NOT_EXIST": "it was deleted in MLflow",
+    "INVALID_PARAMETER_VALUE": "MLflow takes no alias of that name; the log says so now",
+}
 BY_HAND = "the alias was moved outside of lea; noticed by this command"
 PATIENCE_S = 0.5  # another command may be between the log and the alias
 FOLLOW_TRIES, WAIT_S = 50, 0.05  # of an alias that other commands move at the same time
@@ -59,8 +63,8 @@ def follow(client: MlflowClient, name: str, alias: str) -> None:
     """Let the alias follow the log, until no other command has written in between.
 
     Another command may write an entry, set the alias and settle both between our reading and our setting: then ours
-    was the last to set it, to where the log no longer leads, and it is for us to set it again. A version that was
-    deleted is not followed: the alias stays, and the next look at it writes down where it is.
+    was the last to set it, to where the log no longer leads, and it is for us to set it again. Where the
+    version was deleted, or MLflow refuses the alias, it stays, and the next look at it writes down where it is.
     """
     for _ in range(FOLLOW_TRIES):
         log = promotion_log.read(client, name)
@@ -87,15 +91,16 @@ def _settle(client: MlflowClient, name: str, alias: str, log: Log) -> None:
 
 
 def _set(client: MlflowClient, name: str, alias: str, target: int) -> bool:
-    """Set an alias. False where the version was deleted in MLflow."""
+    """Set an alias. False where that can never be: the version was deleted in MLflow, or MLflow takes no such name."""
     from mlflow.exceptions import MlflowException
 
     try:
         store.insert(lambda: client.set_registered_model_alias(name, alias, str(target)))
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code not in LASTING:
             raise
-        print(f"tracking: {name} version {target} was deleted in MLflow; it cannot be {alias}", file=sys.stderr)
+        why = LASTING[error.error_code]
+        print(f"tracking: {name} version {target} cannot be {alias!r}: {why}", file=sys.stderr)
         return False
     return True
 
@@ -142,7 +147,10 @@ def _put_back(client: MlflowClient, name: str, strayed: Strayed) -> bool:
 def _write_down(client: MlflowClient, name: str, log: Log, strayed: Strayed) -> None:
     """An entry for a move that was made outside of lea, unless another command has written one meanwhile."""
     alias, stated, present = strayed
-    figures = registry.version_metrics(client.get_model_version(name, str(present))) if present else {}
-    entry = promotion_log.next_entry(log, name, alias, stated, present, "by hand", None, True, [BY_HAND], figures)
+    named = {present: client.get_model_version(name, str(present))} if present else {}
+    figures = registry.version_metrics(named[present]) if present else {}
+    entry = promotion_log.next_entry(
+        log, name, alias, stated, present, "by hand", None, True, [BY_HAND], figures, named
+    )
     if promotion_log.append(client, log, entry):
         promotion_log.settle(client, name, promotion_log.read(client, name).number_of(entry))

@@ -22,6 +22,9 @@ from components.tracking.registry import CANDIDATE, CHAMPION
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+ALIAS_LENGTH = 241  # MLflow takes 250 characters in the key of a tag; that of a judgement has nine before the alias
+REASON_LENGTH = 1000  # an entry is one tag, for which MLflow takes 100,000 characters; later reasons quote this one
+
 
 @dataclass(frozen=True)
 class Promotion:
@@ -58,8 +61,7 @@ def promote(
     have no figures under the same conditions; this can take long, so nobody is kept waiting for it.
     dry_run: judge alone; nothing is written.
     """
-    if alias == CANDIDATE:
-        raise UserError(f"{CANDIDATE} is set by the stage register: dvc repro; --to names another alias")
+    _check_alias(alias)
     client, measured = store.connect(), Measured()
     with store.answering(store.tracking_uri()):
         while True:
@@ -81,31 +83,60 @@ def rollback(name: str, reason: str) -> Promotion:
 
     Former champions that were deleted in MLflow are passed over.
     """
-    if not reason.strip():
-        raise UserError("--reason: say why the champion goes; the log keeps it")
+    reason = _one_line(reason)
     client = store.connect()
     with store.answering(store.tracking_uri()), lock("registry"):
         while True:
             log = mended(client, name)
-            held = log.holders(CHAMPION)
-            there = {int(one.version) for one in client.search_model_versions(f"name = '{name}'")}
+            there = registry.versions(client, name)
+            held = log.holders(CHAMPION, there)
             before = [one for one in held if one != held[-1] and one in there]
             if not before:
                 raise UserError(f"{name} has no champion before the present one; see: lea history")
-            version = registry.resolve(client, name, str(before[-1]))
-            figures = registry.version_metrics(version)
-            entry = next_entry(log, name, CHAMPION, held[-1], before[-1], "rollback", None, True, [reason], figures)
+            figures = registry.version_metrics(there[before[-1]])
+            entry = next_entry(
+                log, name, CHAMPION, held[-1], before[-1], "rollback", None, True, [reason], figures, there
+            )
             if promotion_log.append(client, log, entry):
                 follow(client, name, CHAMPION)
                 return Promotion(name, before[-1], held[-1], None, [reason], True)
+
+
+def _check_alias(alias: str) -> None:
+    """UserError for a name that MLflow refuses: what stands in the log must be possible to carry out."""
+    if alias == CANDIDATE:
+        raise UserError(f"{CANDIDATE} is set by the stage register: dvc repro; --to names another alias")
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils import validation
+
+    try:
+        validation._validate_model_alias_name(alias)
+        validation._validate_model_alias_name_reserved(alias)
+        validation._validate_model_version_tag(judging.gate_tag(alias), "")  # its key holds the alias too
+    except MlflowException:
+        raise UserError(
+            f"--to {alias[:80]!r} is no name for an alias: letters, digits, _ and -, at most "
+            f"{ALIAS_LENGTH}, and not latest, nor v and a number"
+        ) from None
+
+
+def _one_line(reason: str) -> str:
+    """A reason as every terminal and file takes it: bytes of another encoding come as question marks."""
+    line = " ".join(reason.encode("utf-8", "replace").decode("utf-8").split())
+    if not line:
+        raise UserError("--reason: say why the champion goes; the log keeps it")
+    if len(line) > REASON_LENGTH:
+        raise UserError(f"--reason: at most {REASON_LENGTH} characters, got {len(line)}")
+    return line
 
 
 def _case(client: MlflowClient, name: str, which: str, log: Log, record: Record | None, alias: str) -> Case:
     version = registry.resolve(client, name, which)
     before = registry.alias_version(client, name, CHAMPION)
     champion = client.get_model_version(name, str(before)) if before else None
-    why = log.why_rolled_back(CHAMPION, judging.number(version)) if alias == CHAMPION else None
-    return judging.open_case(client, version, champion, log.holders(CHAMPION), record, why)
+    there = registry.versions(client, name)
+    why = log.why_rolled_back(CHAMPION, judging.number(version), there) if alias == CHAMPION else None
+    return judging.open_case(version, champion, log.holders(CHAMPION, there), there, record, why)
 
 
 def _judge_and_move(
@@ -156,4 +187,7 @@ def _judged(
     forced = [promotion_log.FORCED] if move and not decision.passed else []
     figures = dict(case.record.figures) if case.record else {}
     reasons, number = [*decision.reasons, *forced], judging.number(case.version)
-    return next_entry(log, case.version.name, alias, before, number, source, decision.passed, move, reasons, figures)
+    named = {number: case.version}
+    return next_entry(
+        log, case.version.name, alias, before, number, source, decision.passed, move, reasons, figures, named
+    )

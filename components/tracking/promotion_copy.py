@@ -68,7 +68,7 @@ def report_missing(client: MlflowClient, name: str, log: Log) -> None:
     if not gone:
         return
     held = {line["to"] for line in gone if line["moved"] and line["alias"] == registry.CHAMPION and line["to"]}
-    bars = sorted(held - set(log.holders(registry.CHAMPION)))
+    bars = sorted(held - set(log.holders(registry.CHAMPION, {})))
     what = "; ".join(f"{line['number']}: {line['alias']} {line['from'] or 'none'} -> {line['to']}" for line in gone)
     forgotten = f"; the gate no longer compares with version {', '.join(map(str, bars))}" if bars else ""
     text = (home() / COPY_FILE).read_text(encoding="utf-8")

@@ -21,15 +21,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from components.digests import digest
 from components.errors import UserError
 from components.tracking import store
+from components.tracking.version_files import MODEL_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 ENTRY_TAG, SETTLED_TAG, VOID_TAG = "lea.entry", "lea.settled", "lea.void"
 # A version must have one, and an entry has no files. A server takes no relative path.
 SOURCE = "lea:/promotion"
 FORCED = "moved by force"  # among the reasons of an entry that the gate did not let through
-LASTING = ("PERMISSION_DENIED", "UNAUTHENTICATED")  # no second try mends these
+LASTING = ("PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_PARAMETER_VALUE")  # no second try mends these
+DIGESTS = "digests"  # in an entry: of the models whose versions it names, by number; old entries have none
 TRIES, WAIT_S = 8, 0.05  # for a number, where others write at the same time
 
 Kind = Literal["repro", "promote", "rollback", "by hand"]
@@ -40,7 +43,7 @@ class Entry:
     """One decision. `before`: the digest of the entry before it, empty for the first.
 
     `start` and `to` are versions; `to` is None where the alias was deleted by hand. `moved`: the alias goes to `to`.
-    `more`: what a newer version of lea has written beside, which is part of the digest.
+    `more`: what is written beside (DIGESTS, and what a newer version of lea has), which is part of the digest.
     """
 
     before: str
@@ -108,10 +111,25 @@ class Log:
         """Entries that moved an alias, with their places."""
         return [(place, one) for place, one in enumerate(self.entries) if one.moved and one.alias == alias]
 
-    def holders(self, alias: str) -> list[int]:
-        """Versions that hold or held an alias, the present one last; those that were rolled back are taken out."""
+    def _moves_of(self, alias: str, there: Mapping[int, ModelVersion]) -> list[Entry]:
+        """Moves of an alias, but for those that speak of other models than those that have the numbers now.
+
+        A registered model that was deleted and made again counts from 1.
+        """
+        now = {str(number): version.tags.get(MODEL_TAG) for number, version in there.items()}
+
+        def holds(entry: Entry) -> bool:
+            return all(now.get(number, then) == then for number, then in entry.more.get(DIGESTS, {}).items())
+
+        return [entry for _, entry in self.moves(alias) if holds(entry)]
+
+    def holders(self, alias: str, there: Mapping[int, ModelVersion]) -> list[int]:
+        """Versions that hold or held an alias, the present one last; those that were rolled back are taken out.
+
+        there: the versions that the model has now, by number.
+        """
         held: list[int] = []
-        for _, entry in self.moves(alias):
+        for entry in self._moves_of(alias, there):
             if entry.kind == "rollback" and entry.to in held:
                 while held[-1] != entry.to:
                     held.pop()
@@ -119,10 +137,10 @@ class Log:
                 held.append(entry.to)
         return held
 
-    def why_rolled_back(self, alias: str, version: int) -> str | None:
+    def why_rolled_back(self, alias: str, version: int, there: Mapping[int, ModelVersion]) -> str | None:
         """The reason for which a version lost an alias by a rollback; None where a person has given it back since."""
         why = None
-        for _, entry in self.moves(alias):
+        for entry in self._moves_of(alias, there):
             if entry.kind == "rollback" and entry.start == version:
                 why = "; ".join(entry.reasons)
             elif entry.to == version and (entry.kind == "by hand" or FORCED in entry.reasons):
@@ -216,10 +234,13 @@ def next_entry(
     moved: bool,
     reasons: Sequence[str],
     figures: Mapping[str, float],
+    versions: Mapping[int, ModelVersion],
 ) -> Entry:
-    """An entry of now, behind `log`."""
-    who = store.who()
-    return Entry(log.head, now(), who, name, alias, start, to, kind, passed, moved, list(reasons), dict(figures))
+    """An entry of now, behind `log`. versions: by number; the digests of those that are named are written beside."""
+    who, known = store.who(), {number: one.tags.get(MODEL_TAG) for number, one in versions.items()}
+    digests = {str(number): known[number] for number in (start, to) if number is not None and known.get(number)}
+    more = {DIGESTS: digests} if digests else {}
+    return Entry(log.head, now(), who, name, alias, start, to, kind, passed, moved, list(reasons), dict(figures), more)
 
 
 def mark_void(client: MlflowClient, name: str, log: Log) -> None:

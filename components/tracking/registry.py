@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+DIGITS = 9  # of a version's number: MLflow's databases keep it in 32 bits and fail on a larger one
 # METRICS_TAG: the figures of the version's own record, for readers of MLflow's pages.
 DATA_TAG, METRICS_TAG = "lea.data", "lea.metrics"
 
@@ -112,24 +113,30 @@ def aliases(client: MlflowClient, name: str) -> dict[str, int]:
         raise
 
 
+def versions(client: MlflowClient, name: str) -> dict[int, ModelVersion]:
+    """All versions of a model by their numbers."""
+    return {int(one.version): one for one in client.search_model_versions(f"name = '{name}'")}
+
+
 def resolve(client: MlflowClient, name: str, which: str) -> ModelVersion:
     """The version by number or alias; a UserError that names what there is."""
     from mlflow.exceptions import MlflowException
 
     known = aliases(client, name)
     number = which if which.isdecimal() else str(known.get(which, ""))
+    if len(number) > DIGITS:
+        number = ""
     try:
         if number:
             return client.get_model_version(name, number)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-    versions = client.search_model_versions(f"name = '{name}'")
-    if not versions:
+    there = versions(client, name)
+    if not there:
         raise UserError(f"no model {name!r} in the registry at {masked(store.tracking_uri())}; run: dvc repro")
-    numbers = sorted(int(version.version) for version in versions)
-    there = f"versions {numbers[0]} to {numbers[-1]}, aliases {', '.join(sorted(known)) or 'none'}"
-    raise UserError(f"model {name!r} has no version or alias {which!r}; it has {there}")
+    held = f"versions {min(there)} to {max(there)}, aliases {', '.join(sorted(known)) or 'none'}"
+    raise UserError(f"model {name!r} has no version or alias {which[:80]!r}; it has {held}")
 
 
 def version_metrics(version: ModelVersion) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 MODEL_TAG = "lea.model"
+DAMAGED_TAG = "lea.damaged"  # of a version whose files were read and were not those that were registered
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
 CODE = Path(__file__).parents[1]  # the `components` package
 # What `components` imports to answer. Versions are those installed where the model is registered.
@@ -64,15 +66,25 @@ def log(run_id: str, files: Path, own: str, metrics: Mapping[str, float], name: 
 def repair(client: MlflowClient, version: ModelVersion, parts: Path, base: Path, params: Params) -> bool:
     """Put a version's files back where they are missing or others than when they were registered.
 
-    On this machine they are written aside first: another home may be reading them.
+    Files on this machine are read. To read those of another store would take long at each `dvc repro`: they are
+    listed, and put back where whoever loaded the version has marked it.
     """
+    place = client.get_model_version_download_uri(version.name, str(version.version))
+    bases.keep(base, read_reference(base))
+    held, marked = _local(place), DAMAGED_TAG in version.tags
+    whole = _local_holds(held, version) if held else not marked and _listed(place, parts)
+    if not whole:
+        _put_back(place, parts, base, params)
+    if marked:
+        client.delete_model_version_tag(version.name, str(version.version), DAMAGED_TAG)
+    return not whole
+
+
+def _put_back(place: str, parts: Path, base: Path, params: Params) -> None:
+    """On this machine the files are written aside first: another home may be reading them."""
     import mlflow
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    place = client.get_model_version_download_uri(version.name, str(version.version))
-    bases.keep(base, read_reference(base))
-    if _local_holds(place, version) if _local(place) else _sizes_agree(place, parts):
-        return False
     with laid_out(parts, base, params) as files, tempfile.TemporaryDirectory(prefix="lea-model-") as folder:
         with _quiet():
             mlflow.pyfunc.save_model(f"{folder}/model", **_as_pyfunc(files))
@@ -81,7 +93,6 @@ def repair(client: MlflowClient, version: ModelVersion, parts: Path, base: Path,
                 bases.link_tree(Path(folder, "model"), aside)
         else:
             get_artifact_repository(place).log_artifacts(f"{folder}/model")
-    return True
 
 
 def _local(place: str) -> Path | None:
@@ -91,21 +102,30 @@ def _local(place: str) -> Path | None:
     return Path(local_file_uri_to_path(place)) if place.startswith("file:") else None
 
 
-def _local_holds(place: str, version: ModelVersion) -> bool:
+def _local_holds(held: Path, version: ModelVersion) -> bool:
     """Whether a version's files on this machine are whole. Its base may lie elsewhere for each home that reads them."""
-    held = _local(place)
-    assert held is not None
-    serving, parts = held / "artifacts" / "serving.json", held / "artifacts" / "parts"
-    return (held / "MLmodel").is_file() and serving.is_file() and model_digest(parts) == version.tags[MODEL_TAG]
+    parts = held / "artifacts" / "parts"
+    return (held / "MLmodel").is_file() and _is_readable(held) and model_digest(parts) == version.tags[MODEL_TAG]
 
 
-def _sizes_agree(place: str, parts: Path) -> bool:
-    """Whether another store has all files of the parts in their sizes; to read them back would take long."""
+def _is_readable(held: Path) -> bool:
+    """Whether serving.json is there and JSON: each home that registers the model writes another one."""
+    try:
+        json.loads((held / "artifacts" / "serving.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _listed(place: str, parts: Path) -> bool:
+    """Whether another store has what the model is loaded by, and all files of the parts in their sizes."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository, root = get_artifact_repository(place), "artifacts/parts"
-    folders = [root, *(f"{root}/{name}" for name in PARTS if (parts / name).is_dir())]
+    folders = [None, "artifacts", root, *(f"{root}/{name}" for name in PARTS if (parts / name).is_dir())]
     stored = {file.path: file.file_size for folder in folders for file in repository.list_artifacts(folder)}
+    if not stored.keys() >= {"MLmodel", "artifacts/serving.json"}:
+        return False
     named = [parts / name for name in PARTS]
     own = [file for path in named for file in ([path] if path.is_file() else path.glob("*")) if file.is_file()]
     return all(stored.get(f"{root}/{file.relative_to(parts).as_posix()}") == file.stat().st_size for file in own)
@@ -133,6 +153,37 @@ def fetched(version: ModelVersion) -> Iterator[Path]:
         yield Path(held)
 
 
+def verified(version: ModelVersion, held: Path) -> str:
+    """The digest of a version's weights in its folder, which is the registered one.
+
+    UserError for other files; the version is marked, so that `register` puts them back.
+    """
+    own, registered = model_digest(held / "artifacts" / "parts"), version.tags.get(MODEL_TAG)
+    if own == registered and _is_readable(held):
+        return own
+    name, number = version.name, version.version
+    if registered:
+        _mark(version)
+    raise UserError(
+        f"the files of {name} version {number} are missing or damaged in the artifact store (digest {own[:12]}, "
+        f"registered {(registered or 'none')[:12]}); run where it was trained: dvc repro register"
+    )
+
+
+def _mark(version: ModelVersion) -> None:
+    from mlflow.exceptions import MlflowException
+
+    client, name, number = store.connect(), version.name, str(version.version)
+    try:
+        store.insert(lambda: client.set_model_version_tag(name, number, DAMAGED_TAG, "yes"))
+    except MlflowException as error:
+        print(
+            f"tracking: {name} version {number} cannot be marked for dvc repro register ({store.first_line(error)}); "
+            "whoever may write to the registry loads it once",
+            file=sys.stderr,
+        )
+
+
 @contextmanager
 def opened(version: ModelVersion) -> Iterator[tuple[Path, Path]]:
     """A version's parts and a folder that refers to its base, both verified by their digests.
@@ -140,11 +191,8 @@ def opened(version: ModelVersion) -> Iterator[tuple[Path, Path]]:
     UserError where either cannot be had on this machine.
     """
     with fetched(version) as place:
+        verified(version, place)
         parts, serving = (place / "artifacts" / held for held in ("parts", "serving.json"))
-        if not serving.is_file() or model_digest(parts) != version.tags.get(MODEL_TAG):
-            raise UserError(
-                f"the files of {version.name} version {version.version} are missing or damaged in the artifact store"
-            )
         reference = json.loads((parts / "model.json").read_text(encoding="utf-8"))["base"]
         copies = json.loads(serving.read_text(encoding="utf-8"))["copies"]
         with bases.referred(reference, bases.find(reference, copies)) as base:

@@ -14,6 +14,7 @@ from components.errors import UserError
 from components.evaluation.inference.assistant import load_assistant
 from components.model.assemble import build, check_fit, trainable_groups
 from components.model.base import Base, load_base
+from components.model.stored import model_digest, path_free
 from components.model.weights import save_parts
 from components.params import Params
 from tests.models import write_tiny_base
@@ -175,19 +176,21 @@ def test_level_that_the_encoder_lacks_is_refused(base: Base, vce: Any) -> None:
         build(base, vce.model_copy(update={"levels": [-2, -20]}), None)
 
 
-def test_stored_adapter_names_its_base_by_id_and_digest_and_no_place(
+def test_stored_model_names_its_base_by_kind_and_digest_or_hub_id_and_no_place(
     base: Base, vce: Any, params: Params, tmp_path: Path
 ) -> None:
     """Equal weights from two workspaces are equal files."""
     (tmp_path / "parts").mkdir()
+    digests = []
     for place, revision, name in (
-        ("/home/someone/models/llava", None, f"llava@{base.reference['digest'][:16]}"),
-        ("tests", None, f"tests@{base.reference['digest'][:16]}"),
+        ("/home/someone/models/llava", None, f"{base.reference['kind']}@{base.reference['digest'][:16]}"),
+        ("tests", None, f"{base.reference['kind']}@{base.reference['digest'][:16]}"),
         ("llava-hf/llava-1.5-7b-hf", "abc123", "llava-hf/llava-1.5-7b-hf"),
     ):
+        torch.manual_seed(1)
         model, wrapped = build(copy.deepcopy(base), vce, params.adapter)
         weights = {name: p.detach() for group in trainable_groups(model).values() for name, p in group}
-        settings = {"base": {**base.reference, "id": place, "revision": revision}}
+        settings = {"base": path_free({**base.reference, "id": place, "revision": revision})}
         save_parts(tmp_path / "parts", settings, weights, wrapped)
         config = json.loads((tmp_path / "parts/adapter/adapter_config.json").read_text())
         assert (config["base_model_name_or_path"], config["revision"]) == (name, revision)
@@ -197,3 +200,5 @@ def test_stored_adapter_names_its_base_by_id_and_digest_and_no_place(
         assert "/home/someone" not in card
         assert str(base.model.name_or_path) not in card
         assert "import local_enhanced_adapters" in card
+        digests.append(model_digest(tmp_path / "parts"))
+    assert digests[0] == digests[1] != digests[2]

@@ -8,14 +8,16 @@ from components.model.stored import path_free
 
 
 @pytest.mark.parametrize(
-    ("name", "revision", "stated"),
+    ("kind", "name", "revision", "stated"),
     [
-        ("/home/ada/llava", None, "llava"),
-        ("/data/clip + lmsys/vicuna-7b-v1.5", None, "clip + lmsys/vicuna-7b-v1.5"),
-        ("llava-hf/llava-1.5-7b-hf", "abc123", "llava-hf/llava-1.5-7b-hf"),
-        ("tiny", None, "tiny"),
+        ("checkpoint", "/data/llava-1.5-7b-hf", None, "checkpoint"),
+        ("checkpoint", "/models/llava15", None, "checkpoint"),
+        ("checkpoint", "./models/llava15", None, "checkpoint"),
+        ("compose", "/data/clip + lmsys/vicuna-7b-v1.5", None, "compose"),
+        ("checkpoint", "llava-hf/llava-1.5-7b-hf", "abc123", "llava-hf/llava-1.5-7b-hf"),
+        ("tiny", "tiny", None, "tiny"),
     ],
 )
-def test_model_never_states_where_its_base_lay(name, revision, stated):
-    reference = {"kind": "checkpoint", "id": name, "revision": revision, "digest": "d" * 64}
+def test_model_never_states_where_its_base_lay_nor_its_folders_name(kind, name, revision, stated):
+    reference = {"kind": kind, "id": name, "revision": revision, "digest": "d" * 64}
     assert path_free(reference) == {**reference, "id": stated}

@@ -57,6 +57,12 @@ def test_base_that_is_absent_is_made_again_only_where_that_gives_the_same(checkp
     assert said.endswith(remedy or "it was registered")
 
 
+def test_base_that_is_absent_is_described_by_where_it_lay(checkpoint):
+    """The model itself states no folder."""
+    with pytest.raises(UserError, match=r"base 'checkpoint' \(digest \w{12}, registered from /data/llava\) is not on"):
+        bases.find(reference(checkpoint, "checkpoint", id="checkpoint") | {"digest": "0" * 64}, ["/data/llava"])
+
+
 def test_lea_base_of_no_user_is_one_line(checkpoint, monkeypatch):
     monkeypatch.setenv("LEA_BASE", "~nosuchuser/base")
     with pytest.raises(UserError, match=r"LEA_BASE ~nosuchuser/base is no folder: could not determine home directory$"):

@@ -7,7 +7,7 @@ import yaml
 from mlflow import MlflowClient
 
 from components.errors import UserError
-from components.tracking import mending, promotion, promotion_log, records, registry, store
+from components.tracking import mending, promotion, promotion_log, records, registry, store, version_files
 from pipelines import register
 
 LOG = "lea-promotions"
@@ -44,7 +44,7 @@ def write(entry: promotion_log.Entry) -> None:
 
 
 def entry_behind(log: promotion_log.Log, to: int, *, moved: bool = True) -> promotion_log.Entry:
-    return promotion_log.next_entry(log, "lea", "champion", 3, to, "promote", moved, moved, ["x"], {})
+    return promotion_log.next_entry(log, "lea", "champion", 3, to, "promote", moved, moved, ["x"], {}, {})
 
 
 def test_loser_of_a_race_stays_void_when_the_winner_is_deleted(versions):
@@ -166,3 +166,77 @@ def test_log_that_was_deleted_names_the_versions_that_the_gate_forgets(versions,
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'another.db'}")  # where nothing is missing
     mending.mended(store.connect(), "lea")
     assert "tracking: " not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("alias", ["v1", "Latest", "my alias", "", "a" * 255])
+def test_alias_that_mlflow_refuses_is_refused_before_the_log_is_written(versions, alias):
+    before = promotion_log.read(store.connect(), "lea")
+    with pytest.raises(UserError, match=r"^--to '.*' is no name for an alias: letters, digits, _ and -, at most 241"):
+        promotion.promote("lea", "2", versions.params.registry.gate, force=True, alias=alias)
+    assert promotion_log.read(store.connect(), "lea") == before
+    done = promotion.promote("lea", "2", versions.params.registry.gate, force=True, alias="a" * 241)
+    assert registry.alias_version(store.connect(), "lea", done.alias) == 2
+
+
+def test_log_with_an_alias_that_mlflow_refuses_is_mended_once(versions, capsys):
+    """An earlier release wrote the entry first."""
+    log = promotion_log.read(store.connect(), "lea")
+    write(promotion_log.next_entry(log, "lea", "v1", None, 2, "promote", True, True, ["x"], {}, {}))
+    assert promotion.promote("lea", "1", versions.params.registry.gate, force=True).moved
+    assert "lea version 2 cannot be 'v1': MLflow takes no alias of that name" in capsys.readouterr().err
+    assert all(promotion_log.read(store.connect(), "lea").settled)
+    assert promotion.rollback("lea", "answers in capitals").version == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_reason_is_one_line_and_never_longer_than_a_tag(versions, capsys):
+    with pytest.raises(UserError, match=r"^--reason: at most 1000 characters, got 200000$"):
+        promotion.rollback("lea", "x" * 200_000)
+    promotion.rollback("lea", "answers\n in\udce9 capitals")
+    assert promotion_log.read(store.connect(), "lea").entries[-1].reasons == ["answers in? capitals"]
+
+
+@pytest.mark.parametrize("which", ["99999999999999999999", "3000000000", "0", ""])
+def test_number_that_no_version_can_have_is_named(versions, which):
+    with pytest.raises(UserError, match=f"^model 'lea' has no version or alias '{which}'; it has versions 1 to 3"):
+        promotion.promote("lea", which, versions.params.registry.gate)
+
+
+def test_log_speaks_of_the_models_that_had_the_numbers_then(workspace, monkeypatch):
+    """The registered model was deleted in MLflow and made again: its versions count from 1."""
+    monkeypatch.setattr(mending, "PATIENCE_S", 0.0)
+    client, gate = store.connect(), workspace.params.registry.gate
+
+    def make(*models: str) -> None:
+        client.create_registered_model("lea")
+        for model in models:
+            tags = {version_files.MODEL_TAG: model * 64, registry.METRICS_TAG: '{"ingredients.iou": 0.9}'}
+            client.create_model_version("lea", "urn:nothing", tags=tags)
+
+    make("a", "b")
+    for version in ("1", "2"):
+        promotion.promote("lea", version, gate, force=True)
+    promotion.rollback("lea", "answers in capitals")
+    there = registry.versions(client, "lea")
+    log = promotion_log.read(client, "lea")
+    assert (log.holders("champion", there), log.why_rolled_back("champion", 2, there)) == ([1], "answers in capitals")
+    client.delete_registered_model("lea")
+    make("a", "d")  # the first model has its number again
+    there = registry.versions(client, "lea")
+    assert (log.holders("champion", there), log.why_rolled_back("champion", 2, there)) == ([1], None)
+    assert not promotion.promote("lea", "2", gate).rolled_back
+    promotion.promote("lea", "2", gate, force=True)
+    assert promotion.rollback("lea", "in capitals too").version == 1
+    client.delete_registered_model("lea")
+    make("c")
+    promotion.promote("lea", "1", gate, force=True)
+    with pytest.raises(UserError, match="has no champion before the present one"):
+        promotion.rollback("lea", "x")
+
+
+def test_entry_without_digests_counts_whatever_has_the_number_now(versions):
+    """As written by earlier releases."""
+    client = store.connect()
+    client.set_model_version_tag("lea", "2", version_files.MODEL_TAG, "d" * 64)
+    log = promotion_log.read(client, "lea")
+    assert log.holders("champion", registry.versions(client, "lea")) == [1, 2, 3]

@@ -72,12 +72,42 @@ def test_address_user_and_password_are_enough(team, server, monkeypatch):
 
 def test_files_that_are_gone_from_the_store_are_put_back(team, server, capsys):
     register.run(team.params)
-    source = store.connect().get_model_version_download_uri(name_of(team), "1").partition("mlflow-artifacts:/")[2]
-    held = f"{source.lstrip('/')}/artifacts/parts/connector.safetensors"
-    server.files.delete_object(Bucket=servers.BUCKET, Key=held)
+    connector = {"Bucket": servers.BUCKET, "Key": f"{folder_of(team)}/artifacts/parts/connector.safetensors"}
+    for lost in (connector["Key"], f"{folder_of(team)}/MLmodel"):
+        server.files.delete_object(Bucket=servers.BUCKET, Key=lost)
+        register.run(team.params)
+        assert "were missing or changed; they are put back" in capsys.readouterr().out
+    assert server.files.get_object(**connector)["Body"].read() == b"connector a"
+
+
+def folder_of(workspace) -> str:
+    """Where the store keeps version 1."""
+    place = store.connect().get_model_version_download_uri(name_of(workspace), "1")
+    return place.partition("mlflow-artifacts:/")[2].lstrip("/")
+
+
+def test_file_of_equal_size_that_another_user_finds_changed_is_put_back(team, server, capsys, monkeypatch):
+    register.run(team.params)
+    connector = {"Bucket": servers.BUCKET, "Key": f"{folder_of(team)}/artifacts/parts/connector.safetensors"}
+    server.files.put_object(**connector, Body=b"connector ?")
+    with monkeypatch.context() as patch:
+        be(server, "grace", team.root / "home of grace", patch)
+        version = store.connect().get_model_version(name_of(team), "1")
+        with pytest.raises(UserError, match="are missing or damaged"), version_files.opened(version):
+            pass
     register.run(team.params)
     assert "were missing or changed; they are put back" in capsys.readouterr().out
-    assert server.files.get_object(Bucket=servers.BUCKET, Key=held)["Body"].read() == b"connector a"
+    assert server.files.get_object(**connector)["Body"].read() == b"connector a"
+
+
+def test_alias_that_the_server_refuses_is_settled_and_a_number_beyond_its_database_is_named(versions):
+    name, log = name_of(versions), log_of(versions)
+    refused = promotion_log.next_entry(log, name, "v1", None, 2, "promote", True, True, ["x"], {}, {})
+    assert promotion_log.append(store.connect(), log, refused)
+    assert promotion.promote(name, "1", versions.params.registry.gate, force=True).moved
+    assert all(log_of(versions).settled)
+    with pytest.raises(UserError, match="has no version or alias '3000000000'; it has versions 1 to 3"):
+        promotion.promote(name, "3000000000", versions.params.registry.gate)
 
 
 def test_two_users_register_one_version_and_one_run_at_once(team, server):
