@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.digests import digest, file_digest
+from components.digests import digest, file_digest, looks
 from components.errors import UserError
 from components.files import expanded, fresh_folder, remove_folder, write_text
 from components.paths import inside
+from components.progress import Bar
 from components.shared_storage import SharedStorage, StorageError
 
 Listing = dict[str, str]  # name of a file, with slashes -> SHA-256 of its content
@@ -28,6 +29,7 @@ AT_ONCE = 8  # transfers
 FOLDERS, FILES, RUNS = "folders", "files", "runs"
 SHA_256 = re.compile(r"[0-9a-f]{64}")
 TRIES = 3  # to read a run's state that is being replaced
+MB = 10**6
 
 
 def cache_folder() -> Path:
@@ -37,7 +39,7 @@ def cache_folder() -> Path:
 
 
 class Digests:
-    """SHA-256 of local files; a file of the same size and modification time is not read again."""
+    """SHA-256 of local files; one that `looks` as it did is not read again, whatever links lead to it."""
 
     def __init__(self, memory: Path | None = None) -> None:
         """memory: a file that keeps them from one process to the next."""
@@ -50,12 +52,21 @@ class Digests:
                 self._seen = {}
 
     def of(self, file: Path) -> str:
+        key, as_it_is, value = self._known(file)
+        if value is None:
+            value = file_digest(file)
+            self._seen[key] = [*as_it_is, value]
+        return value
+
+    def knows(self, file: Path) -> bool:
+        return self._known(file)[2] is not None
+
+    def _known(self, file: Path) -> tuple[str, list[int], str | None]:
+        """The key of a file: a new link to it changes its inode's time, for all its names at once."""
         stat = file.stat()
-        as_it_is = [stat.st_size, stat.st_mtime_ns]
-        known = self._seen.get(str(file))
-        if known is None or known[:2] != as_it_is:
-            known = self._seen[str(file)] = [*as_it_is, file_digest(file)]
-        return known[2]
+        key, as_it_is = f"{stat.st_dev}:{stat.st_ino}", looks(stat)
+        known = self._seen.get(key)
+        return key, as_it_is, known[-1] if known and known[:-1] == as_it_is else None
 
     def keep(self) -> None:
         if self._memory is not None:
@@ -67,9 +78,15 @@ def put_folder(storage: SharedStorage, files: Mapping[str, Path], digests: Diges
 
     Files that are there already, of this folder or another, are not sent again.
     """
+    unknown = {each: path for each, path in sorted(files.items()) if not digests.knows(path)}
+    with _by_bytes("read for the storage", unknown) as done:
+        for each, path in unknown.items():
+            digests.of(path)
+            done(each, path.stat().st_size)
     listing = {name: digests.of(path) for name, path in sorted(files.items())}
     name = digest(listing)
-    _put_files(storage, FILES, {listing[each]: path for each, path in files.items()})  # a store may let files expire
+    by_digest = {listing[each]: path for each, path in files.items()}
+    _put_files(storage, FILES, by_digest, "sent to the storage")  # once they were there: a store may let files expire
     if not storage.exists(f"{FOLDERS}/{name}.json"):
         storage.write(f"{FOLDERS}/{name}.json", json.dumps(listing).encode())
     return name
@@ -127,6 +144,11 @@ def _before(storage: SharedStorage, run: str) -> Listing:
 
 def run_listing(storage: SharedStorage, run: str) -> Listing | None:
     return _listing(storage, f"{RUNS}/{run}/listing.json")
+
+
+def read_file(storage: SharedStorage, run: str, value: str) -> bytes | None:
+    """The content of a run's small file by its digest, or None where it is not there."""
+    return storage.read(f"{RUNS}/{run}/{FILES}/{value}") if value else None
 
 
 def is_there(storage: SharedStorage, run: str) -> bool:
@@ -221,13 +243,34 @@ def _checked(listing: Any) -> Listing:
     return listing
 
 
-def _put_files(storage: SharedStorage, pool: str, files: Mapping[str, Path]) -> None:
-    def put(value: str) -> None:
-        if not storage.exists(f"{pool}/{value}"):
-            storage.put(f"{pool}/{value}", files[value])
-
+def _put_files(storage: SharedStorage, pool: str, files: Mapping[str, Path], title: str = "") -> None:
+    """Send the files, by digest, that are not there. title: of the bar that shows it; none without."""
     with ThreadPoolExecutor(AT_ONCE) as transfers:
-        list(transfers.map(put, files))
+        there = transfers.map(lambda value: storage.exists(f"{pool}/{value}"), files)
+        new = {value: files[value] for value, is_there in zip(files, there, strict=True) if not is_there}
+        with _by_bytes(title, new) as sent:
+
+            def put(value: str) -> None:
+                storage.put(f"{pool}/{value}", new[value], lambda num_bytes: sent(value, num_bytes))
+                sent(value, new[value].stat().st_size)  # not every store says how far it is
+
+            list(transfers.map(put, new))
+
+
+@contextmanager
+def _by_bytes(title: str, files: Mapping[str, Path]) -> Iterator[Callable[[str, int], None]]:
+    """Yield what is called with a file's key and how many bytes of it are done; their sum is shown."""
+    if not title or not files:
+        yield lambda key, num_bytes: None
+        return
+    done = dict.fromkeys(files, 0)
+    with Bar(f"{title}, MB", sum(path.stat().st_size for path in files.values()) // MB) as bar:
+
+        def at(key: str, num_bytes: int) -> None:
+            done[key] = num_bytes
+            bar.at(sum(done.values()) // MB)
+
+        yield at
 
 
 def _fetch_files(storage: SharedStorage, listing: Listing, cache: Path, digests: Digests) -> None:
