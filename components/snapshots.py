@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.digests import digest, file_digest, looks
+from components.digests import digest, file_digest
 from components.errors import UserError
-from components.files import expanded, fresh_folder, remove_folder, write_text
+from components.files import expanded, fresh_folder, remove_folder
+from components.known_digests import Digests
 from components.paths import inside
-from components.progress import Bar
+from components.progress import by_bytes
 from components.shared_storage import SharedStorage, StorageError
 
 Listing = dict[str, str]  # name of a file, with slashes -> SHA-256 of its content
@@ -29,7 +30,6 @@ AT_ONCE = 8  # transfers
 FOLDERS, FILES, RUNS = "folders", "files", "runs"
 SHA_256 = re.compile(r"[0-9a-f]{64}")
 TRIES = 3  # to read a run's state that is being replaced
-MB = 10**6
 
 
 def cache_folder() -> Path:
@@ -38,48 +38,13 @@ def cache_folder() -> Path:
     return expanded(root, "XDG_CACHE_HOME").absolute() / "local-enhanced-adapters"
 
 
-class Digests:
-    """SHA-256 of local files; one that `looks` as it did is not read again, whatever links lead to it."""
-
-    def __init__(self, memory: Path | None = None) -> None:
-        """memory: a file that keeps them from one process to the next."""
-        self._memory = memory
-        self._seen: dict[str, list] = {}
-        if memory is not None and memory.is_file():
-            try:
-                self._seen = json.loads(memory.read_text(encoding="utf-8"))
-            except ValueError:  # only a memory: made again
-                self._seen = {}
-
-    def of(self, file: Path) -> str:
-        key, as_it_is, value = self._known(file)
-        if value is None:
-            value = file_digest(file)
-            self._seen[key] = [*as_it_is, value]
-        return value
-
-    def knows(self, file: Path) -> bool:
-        return self._known(file)[2] is not None
-
-    def _known(self, file: Path) -> tuple[str, list[int], str | None]:
-        """The key of a file: a new link to it changes its inode's time, for all its names at once."""
-        stat = file.stat()
-        key, as_it_is = f"{stat.st_dev}:{stat.st_ino}", looks(stat)
-        known = self._seen.get(key)
-        return key, as_it_is, known[-1] if known and known[:-1] == as_it_is else None
-
-    def keep(self) -> None:
-        if self._memory is not None:
-            write_text(self._memory, json.dumps(self._seen))
-
-
 def put_folder(storage: SharedStorage, files: Mapping[str, Path], digests: Digests) -> str:
     """Put files under their names in the storage as one folder that never changes; its digest.
 
     Files that are there already, of this folder or another, are not sent again.
     """
     unknown = {each: path for each, path in sorted(files.items()) if not digests.knows(path)}
-    with _by_bytes("read for the storage", unknown) as done:
+    with by_bytes("read for the storage", unknown) as done:
         for each, path in unknown.items():
             digests.of(path)
             done(each, path.stat().st_size)
@@ -248,29 +213,13 @@ def _put_files(storage: SharedStorage, pool: str, files: Mapping[str, Path], tit
     with ThreadPoolExecutor(AT_ONCE) as transfers:
         there = transfers.map(lambda value: storage.exists(f"{pool}/{value}"), files)
         new = {value: files[value] for value, is_there in zip(files, there, strict=True) if not is_there}
-        with _by_bytes(title, new) as sent:
+        with by_bytes(title, new) as sent:
 
             def put(value: str) -> None:
                 storage.put(f"{pool}/{value}", new[value], lambda num_bytes: sent(value, num_bytes))
                 sent(value, new[value].stat().st_size)  # not every store says how far it is
 
             list(transfers.map(put, new))
-
-
-@contextmanager
-def _by_bytes(title: str, files: Mapping[str, Path]) -> Iterator[Callable[[str, int], None]]:
-    """Yield what is called with a file's key and how many bytes of it are done; their sum is shown."""
-    if not title or not files:
-        yield lambda key, num_bytes: None
-        return
-    done = dict.fromkeys(files, 0)
-    with Bar(f"{title}, MB", sum(path.stat().st_size for path in files.values()) // MB) as bar:
-
-        def at(key: str, num_bytes: int) -> None:
-            done[key] = num_bytes
-            bar.at(sum(done.values()) // MB)
-
-        yield at
 
 
 def _fetch_files(storage: SharedStorage, listing: Listing, cache: Path, digests: Digests) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from fsspec.callbacks import Callback
 
+from components import known_digests, snapshots
 from components import shared_storage as shared
-from components import snapshots
 from components.errors import UserError
 from components.shared_storage import SharedStorage, StorageError, shared_storage
 from components.snapshots import Digests, collect, fetch_folder, publish, put_folder, remove_run, run_listing
@@ -93,8 +93,8 @@ def test_what_is_remembered_is_not_read_again(
     base = written(tmp_path / "base", weights="big")
     names = [put_folder(storage, {**base, **written(tmp_path / t, splits=t)}, Digests()) for t in ("a", "b", "c")]
     read: list[str] = []
-    whole = snapshots.file_digest
-    monkeypatch.setattr(snapshots, "file_digest", lambda path: (read.append(path.name), whole(path))[1])
+    whole = known_digests.file_digest
+    monkeypatch.setattr(known_digests, "file_digest", lambda path: (read.append(path.name), whole(path))[1])
     for name in names:
         fetch_folder(storage, name)
     assert read.count("weights") == 3  # once for each link
@@ -107,7 +107,7 @@ def test_what_is_remembered_is_not_read_again(
 def test_what_is_read_and_sent_is_shown_by_bytes(
     storage: SharedStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(snapshots, "MB", 1)
+    monkeypatch.setattr("components.progress.MB", 1)
     monkeypatch.setattr("components.progress.LINE_EVERY_S", 0.0)
     digests, files = Digests(), written(tmp_path / "base", one="1" * 10, two="2" * 30)
     put_folder(storage, files, digests)
