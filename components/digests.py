@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ def digest(value: Any) -> str:
 def file_digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def looks(stat: os.stat_result) -> list[int]:
+    """What tells that a file is still the one whose digest is remembered: size in bytes, times in ns, inode.
+
+    The time of the last change of the inode is among them: `tar x`, `rsync -t` and image layers set the modification
+    time, which a new release of a file may share with the old one.
+    """
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def folder_digest(folder: Path, pattern: str = "**/*") -> str:

@@ -25,6 +25,7 @@ NEUTRAL = (
     "components.code_package",
     "components.errors",
     "components.imports",
+    "components.known_digests",
     "components.leases",
     "components.locks",
     "components.nodes",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -26,6 +27,7 @@ from components.workspace import home
 
 RENEW_EVERY_S = 15.0
 FREE_AFTER_S = 180.0  # without renewal; more than a store fails for a while, or than clocks differ
+LOOK_EVERY_S = 5.0  # whether a run that is waited for was renewed
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,35 @@ def remove_own(storage: SharedStorage, run: str) -> bool:
 
 
 def take(storage: SharedStorage, run: str, holder: Holder) -> None:
-    """Say that the holder is at work on a run. UserError where another is."""
+    """Say that the holder is at work on a run. UserError where another is, which shows when it renews its lease.
+
+    A lease that is not renewed is of a home that was killed: it is waited for until it lapses.
+    """
     found = _read(storage, run)
-    left = _seconds_left(found, holder)
+    left = min(_seconds_left(found, holder), FREE_AFTER_S)  # at most, whatever the clock says there
     if found and left > 0:
-        raise UserError(
-            f"run {run} in {storage.url} is at work from {found[0].place}: wait until it ends there; if it was "
-            f"killed there, the run is free in {left:.0f} s"
+        print(
+            f"run {run} in {storage.url} was at work from {found[0].place} {FREE_AFTER_S - left:.0f} s ago: waiting to "
+            f"see whether it still is; if it was killed there, the run is free in {left:.0f} s",
+            file=sys.stderr,
+            flush=True,
         )
+        _wait_for_lapse(storage, run, holder, found, time.monotonic() + left)
     _write(storage, run, holder)
+
+
+def _wait_for_lapse(storage: SharedStorage, run: str, holder: Holder, seen: tuple[Holder, float], end: float) -> None:
+    """Wait until a lease is released or, by time.monotonic(), at its end. UserError where it is renewed."""
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(LOOK_EVERY_S, left))
+        found = _read(storage, run)
+        if found is None or found[0].id == holder.id:
+            return
+        if found != seen:
+            raise UserError(
+                f"run {run} in {storage.url} is at work from {found[0].place}: wait until it ends there, then run the "
+                "stage again"
+            )
 
 
 def renew(storage: SharedStorage, run: str, holder: Holder) -> None:
@@ -98,11 +120,12 @@ def held(storage: SharedStorage, run: str, holder: Holder) -> Iterator[None]:
     """Take a run, renew that in the background, and release it at the end."""
     take(storage, run, holder)
     over = threading.Event()
+    at_once = storage.at_once()
 
     def keep() -> None:
         while not over.wait(RENEW_EVERY_S):
             try:
-                renew(storage, run, holder)
+                renew(at_once, run, holder)
             except StorageError:  # it may answer again before the lease lapses
                 continue
             except UserError:  # lost: the workers learn it where they publish

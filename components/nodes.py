@@ -190,8 +190,9 @@ def _ask(
                 raise UserError(f"worker on {asked[each]}: {why}: {_last_line(error)}") from None
         names = ", ".join(asked[each] for each in waiting)
         if waiting and time.monotonic() - started > ANSWER_WITHIN_S:
+            away = f"{storage} may be unreachable from there; " if storage else ""
             raise UserError(
-                f"worker on {names} does not answer within {ANSWER_WITHIN_S:.0f} s; see that node's Ray logs"
+                f"worker on {names} does not answer within {ANSWER_WITHIN_S:.0f} s; {away}see that node's Ray logs"
             )
         if waiting:
             print(f"cluster: waiting for {names} to answer", flush=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -14,6 +16,7 @@ from rich.table import Table
 
 T = TypeVar("T")
 LINE_EVERY_S = 10.0
+MB = 10**6
 
 
 def print_table(table: Table, title: str) -> None:
@@ -76,6 +79,22 @@ class Bar:
             left = f", {(now - self._first_at) / (done - self._first) * (self.total - done):.0f} s left"
         of = f"/{self.total}" if self.total else ""
         print(f"{self.what}: {done}{of}{left}{'  ' + note if note else ''}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def by_bytes(title: str, files: Mapping[str, Path]) -> Iterator[Callable[[str, int], None]]:
+    """Yield what is called with a file's key and how many bytes of it are done; their sum is shown, under a title."""
+    if not title or not files:
+        yield lambda key, num_bytes: None
+        return
+    done = dict.fromkeys(files, 0)
+    with Bar(f"{title}, MB", sum(path.stat().st_size for path in files.values()) // MB) as bar:
+
+        def at(key: str, num_bytes: int) -> None:
+            done[key] = num_bytes
+            bar.at(sum(done.values()) // MB)
+
+        yield at
 
 
 def track(iterable: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -6,10 +6,12 @@ Objects are whole or absent. Each store has errors of its own; here they are a U
 from __future__ import annotations
 
 import os
+import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,9 +23,15 @@ T = TypeVar("T")
 VARIABLE = "LEA_STORAGE"
 # Where a store is, for the workers; who may use it (keys, tokens, profiles) is never sent.
 ADDRESSES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", VARIABLE)
-IN_PLACE = {"file", "local", "sftp", "ssh"}  # a reader would see these files while they grow
-NO_REPLACING = {"hdfs", "arrow_hdfs", "webhdfs", "smb", "ftp"}  # a file there cannot be replaced in one step
+IN_PLACE = {"file", "local"}  # a reader would see these files while they grow
+# a file there cannot be replaced in one step, or fsspec's file system for it cannot be opened as the others are
+NO_REPLACING = {"hdfs", "arrow_hdfs", "webhdfs", "smb", "ftp", "sftp", "ssh"}
 PAUSES_S = (1, 4, 15)  # before an access that failed is tried again
+S3 = ("s3", "s3a")
+# A request to S3, and each part of a large file, is tried so often; a store that takes it and says nothing is given up
+# after three times 30 s.
+S3_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 3, "mode": "standard"}}
+SILENT = "ReadTimeoutError"  # the client has waited long enough, more than once
 NO_CREDENTIALS = ("NoCredentialsError", "CredentialRetrievalError", "DefaultCredentialsError", "RefreshError")
 LAST = (FileNotFoundError, PermissionError, ImportError, ValueError)  # no second try mends these
 
@@ -32,11 +40,20 @@ class StorageError(UserError):
     """The storage does not give or take what it should."""
 
 
+class StorageAway(StorageError):
+    """It does not answer, or fails in a way that may pass: the same access may work in a while."""
+
+
 @dataclass(frozen=True)
 class SharedStorage:
-    """Objects by name below `url`."""
+    """Objects by name below `url`. patient: an access that fails is tried again a few times, for 20 s and more."""
 
     url: str
+    patient: bool = True
+
+    def at_once(self) -> SharedStorage:
+        """The same, for one who comes back soon anyway: an access that fails is not tried again."""
+        return replace(self, patient=False)
 
     def read(self, name: str) -> bytes | None:
         """The content of an object, or None where there is none."""
@@ -48,8 +65,15 @@ class SharedStorage:
     def write(self, name: str, content: bytes) -> None:
         self._put(name, lambda path: self._store.pipe_file(path, content))
 
-    def put(self, name: str, file: Path) -> None:
-        self._put(name, lambda path: self._store.put_file(str(file), path))
+    def put(self, name: str, file: Path, sent: Callable[[int], object] = lambda num_bytes: None) -> None:
+        """Copy a local file there. sent: called with the bytes of it that are there, where the store says so."""
+        from fsspec.callbacks import Callback
+
+        def put(path: str) -> None:
+            sending = Callback(hooks={"sent": lambda size, value, **_: sent(value)})
+            self._store.put_file(str(file), path, callback=sending)
+
+        self._put(name, put)
 
     def get(self, name: str, file: Path) -> None:
         """Copy an object into a local file. FileNotFoundError where there is none."""
@@ -90,14 +114,20 @@ class SharedStorage:
             raise StorageError(f"{self.url} does not exist: {_first_line(error)}") from None
 
     def _tried(self, act: Callable[[], T], name: str, verb: str) -> T:
-        for pause in (*PAUSES_S, None):
+        pauses = PAUSES_S if self.patient else ()
+        for number, pause in enumerate((*pauses, None)):
             try:
                 return act()
             except (FileNotFoundError, UserError):
                 raise
             except Exception as error:  # each store has errors of its own
-                if pause is None or isinstance(error, LAST) or _lacks_credentials(error):
-                    raise StorageError(self._line(error, name, verb)) from None
+                line = self._line(error, name, verb)
+                if isinstance(error, LAST) or _lacks_credentials(error):
+                    raise StorageError(line) from None
+                if pause is None or type(error).__name__ == SILENT:
+                    raise StorageAway(line) from None
+                if not number:
+                    print(f"storage: {line}; trying again", file=sys.stderr, flush=True)
                 time.sleep(pause)
         raise AssertionError("the last try returns or raises")
 
@@ -115,10 +145,17 @@ class SharedStorage:
     def _opened(self) -> tuple[Any, str]:
         import fsspec
 
+        is_s3 = urlsplit(self.url).scheme in S3
+        config = {**S3_CONFIG, "connector_args": {"socket_factory": _impatient_socket}}
         try:
-            return fsspec.url_to_fs(self.url, use_listings_cache=False)
+            store, root = fsspec.url_to_fs(
+                self.url, use_listings_cache=False, **({"config_kwargs": config} if is_s3 else {})
+            )
         except (ImportError, ValueError) as error:
             raise StorageError(f"{VARIABLE}={self.url} cannot be used: {_first_line(error)}") from None
+        if is_s3:
+            _give_up_in_time(store)
+        return store, root
 
     @property
     def _store(self) -> Any:
@@ -146,13 +183,41 @@ def shared_storage() -> SharedStorage | None:
         raise UserError(
             f"{VARIABLE} must hold no password: it goes to all nodes; each node uses credentials of its own"
         )
-    for kind in url.partition("://")[0].split("::"):
+    for link in url.split("::"):
+        kind, _, place = link.partition("://")
         if kind in NO_REPLACING:
             raise UserError(
                 f"{VARIABLE} must be a store that replaces an object in one step, which {kind}:// does not; "
-                "use s3://, gs://, abfs://, file:// or sftp://"
+                "use s3://, gs://, abfs:// or file://"
+            )
+        if kind in IN_PLACE and not place.startswith("/"):
+            raise UserError(
+                f"{VARIABLE} must name a folder by its whole path, after three slashes ({kind}:///{place}), got {url!r}"
             )
     return SharedStorage(url)
+
+
+def _give_up_in_time(s3: Any) -> None:
+    """Let S3_CONFIG alone say how long an S3FileSystem waits."""
+    from aiobotocore.session import AioSession
+
+    s3.retries = 1  # s3fs tries each request, tried three times by its client, five times
+    if s3.session is None:
+        s3.session = AioSession()
+        s3.session.register("before-call.s3", _ask_without_leave)
+
+
+def _ask_without_leave(params: Any, **_: Any) -> None:
+    """Send a body at once: the client waits without an end for a server's leave to send it (100 Continue)."""
+    params["headers"].pop("Expect", None)
+
+
+def _impatient_socket(address: Any) -> socket.socket:
+    """Give up, too, what the other side does not take; the client's own time begins when all is sent."""
+    made = socket.socket(*address[:3])
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(S3_CONFIG["read_timeout"] * 1000))
+    return made
 
 
 def addresses() -> dict[str, str]:

@@ -19,8 +19,10 @@ from typing import Any
 
 from components.digests import digest, file_digest
 from components.errors import UserError
-from components.files import expanded, fresh_folder, remove_folder, write_text
+from components.files import expanded, fresh_folder, remove_folder
+from components.known_digests import Digests
 from components.paths import inside
+from components.progress import by_bytes
 from components.shared_storage import SharedStorage, StorageError
 
 Listing = dict[str, str]  # name of a file, with slashes -> SHA-256 of its content
@@ -36,40 +38,20 @@ def cache_folder() -> Path:
     return expanded(root, "XDG_CACHE_HOME").absolute() / "local-enhanced-adapters"
 
 
-class Digests:
-    """SHA-256 of local files; a file of the same size and modification time is not read again."""
-
-    def __init__(self, memory: Path | None = None) -> None:
-        """memory: a file that keeps them from one process to the next."""
-        self._memory = memory
-        self._seen: dict[str, list] = {}
-        if memory is not None and memory.is_file():
-            try:
-                self._seen = json.loads(memory.read_text(encoding="utf-8"))
-            except ValueError:  # only a memory: made again
-                self._seen = {}
-
-    def of(self, file: Path) -> str:
-        stat = file.stat()
-        as_it_is = [stat.st_size, stat.st_mtime_ns]
-        known = self._seen.get(str(file))
-        if known is None or known[:2] != as_it_is:
-            known = self._seen[str(file)] = [*as_it_is, file_digest(file)]
-        return known[2]
-
-    def keep(self) -> None:
-        if self._memory is not None:
-            write_text(self._memory, json.dumps(self._seen))
-
-
 def put_folder(storage: SharedStorage, files: Mapping[str, Path], digests: Digests) -> str:
     """Put files under their names in the storage as one folder that never changes; its digest.
 
     Files that are there already, of this folder or another, are not sent again.
     """
+    unknown = {each: path for each, path in sorted(files.items()) if not digests.knows(path)}
+    with by_bytes("read for the storage", unknown) as done:
+        for each, path in unknown.items():
+            digests.of(path)
+            done(each, path.stat().st_size)
     listing = {name: digests.of(path) for name, path in sorted(files.items())}
     name = digest(listing)
-    _put_files(storage, FILES, {listing[each]: path for each, path in files.items()})  # a store may let files expire
+    by_digest = {listing[each]: path for each, path in files.items()}
+    _put_files(storage, FILES, by_digest, "sent to the storage")  # once they were there: a store may let files expire
     if not storage.exists(f"{FOLDERS}/{name}.json"):
         storage.write(f"{FOLDERS}/{name}.json", json.dumps(listing).encode())
     return name
@@ -127,6 +109,11 @@ def _before(storage: SharedStorage, run: str) -> Listing:
 
 def run_listing(storage: SharedStorage, run: str) -> Listing | None:
     return _listing(storage, f"{RUNS}/{run}/listing.json")
+
+
+def read_file(storage: SharedStorage, run: str, value: str) -> bytes | None:
+    """The content of a run's small file by its digest, or None where it is not there."""
+    return storage.read(f"{RUNS}/{run}/{FILES}/{value}") if value else None
 
 
 def is_there(storage: SharedStorage, run: str) -> bool:
@@ -221,13 +208,18 @@ def _checked(listing: Any) -> Listing:
     return listing
 
 
-def _put_files(storage: SharedStorage, pool: str, files: Mapping[str, Path]) -> None:
-    def put(value: str) -> None:
-        if not storage.exists(f"{pool}/{value}"):
-            storage.put(f"{pool}/{value}", files[value])
-
+def _put_files(storage: SharedStorage, pool: str, files: Mapping[str, Path], title: str = "") -> None:
+    """Send the files, by digest, that are not there. title: of the bar that shows it; none without."""
     with ThreadPoolExecutor(AT_ONCE) as transfers:
-        list(transfers.map(put, files))
+        there = transfers.map(lambda value: storage.exists(f"{pool}/{value}"), files)
+        new = {value: files[value] for value, is_there in zip(files, there, strict=True) if not is_there}
+        with by_bytes(title, new) as sent:
+
+            def put(value: str) -> None:
+                storage.put(f"{pool}/{value}", new[value], lambda num_bytes: sent(value, num_bytes))
+                sent(value, new[value].stat().st_size)  # not every store says how far it is
+
+            list(transfers.map(put, new))
 
 
 def _fetch_files(storage: SharedStorage, listing: Listing, cache: Path, digests: Digests) -> None:

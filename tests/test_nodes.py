@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,3 +65,19 @@ def test_a_cluster_that_is_too_small_is_refused_at_once(monkeypatch: pytest.Monk
         nodes.wait_for_room(4, False, "training.workers")
     with pytest.raises(UserError, match=r"1 workers of a GPU each, but the cluster has room for 0"):
         nodes.wait_for_room(1, True, "training.workers")
+
+
+def test_a_node_that_is_silent_may_not_reach_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    node = {"NodeID": "7" * 56, "NodeManagerHostname": "node-7", "NodeManagerAddress": "10.0.0.7"}
+    monkeypatch.setattr(ray, "nodes", lambda: [{**node, "Alive": True, "Resources": {"CPU": 1}}])
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "here"))
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda task: SimpleNamespace(remote=lambda *_: "asked"))
+    monkeypatch.setattr(ray, "wait", lambda waiting, **_: ([], waiting))
+    monkeypatch.setattr(nodes, "ANSWER_WITHIN_S", 0.0)
+    line = (
+        r"node-7 \(10.0.0.7\) does not answer within 0 s; s3://b/lea may be unreachable from there; see that node's Ray"
+    )
+    with pytest.raises(UserError, match=line):
+        nodes._ask([], "s3://b/lea", False, False, CODE, "marks/x")

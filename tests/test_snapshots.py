@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fsspec.callbacks import Callback
 
+from components import known_digests, snapshots
 from components import shared_storage as shared
-from components import snapshots
 from components.errors import UserError
 from components.shared_storage import SharedStorage, StorageError, shared_storage
 from components.snapshots import Digests, collect, fetch_folder, publish, put_folder, remove_run, run_listing
@@ -59,12 +61,76 @@ def test_what_two_folders_share_is_sent_and_fetched_once(
     fetch_folder(storage, first)
     sent: list[Path] = []
     put, got, get = SharedStorage.put, [], SharedStorage.get
-    monkeypatch.setattr(SharedStorage, "put", lambda self, name, file: (sent.append(file), put(self, name, file)))
+    monkeypatch.setattr(SharedStorage, "put", lambda self, name, file, *_: (sent.append(file), put(self, name, file)))
     monkeypatch.setattr(SharedStorage, "get", lambda self, name, file: (got.append(name), get(self, name, file)))
     second = put_folder(storage, {**base, **written(tmp_path / "b", splits="b")}, Digests())
     fetch_folder(storage, second)
     assert [file.name for file in sent] == ["splits"]
     assert len(got) == 1
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_another_file_of_the_same_size_and_date_is_another_file(
+    memory: bool, storage: SharedStorage, tmp_path: Path
+) -> None:
+    """`tar x`, `rsync -t` and image layers put a new base there with the date of the old one."""
+    file = tmp_path / "base" / "weights"
+    digests = Digests(tmp_path / "stored-files.json" if memory else None)
+    names = []
+    for text in ("old base", "new base"):
+        written(file.parent, weights=text)
+        os.utime(file, (315532800, 315532800))
+        names.append(put_folder(storage, {"weights": file}, digests))
+        digests.keep()
+        digests = Digests(tmp_path / "stored-files.json") if memory else digests
+    assert (fetch_folder(storage, names[1]) / "weights").read_text() == "new base"
+
+
+def test_what_is_remembered_is_not_read_again(
+    storage: SharedStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the cache of a node too, where each folder that shares a file is one more link to it."""
+    base = written(tmp_path / "base", weights="big")
+    names = [put_folder(storage, {**base, **written(tmp_path / t, splits=t)}, Digests()) for t in ("a", "b", "c")]
+    read: list[str] = []
+    whole = known_digests.file_digest
+    monkeypatch.setattr(known_digests, "file_digest", lambda path: (read.append(path.name), whole(path))[1])
+    for name in names:
+        fetch_folder(storage, name)
+    assert read.count("weights") == 3  # once for each link
+    read.clear()
+    for name in names:
+        fetch_folder(storage, name)
+    assert not read
+
+
+def test_what_is_read_and_sent_is_shown_by_bytes(
+    storage: SharedStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("components.progress.MB", 1)
+    monkeypatch.setattr("components.progress.LINE_EVERY_S", 0.0)
+    digests, files = Digests(), written(tmp_path / "base", one="1" * 10, two="2" * 30)
+    put_folder(storage, files, digests)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("read for the storage, MB: 40/40")]
+    assert [line for line in lines if line.startswith("sent to the storage, MB: 40/40")]
+    assert lines[-1].startswith("sent to the storage, MB: 40 done in")
+    put_folder(storage, files, digests)
+    assert not capsys.readouterr().err
+
+
+def test_a_store_that_says_how_far_a_file_is_is_listened_to(
+    storage: SharedStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put_file(file: str, path: str, callback: Callback) -> None:
+        for _ in range(2):
+            callback.relative_update(5)
+
+    monkeypatch.setattr(storage._store, "put_file", put_file)
+    monkeypatch.setattr(storage._store, "mv", lambda *_: None)
+    sent: list[int] = []
+    storage.put("a", tmp_path, sent.append)
+    assert sent == [5, 10]
 
 
 def test_a_damaged_file_is_not_used(storage: SharedStorage, tmp_path: Path) -> None:
@@ -120,7 +186,7 @@ def test_a_run_is_collected_in_the_last_state_that_was_published_whole(
     written(there, log="one two", checkpoints__step_2__weights="2")
     put, count = SharedStorage.put, 0
 
-    def killed(self: SharedStorage, name: str, file: Path) -> None:
+    def killed(self: SharedStorage, name: str, file: Path, *_: object) -> None:
         nonlocal count
         count += 1
         if count == 2:

@@ -72,6 +72,19 @@ def download(wanted: Wanted, limits: Limits, progress: Progress = lambda done: N
     return _accept(wanted, aside)
 
 
+def size_there(wanted: Wanted, limits: Limits) -> int | None:
+    """Bytes that the server says the file has, if it says so; none of them is read. UserError where it has none."""
+    try:
+        headers = {"Accept-Encoding": "identity"}
+        with ask(wanted.url, headers, wanted.token, limits.silent_s, other_origins=True) as reply:
+            return reply.total
+    except Cut as cut:
+        raise UserError(
+            f"{wanted.path} is here, but nothing is known of it, and {wanted.url} does not say its size ({cut}); "
+            "run the same command again later"
+        ) from None
+
+
 def _go_on(wanted: Wanted, aside: Path, limits: Limits, progress: Progress) -> None:
     """Append to what has arrived until it is whole; Cut where the connection ends before."""
     said = _read_state(aside)

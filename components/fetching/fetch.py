@@ -14,7 +14,7 @@ from typing import Any
 from components.digests import file_digest
 from components.errors import UserError
 from components.fetching.catalogue import Entry, Unpack
-from components.fetching.download import Limits, Wanted, blob_id, download
+from components.fetching.download import Limits, Wanted, blob_id, download, size_there
 from components.fetching.hub import files_of
 from components.files import read_json, write_json
 from components.masking import masked
@@ -53,7 +53,7 @@ def errand(name: str, entry: Entry, root: Path = Path()) -> Errand:
     files = files_of(entry.hub, folder) if entry.hub else [_of_table(file, folder) for file in entry.files]
     missing, present = [], []
     for one in files:
-        noted = recorded.get(one.path.relative_to(folder).as_posix(), {})
+        noted = recorded.get(_name(folder, one), {})
         if not one.digest_known and noted.get("sha256"):
             one = replace(one, sha256=noted["sha256"], num_bytes=one.num_bytes or noted.get("bytes"))
         (present if one.path.exists() else missing).append(one)
@@ -65,26 +65,42 @@ def carry_out(
 ) -> list[Path]:
     """Fetch what is missing, compare what is there, and note all of it in FOLDER.sources.json. Returns what is new."""
     for one in task.present:
-        _compare(one)
+        _take_present(task, one, limits)
     _check_space(task, root)
-    done, notes = 0, {}
+    done = 0
     for one in task.missing:
         start = done
         sha256 = download(one, limits, lambda arrived, start=start, one=one: progress(start + arrived, one.path.name))
-        size = one.path.stat().st_size
-        done += size
-        notes[one.path.relative_to(task.folder).as_posix()] = {
-            "url": masked(one.url),  # a mirror's may hold a password, and this file is committed
-            "bytes": size,
-            "sha256": sha256,
-            "digest_known_before": one.digest_known,
-            "licence": task.entry.licence,
-            "fetched": dt.datetime.now(dt.UTC).date().isoformat(),
-        }
-        write_json(_notes(task.folder), {**_recorded(task.folder), **notes})  # after each: one of them is 20 GB
+        done += one.path.stat().st_size
+        _note(task, one, sha256)  # after each: one of them is 20 GB
     if task.entry.unpack:
         _unpack(task.folder, task.entry.unpack)
     return [one.path for one in task.missing]
+
+
+def _take_present(task: Errand, one: Wanted, limits: Limits) -> None:
+    """Compare a file that is here, and note it if it is not: who fetched it may have been killed before."""
+    if one.num_bytes is None and not one.digest_known:
+        one = replace(one, num_bytes=size_there(one, limits))  # what something else has left may be half a file
+    _compare(one)
+    if _name(task.folder, one) not in _recorded(task.folder):
+        _note(task, one, one.sha256 or file_digest(one.path))
+
+
+def _note(task: Errand, one: Wanted, sha256: str) -> None:
+    noted = {
+        "url": masked(one.url),  # a mirror's may hold a password, and this file is committed
+        "bytes": one.path.stat().st_size,
+        "sha256": sha256,
+        "digest_known_before": one.digest_known,
+        "licence": task.entry.licence,
+        "fetched": dt.datetime.now(dt.UTC).date().isoformat(),
+    }
+    write_json(_notes(task.folder), {**_recorded(task.folder), _name(task.folder, one): noted})
+
+
+def _name(folder: Path, one: Wanted) -> str:
+    return one.path.relative_to(folder).as_posix()
 
 
 def _of_table(file: Any, folder: Path) -> Wanted:

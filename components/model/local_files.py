@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components.digests import digest, file_digest
+from components.digests import digest, file_digest, looks
 from components.files import write_json
 from components.params import Base
 from components.workspace import home, local_place
 
-SEEN_FILE = "base-files.json"  # path -> size in bytes, modification time in ns, SHA-256: gigabytes are read once
+SEEN_FILE = "base-files.json"  # path -> what `looks` says, SHA-256: gigabytes are read once
 
 
 def local_digests(base: Base) -> dict[str, str]:
@@ -36,10 +36,8 @@ def local_digests(base: Base) -> dict[str, str]:
 
 
 def _looked_at(path: Path, seen: dict[str, list[Any]]) -> list[Any]:
-    stat = path.stat()
-    known = seen.get(str(path.resolve()), [])
-    as_it_is = [stat.st_size, stat.st_mtime_ns]
-    return known if known[:2] == as_it_is else [*as_it_is, file_digest(path)]
+    known, as_it_is = seen.get(str(path.resolve()), []), looks(path.stat())
+    return known if known[:-1] == as_it_is else [*as_it_is, file_digest(path)]
 
 
 def _seen() -> dict[str, list[Any]]:
@@ -47,5 +45,4 @@ def _seen() -> dict[str, list[Any]]:
         seen = json.loads((home() / SEEN_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):  # only a memory: made again
         return {}
-    sound = isinstance(seen, dict) and all(isinstance(known, list) and len(known) == 3 for known in seen.values())
-    return seen if sound else {}
+    return {path: known for path, known in seen.items() if isinstance(known, list)} if isinstance(seen, dict) else {}

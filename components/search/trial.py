@@ -27,7 +27,8 @@ from components.training.checkpoint import CHECKPOINTS, latest_step
 from components.training.job import RESULT_SETTINGS, Job, Validation
 from components.training.journal import TIMINGS_FILE, VALIDATION_FILE, read_journal
 from components.training.parts import parts_of
-from components.training.remote import SAMPLES_FILE, recall
+from components.training.remote import recall
+from components.training.run_files import SAMPLES_FILE
 from components.training.stage import make_job
 from components.training.warm import Group
 from components.workspace import PRETRAIN

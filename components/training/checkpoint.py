@@ -7,6 +7,7 @@ functions of (seed, step).
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -92,17 +93,45 @@ def checkpoints(folder: Path) -> list[Path]:
 def latest_step(folder: Path) -> int:
     """Steps that the newest checkpoint covers, 0 without one. Cheap: nothing is verified."""
     found = checkpoints(folder)
-    return int(found[-1].name.removeprefix("step-")) if found else 0
+    return step_of(found[-1].name) if found else 0
+
+
+def step_of(name: str) -> int:
+    """Steps that the checkpoint in a folder of this name covers."""
+    return int(name.removeprefix("step-"))
 
 
 def newest_intact(folder: Path) -> int:
     """Step of the newest undamaged checkpoint, 0 without one. No tensor is read."""
-    for path in reversed(checkpoints(folder)):
-        try:
-            return _verified(path)["step"]
-        except (OSError, UserError) as damage:
-            log.warning("checkpoint %s is damaged (%s); trying the one before it", path, damage)
-    return 0
+    return next((step_of(path.name) for path in reversed(checkpoints(folder)) if is_intact(path)), 0)
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a checkpoint's files are those that were written; a warning says what is wrong with it."""
+    try:
+        state = _stated(path)
+        for name, expected in state["digests"].items():
+            if file_digest(path / name) != expected:
+                raise UserError(f"{name} does not match its hash")
+    except (OSError, UserError) as damage:
+        log.warning("checkpoint %s is damaged (%s); trying the one before it", path, damage)
+        return False
+    return True
+
+
+def is_intact_by(name: str, stated: bytes, digests: Mapping[str, str]) -> bool:
+    """The same of a checkpoint that lies elsewhere.
+
+    Args:
+        name: of its folder.
+        stated: the content of its state.json.
+        digests: SHA-256 of its files by name.
+    """
+    try:
+        state = _sealed(json.loads(stated), name)
+        return all(digests.get(file) == expected for file, expected in state["digests"].items())
+    except (ValueError, KeyError, TypeError, AttributeError, UserError):
+        return False
 
 
 def load_checkpoint(folder: Path, step: int) -> TrainState:
@@ -118,23 +147,19 @@ def load_checkpoint(folder: Path, step: int) -> TrainState:
 def discard_after(folder: Path, step: int) -> None:
     """Remove the damaged checkpoints beyond the one that a run goes on from: they must not pass for newer ones."""
     for path in checkpoints(folder):
-        if int(path.name.removeprefix("step-")) > step:
+        if step_of(path.name) > step:
             remove_folder(path)
-
-
-def _verified(path: Path) -> dict[str, Any]:
-    state = _stated(path)
-    for name, expected in state["digests"].items():
-        if file_digest(path / name) != expected:
-            raise UserError(f"{name} does not match its hash")
-    return state
 
 
 def _stated(path: Path) -> dict[str, Any]:
     """state.json as it was written. UserError where a counter or a digest was changed, or another folder's is here."""
     state = read_json(path / STATE_FILE, "the run goes on from the checkpoint before", ("seal",))
+    return _sealed(state, path.name)
+
+
+def _sealed(state: dict[str, Any], name: str) -> dict[str, Any]:
     seal = state.pop("seal")
-    if seal != digest(state) or path.name != _name(state["step"]):
+    if seal != digest(state) or name != _name(state["step"]):
         raise UserError(f"{STATE_FILE} is not what was written there")
     return state
 

@@ -19,33 +19,16 @@ from components.data.storage import is_url
 from components.errors import UserError
 from components.files import remove_folder
 from components.locks import lock
-from components.shared_storage import SharedStorage, shared_storage
-from components.training.checkpoint import CHECKPOINTS, latest_step
+from components.shared_storage import SharedStorage, StorageError, shared_storage
+from components.training.checkpoint import CHECKPOINTS, newest_intact
 from components.training.job import Job
-from components.training.journal import METRICS_FILE, SKIPPED_FILE, TIMINGS_FILE, VALIDATION_FILE
-from components.training.parts import PARTS, PARTS_DIGEST
+from components.training.parts import parts_of
+from components.training.run_files import has_parts, intact_state_files, latest_of, newest_intact_there, state_files
 from components.workspace import MANIFEST, home
 
-JOURNALS = (METRICS_FILE, TIMINGS_FILE, SKIPPED_FILE, VALIDATION_FILE)
-SAMPLES_FILE = "validation_samples.txt"  # of a search's run: of how many samples its validations are
 MISTAKE = "mistake.txt"  # of a run: what a worker cannot mend by starting again
 EVERY_S = 15.0  # how often the journals are published between checkpoints
 LOOK_EVERY_S = 5.0  # how often they are looked for
-
-
-def state_files(folder: Path) -> Iterator[str]:
-    """Names of the files that are a run's state: journals, checkpoints, parts; not what is half written."""
-    yield from (name for name in (*JOURNALS, SAMPLES_FILE, PARTS_DIGEST) if (folder / name).is_file())
-    for part in (*sorted((folder / CHECKPOINTS).glob("step-*")), folder / PARTS):
-        for path in part.rglob("*"):
-            if path.is_file() and not path.name.endswith(".partial"):
-                yield path.relative_to(folder).as_posix()
-
-
-def latest_of(listing: snapshots.Listing) -> int:
-    """Steps that the newest checkpoint of a listing covers."""
-    names = (name.split("/")[1] for name in listing if name.startswith(f"{CHECKPOINTS}/step-"))
-    return max((int(name.removeprefix("step-")) for name in names), default=0)
 
 
 @dataclass(frozen=True)
@@ -97,14 +80,24 @@ def _below(name: str, folder: Path) -> dict[str, Path]:
 
 
 def recall(job: Job) -> None:
-    """Bring what the storage, if one is named, holds of a run to this machine where that is further than here."""
+    """Bring what the storage, if one is named, holds of a run to this machine where that is further than here.
+
+    UserError where another home is at work on it.
+    """
     storage = shared_storage()
-    if storage is None:
-        return
-    listing = snapshots.run_listing(storage, job.folder.name) or {}
-    ends_there = latest_of(listing) == latest_step(job.folder / CHECKPOINTS) and not (job.folder / PARTS).exists()
-    if latest_of(listing) > latest_step(job.folder / CHECKPOINTS) or (ends_there and _has_parts(listing)):
-        bring(job, storage)
+    if storage is not None and _is_further_there(job, storage):
+        with leases.held(storage, job.folder.name, leases.this_home()):
+            bring(job, storage)
+
+
+def _is_further_there(job: Job, storage: SharedStorage) -> bool:
+    """Whether the storage's newest intact checkpoint is beyond the one here, or only the storage has the parts."""
+    run = job.folder.name
+    listing = snapshots.run_listing(storage, run)
+    if not listing:
+        return False
+    here, there = newest_intact(job.folder / CHECKPOINTS), newest_intact_there(storage, run, listing)
+    return there > here or (there == here and has_parts(listing) and parts_of(job) is None)
 
 
 def bring(job: Job, storage: SharedStorage) -> None:
@@ -121,9 +114,10 @@ def settle(job: Job, remote: Remote) -> None:
     UserError where another home is at work on the run.
     """
     leases.take(remote.storage, remote.run, remote.holder)
-    recall(job)
+    if _is_further_there(job, remote.storage):
+        bring(job, remote.storage)
     leases.own(remote.storage, remote.run, remote.holder)
-    snapshots.publish(remote.storage, remote.run, job.folder, state_files, snapshots.Digests())
+    snapshots.publish(remote.storage, remote.run, job.folder, intact_state_files, snapshots.Digests())
     remote.storage.remove(_mistake(remote))
 
 
@@ -140,10 +134,6 @@ def held(job: Job) -> Iterator[Remote | None]:
     with leases.held(remote.storage, remote.run, remote.holder):
         settle(job, remote)
         yield remote
-
-
-def _has_parts(listing: snapshots.Listing) -> bool:
-    return any(name.startswith(f"{PARTS}/") for name in listing)
 
 
 def _mistake(remote: Remote) -> str:
@@ -193,15 +183,28 @@ class Publisher:
         self._folder, self._remote = job.folder, remote
         self._digests = snapshots.Digests()
         self._last = time.monotonic()
+        self._said = False
 
     def __call__(self, saved: bool) -> None:
-        """saved: a checkpoint, or the parts, have just been written; workers go on when all of it is there."""
-        if not saved and time.monotonic() - self._last < EVERY_S:
-            return
-        remote = self._remote
-        leases.renew(remote.storage, remote.run, remote.holder)
-        snapshots.publish(remote.storage, remote.run, self._folder, state_files, self._digests)
-        self._last = time.monotonic()
+        """saved: a checkpoint, or the parts, have just been written; workers go on when all of it is there.
+
+        Journals alone may come later: a storage that fails meanwhile is said once, and tried again the next time.
+        """
+        if saved:
+            self._publish(self._remote.storage)
+        elif time.monotonic() - self._last >= EVERY_S:
+            try:
+                self._publish(self._remote.storage.at_once())
+            except StorageError as error:
+                self._last = time.monotonic()
+                if not self._said:
+                    self._said = True
+                    print(f"progress is published later: {error}", file=sys.stderr, flush=True)
+
+    def _publish(self, storage: SharedStorage) -> None:
+        leases.renew(storage, self._remote.run, self._remote.holder)
+        snapshots.publish(storage, self._remote.run, self._folder, state_files, self._digests)
+        self._last, self._said = time.monotonic(), False
 
 
 class Mirror:
@@ -209,6 +212,7 @@ class Mirror:
 
     def __init__(self, job: Job, remote: Remote, clock: Callable[[], float] = time.monotonic) -> None:
         self._job, self._remote, self._clock = job, remote, clock
+        self._storage = remote.storage.at_once()
         self._digests, self._next, self._covered, self._said = snapshots.Digests(), 0.0, 0, False
 
     def covered(self, at_once: bool = False) -> int:
@@ -221,7 +225,7 @@ class Mirror:
         self._next = self._clock() + LOOK_EVERY_S
         try:
             listing = snapshots.collect(
-                self._remote.storage,
+                self._storage,
                 self._remote.run,
                 self._job.folder,
                 state_files,

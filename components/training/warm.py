@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from components.cluster import is_on_loopback
 from components.errors import UserError
 from components.nodes import is_remote
+from components.shared_storage import StorageAway
 from components.training.job import Job
 from components.training.launcher import RAY_LOGS, Watcher, WorkersFailed, check_cluster_for, explained
 from components.training.remote import Mirror, Publisher, Remote, bring, held, leave, localized, settle
@@ -119,15 +120,15 @@ class Group:
             yield from self._run(job, remote)
 
     def _run(self, job: Job, remote: Remote | None) -> Generator[None, None, None]:
-        for starts_left in reversed(range(job.training.max_failures + 1)):
+        for failures in range(job.training.max_failures + 1):
             try:
+                if remote and failures:
+                    settle(job, remote)
                 yield from self._run_once(job, remote)
                 break
-            except WorkersFailed:
-                if not starts_left:
+            except (WorkersFailed, StorageAway):
+                if failures == job.training.max_failures:
                     raise
-                if remote:
-                    settle(job, remote)
         if remote:
             bring(job, remote.storage)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
 from components.files import write_text
+from components.shared_storage import StorageAway, StorageError
 from components.training.job import Job, from_message, to_message
 from components.training.remote import MISTAKE, Publisher, Remote, leave, leave_mistake, localized, read_mistake
 
@@ -25,20 +26,26 @@ def opened(received: dict[str, Any]) -> tuple[Job, Remote | None]:
 
 
 def work(received: dict[str, Any]) -> None:
-    """A worker's whole life. A UserError is left where a group that Ray starts again finds it and exits."""
+    """A worker's whole life. A UserError is left where a group that Ray starts again finds it and exits.
+
+    A storage that is away is none: it may be back when Ray starts the group again.
+    """
     job, remote = opened(received)
-    if mistake_of(job, remote) is not None:
-        return
     try:
+        if mistake_of(job, remote) is not None:
+            return
         if remote is None:
             _train(job, None)
         else:
             here = localized(job, remote)
             _train(here, remote)
             leave(here)
+    except StorageAway as error:
+        raise RuntimeError(with_place(error)) from None
     except UserError as error:
         line = with_place(error)
-        _leave_mistake(job, remote, line)
+        with suppress(StorageError):  # what cannot be written there ends the group each time that it starts
+            _leave_mistake(job, remote, line)
         raise UserError(line) from None
 
 
@@ -79,6 +86,8 @@ def errors_that_travel() -> Iterator[None]:
     """What an actor raises reaches its caller whole: a storage's error with the node's name, a library's in words."""
     try:
         yield
+    except StorageAway as error:  # no mistake of the user's: the group is started again
+        raise RuntimeError(with_place(error)) from None
     except UserError as error:
         raise UserError(with_place(error)) from None
     except OSError:
@@ -90,6 +99,5 @@ def errors_that_travel() -> Iterator[None]:
 def with_place(error: UserError) -> str:
     """The line of an error; where the storage is the reason, with the node: each has credentials of its own."""
     from components.nodes import this_node
-    from components.shared_storage import StorageError
 
     return f"worker on {this_node()}: {error}" if isinstance(error, StorageError) else str(error)

@@ -20,7 +20,7 @@ from components.fetching.catalogue import Entry, File, find, load
 from components.fetching.download import Limits
 from components.fetching.fetch import carry_out, errand
 from components.params import profiles
-from tests.fetching.server import FileServer, as_hub
+from tests.fetching.server import FileServer, as_hub, reply
 
 NAMES = {
     *("llava_558k", "mix665k", "coco", "gqa", "textvqa", "visual_genome", "ocr_vqa", "scienceqa", "flickr30k"),
@@ -87,6 +87,39 @@ def test_files_are_fetched_noted_and_not_fetched_again(server: FileServer, tmp_p
     assert again.missing == ()
     assert carry_out(again, limits(), root=tmp_path) == []
     assert len(server.seen) == requests
+
+
+def test_a_file_whose_note_was_not_written_is_noted_later(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the move into place and the note."""
+    one = of_files(server, a=b"first")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path)
+    assert not (tmp_path / "data/raw/mine.sources.json").exists()
+    assert carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path) == []
+    noted = json.loads((tmp_path / "data/raw/mine.sources.json").read_text())
+    assert noted["parts/a"]["sha256"] == hashlib.sha256(b"first").hexdigest()
+    assert noted["parts/a"]["digest_known_before"] is False
+
+
+def test_half_a_file_that_something_else_has_left_is_not_taken(server: FileServer, tmp_path: Path) -> None:
+    one = of_files(server, a=b"first")
+    path = tmp_path / "data/raw/mine/parts/a"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"fir")
+    with pytest.raises(UserError, match=r"parts/a has 3 bytes, 5 are published; move it away"):
+        carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path)
+    server.act = lambda handler, number: reply(handler, 503, b"", {})
+    with pytest.raises(UserError, match=r"nothing is known of it, and http.* does not say its size .*503"):
+        carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path)
+    assert not (tmp_path / "data/raw/mine.sources.json").exists()
 
 
 def test_another_machine_gets_the_noted_bytes_or_none(server: FileServer, tmp_path: Path) -> None:

@@ -67,7 +67,13 @@ def test_digests_of_local_folders_follow_their_contents(params: Params, tmp_path
     assert list(first) == ["base.compose.vision"]  # the other is an id of the hub
     os.utime(folder / "weights")
     assert local_digests(composed) == first
+    date = (folder / "weights").stat().st_mtime_ns
+    (folder / "weights").write_text("2", encoding="utf-8")
+    os.utime(folder / "weights", ns=(date, date))  # as tar and rsync do
+    other = local_digests(composed)
+    assert other != first
     (folder / "weights").write_text("22", encoding="utf-8")
+    assert local_digests(composed) != other
     assert local_digests(composed) != first
     assert local_digests(params.base) == {}
 

@@ -16,9 +16,11 @@ from components.search.trainable import PointTrainable
 from components.search.trial import METRIC, RUNG, Setting, forget_other_samples
 from components.shared_storage import shared_storage
 from components.snapshots import Digests, publish
+from components.training.checkpoint import TrainState, save_checkpoint
 from components.training.job import Job, Validation
 from components.training.journal import VALIDATION_FILE, append
-from components.training.remote import SAMPLES_FILE, recall, state_files
+from components.training.remote import recall
+from components.training.run_files import SAMPLES_FILE, state_files
 
 
 def watched(params: Params, folder: Path, validation: Validation) -> Job:
@@ -64,7 +66,7 @@ def test_losses_that_another_home_has_measured_are_kept_if_they_are_of_the_same_
     storage = shared_storage()
     assert storage
     there, job = tmp_path / "there", watched(params, tmp_path / "run", Validation(2, 0))
-    write_text(there / "checkpoints" / "step-2" / "state.json", "{}")
+    save_checkpoint(there / "checkpoints", TrainState(2, 2, {}, {}, {}))
     append(there / VALIDATION_FILE, {"step": 2, "of": 6, "epoch": 1, "validation_loss": 1.0})
     if measured_on:
         write_text(there / SAMPLES_FILE, measured_on)
