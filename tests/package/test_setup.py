@@ -66,4 +66,4 @@ def test_adapters_need_torch_and_peft_alone() -> None:
 def test_versions_agree() -> None:
     assert package.__version__ == PROJECT["version"]
     assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
-    assert f"## {PROJECT['version']}\n" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"## {PROJECT['version']} - " in (ROOT / "CHANGELOG.md").read_text("utf-8")
