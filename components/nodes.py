@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import socket
 import time
@@ -218,11 +219,12 @@ def wait_for_room(num_workers: int, gpus: bool, setting: str, share: float = 1.0
     try:
         while True:
             total = room(places(ray.nodes(), gpus), kind, share)
-            scales = total < num_workers and has_autoscaler()
-            if total < num_workers and not scales:
+            scales = total < num_workers
+            most = max(total, autoscaled(kind, share)) if scales else total
+            if most < num_workers:
                 raise UserError(
                     f"params.yaml: {setting} asks for {num_workers} workers of a {kind} each, but the cluster has room "
-                    f"for {total}: lower it, or add nodes"
+                    f"for {most}: lower it, or add nodes"
                 )
             free = room([{"Resources": each} for each in _free()], kind, share)
             if asked is None and free >= num_workers:
@@ -242,13 +244,20 @@ def room(nodes: Sequence[Node], kind: str, share: float = 1.0) -> int:
     return sum(int(node["Resources"].get(kind, 0) / share + 1e-9) for node in nodes)
 
 
-def has_autoscaler() -> bool:
-    """Whether the cluster has an autoscaler of version 2. What it may bring Ray does not say."""
+def autoscaled(kind: str, share: float = 1.0) -> float:
+    """Workers that fit once the cluster's autoscaler (version 2) has brought all it may; 0 where there is none.
+
+    Infinite where Ray does not know its limits, which only some platforms state.
+    """
+    from ray._private.state import state
     from ray._raylet import GCS_AUTOSCALER_STATE_NAMESPACE, GCS_AUTOSCALER_V2_ENABLED_KEY  # pyright: ignore
     from ray.experimental.internal_kv import _internal_kv_get
 
+    stated = state.get_max_resources_from_cluster_config()
+    if stated:
+        return int(stated.get(kind, 0) / share + 1e-9)
     key, namespace = GCS_AUTOSCALER_V2_ENABLED_KEY.encode(), GCS_AUTOSCALER_STATE_NAMESPACE.encode()
-    return _internal_kv_get(key, namespace=namespace) == b"1"
+    return math.inf if _internal_kv_get(key, namespace=namespace) == b"1" else 0
 
 
 def _free() -> list[Mapping[str, float]]:

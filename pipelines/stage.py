@@ -88,7 +88,8 @@ def guarded(work: Callable[[], Any]) -> int:
         what = f" ({error})" if str(error) else ""
         return _printed(f"error: not enough memory{what}; use smaller batches, images or fewer workers", MISTAKE)
     except RuntimeError as error:
-        if "OutOfMemoryError" not in type(error).__name__:  # torch's, or Ray's with torch's in it
+        torch = sys.modules.get("torch")  # what is not imported has not failed
+        if torch is None or not isinstance(error, torch.OutOfMemoryError):
             raise
         advice = "end what else uses it (nvidia-smi), or see what fits: lea plan --gpu-memory 80GiB"
         return _printed(f"error: the GPU's memory is full; {advice}", MISTAKE)

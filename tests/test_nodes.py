@@ -49,12 +49,12 @@ def test_a_file_is_compared_by_its_content(tmp_path: Path, monkeypatch: pytest.M
     assert (found.unseen, found.other, found.lacks) == ([missing], [wrong], [])
 
 
-def clustered(monkeypatch: pytest.MonkeyPatch, total: Sequence[dict[str, float]]) -> None:
-    """A cluster with nodes of these resources, all free, and no autoscaler."""
+def clustered(monkeypatch: pytest.MonkeyPatch, total: Sequence[dict[str, float]], most: float = 0) -> None:
+    """A cluster with nodes of these resources, all free. most: workers that its autoscaler may bring."""
     import ray
 
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": each} for each in total])
-    monkeypatch.setattr(nodes, "has_autoscaler", lambda: False)
+    monkeypatch.setattr(nodes, "autoscaled", lambda kind, share: most)
     monkeypatch.setattr(nodes, "_free", lambda: total)
 
 
@@ -65,6 +65,12 @@ def test_a_cluster_that_is_too_small_is_refused_at_once(monkeypatch: pytest.Monk
         nodes.wait_for_room(4, False, "training.workers")
     with pytest.raises(UserError, match=r"1 workers of a GPU each, but the cluster has room for 0"):
         nodes.wait_for_room(1, True, "training.workers")
+
+
+def test_more_than_an_autoscaler_may_bring_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clustered(monkeypatch, [{"CPU": 0}], most=4)
+    with pytest.raises(UserError, match=r"training.workers asks for 5 workers .* has room for 4: lower it"):
+        nodes.wait_for_room(5, False, "training.workers")
 
 
 def test_a_node_that_is_silent_may_not_reach_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from components.digests import digest
 from components.files import write_json
 from components.model.assemble import check_fit
 from components.model.stored import REFERENCE_FILE
-from components.nodes import check_nodes, has_autoscaler, is_remote
+from components.nodes import autoscaled, check_nodes, is_remote, wait_for_room
 from components.params import Params
 from components.search import trial as one
 from components.search.capacity import TRIAL_CPUS, check_capacity
@@ -110,10 +110,14 @@ def ray_for(params: Params) -> Iterator[None]:
 
 def check_cluster_for(params: Params, nodes: Sequence[Mapping[str, float]]) -> None:
     """UserError where the cluster of RAY_ADDRESS is not fit for the trials of these settings."""
-    if not has_autoscaler():
+    tune, gpus = params.tune, params.training.use_gpu
+    share = tune.gpu_per_worker if gpus else 1.0
+    if autoscaled("GPU" if gpus else "CPU", share) >= tune.concurrent_trials * tune.workers_per_trial:
+        wait_for_room(tune.workers_per_trial, gpus, "tune.workers_per_trial", share)  # of one trial; Tune asks for more
+    else:
         check_capacity(params, nodes, "the cluster", trial_cpus=0)
     files = [ASSIGNMENTS, BASE / REFERENCE_FILE, *(PREPARED / name / MANIFEST for name in params.finetune.sources)]
-    check_nodes(files, shared_storage(), params.training.use_gpu, CODE, here=True)
+    check_nodes(files, shared_storage(), gpus, CODE, here=True)
 
 
 def resources(params: Params) -> Any:
