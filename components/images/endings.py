@@ -15,6 +15,7 @@ IN_ORDER = (
     *(ending.upper() for ending in _RARE),
     *(f".{ending[1:].capitalize()}" for ending in (*_COMMON, *_RARE)),
 )
+_STORED = {ending.encode(): ending for ending in IN_ORDER}
 # Of files that are not read, or rare: a record may have them where the image was converted since.
 _OTHERS = (
     *(".apng", ".jpe", ".jif", ".jpf", ".jpx", ".j2k", ".j2c", ".jpc", ".pnm", ".pfm", ".avifs", ".dib", ".mpo"),
@@ -32,6 +33,11 @@ def ending_of(name: str) -> str:
 
 def has_image_ending(name: str) -> bool:
     return ending_of(name).lower() in _KNOWN
+
+
+def written_ending(name: bytes) -> str:
+    """Of a stored name, where that is one of IN_ORDER."""
+    return _STORED.get(name[name.rfind(b".") :], "")
 
 
 def with_other_endings(name: str, there: Container[str] = IN_ORDER) -> Iterator[str]:
