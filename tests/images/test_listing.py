@@ -12,7 +12,7 @@ from components.images.listing import Listings, listing
 from components.images.store import ImageStore
 from tests.raw import write_folder
 
-FILES = dict.fromkeys(("a/1.jpg", "a/2.png", "菜/1.jpg", "Käse1.jpg"), b"one")
+FILES: dict[str, bytes] = dict.fromkeys(("a/1.jpg", "a/2.png", "菜/1.jpg", "Käse1.jpg"), b"one")
 
 
 @pytest.fixture
