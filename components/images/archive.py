@@ -10,14 +10,14 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from components.errors import UserError
 from components.images.byte_ranges import ByteRange
 from components.images.decoding import ImageError
-from components.images.endings import has_image_ending
+from components.images.endings import has_image_ending, written_ending
 from components.images.kinds import HEAD, kind_of
 from components.images.names import folded, is_companion, likely_encodings, plain_name, shown, spellings
 from components.images.tar import is_plain, tar_members
@@ -83,6 +83,7 @@ class Archive:
         self._path, self._changed = str(path.resolve()), path.stat().st_mtime_ns
         self._top, self._top_of_images = list[bytes](), list[bytes]()  # at most 2 different ones each
         self._old_names = list[bytes]()
+        self._endings = set[str]()
         self._list = sqlite3.connect("", check_same_thread=False)  # SQLite's own temporary file
         try:
             self._list.execute(
@@ -106,6 +107,7 @@ class Archive:
             return None
         if isinstance(member.name, bytes) and len(self._old_names) < _SAMPLE:
             self._old_names.append(name)
+        self._endings.add(written_ending(name))
         top = name.partition(b"/")[0] + b"/" if b"/" in name else b""
         for tops in (self._top, self._top_of_images) if has_image_ending(shown(name)) else (self._top,):
             if len(tops) < 2 and top not in tops:
@@ -149,6 +151,10 @@ class Archive:
             if not name:
                 return tuple(row)
         return ("link", 0, 0, 0, 0, 0)
+
+    def endings(self, name: str) -> Collection[str]:
+        """The image endings of all members, as they are written."""
+        return self._endings
 
     def similar(self, name: str) -> str | None:
         """A member whose name differs from this one in capitals alone."""

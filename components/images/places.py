@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from components.images.archive import Archive, open_archive
 from components.images.byte_ranges import ByteRange
 from components.images.decoding import ImageError
 from components.images.dvc_cache import is_cached
+from components.images.listing import Listings
 from components.images.names import folded, is_companion, shown, spellings
 
 _OPEN_TARS = 8
@@ -25,6 +26,10 @@ class Place(Protocol):
     """A folder or archive: where a name's bytes lie, or None; ImageError where it may not be read."""
 
     def find(self, name: str) -> ByteRange | None: ...
+
+    def endings(self, name: str) -> Collection[str]:
+        """The image endings of the files among which that name would lie, and perhaps more."""
+        ...
 
     def similar(self, name: str) -> str | None:
         """A file whose name differs in capitals alone."""
@@ -44,12 +49,15 @@ def open_place(path: Path) -> Place:
 class Folder:
     def __init__(self, root: Path):
         self._root = root.resolve()
+        self._listings = Listings(self._root)
         self._listed = OrderedDict[str, dict[bytes, str]]()  # of the folders looked into last: name by folded name
 
     def find(self, name: str) -> ByteRange | None:
         """A link is followed only where it leads into DVC's cache."""
-        # a zip made on Windows, unpacked where the backslash is a letter like any other, comes last
-        for spelling in dict.fromkeys((*spellings(name), name.replace("/", "\\").encode())):
+        given = name.encode()
+        for spelling in self._spellings(name):
+            if spelling != given and not self._listings.may_hold(spelling):
+                continue
             path = os.fsdecode(os.fsencode(self._root) + b"/" + spelling)
             try:
                 found = os.lstat(path)
@@ -59,6 +67,15 @@ class Folder:
                 raise ImageError("image_unreadable", f"{name}: {error.strerror}") from None
             return self._checked(name, path, found)
         return None
+
+    def endings(self, name: str) -> Collection[str]:
+        possible = filter(self._listings.may_hold, self._spellings(name))
+        folders = dict.fromkeys(spelling.rpartition(b"/")[0] for spelling in possible)
+        return frozenset[str]().union(*(self._listings.of(folder).endings for folder in folders))
+
+    def _spellings(self, name: str) -> list[bytes]:
+        # a zip made on Windows, unpacked where the backslash is a letter like any other, comes last
+        return list(dict.fromkeys((*spellings(name), name.replace("/", "\\").encode())))
 
     def _checked(self, name: str, path: str, found: os.stat_result) -> ByteRange:
         target = os.path.realpath(path)
@@ -111,6 +128,10 @@ class Tars:
         archive, member = self._of(name)
         return archive.find(member)
 
+    def endings(self, name: str) -> Collection[str]:
+        archive, member = self._of(name)
+        return archive.endings(member)
+
     def similar(self, name: str) -> str | None:
         archive, member = self._of(name)
         return archive.similar(member)
@@ -140,6 +161,10 @@ class Parts:
     def find(self, name: str) -> ByteRange | None:
         part = self._part(name)
         return self._places[part].find(name.removeprefix(part)) if part else None
+
+    def endings(self, name: str) -> Collection[str]:
+        part = self._part(name)
+        return self._places[part].endings(name.removeprefix(part)) if part else ()
 
     def similar(self, name: str) -> str | None:
         part = self._part(name)

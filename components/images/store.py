@@ -20,10 +20,10 @@ class ImageStore:
     """The images of one source.
 
     A name is a path inside the folder or archive. Where the file is not there, the same name with another
-    image ending is tried: OCR-VQA's annotations say .jpg for files saved as .png or .gif, and those of others no
-    ending at all. What the bytes are
-    is then seen from the bytes, never from an ending. Forms of Unicode, separators and old encodings of names do not
-    matter (names.py); capitals do, and a file that differs in them alone is named.
+    image ending is tried, of those that files there have: OCR-VQA's annotations say .jpg for files saved as .png or
+    .gif, and those of others no ending at all. What the bytes are is then seen from the bytes, never from an ending.
+    Forms of Unicode, separators and old encodings of names do not matter (names.py); capitals do, and a file that
+    differs in them alone is named.
     """
 
     def __init__(self, place: Place, max_pixels: int):
@@ -48,7 +48,7 @@ class ImageStore:
         found = self._place.find(name)
         if found is not None:
             return self._small_enough(found, name), False
-        for other in with_other_endings(name):
+        for other in with_other_endings(name, self._place.endings(name)):
             if (found := self._place.find(other)) is not None:
                 return self._small_enough(found, name), True
         raise ImageError("image_missing", f"{name}{self._near(name)}")

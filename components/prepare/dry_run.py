@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.images.decoding import ImageError
+from components.images.dvc_cache import is_cached
 from components.images.kinds import HEAD, kind_of
+from components.images.store import ImageStore
 from components.params import Data, Source
 from components.prepare.chunk import Rules, checked
 from components.prepare.counts import RecordCounts
 from components.prepare.source import source_chunks, too_many_rejects
-from components.sources.entry import Reject
+from components.sources import reader
+from components.sources.entry import Entry, Reject
+
+_FIRST = 100  # records with an image, by which the folder of the images is seen
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,29 @@ def named_source(target: str, images: str | None, sources: dict[str, Source]) ->
         kind = kind_of(stream.read(HEAD))
     if kind in ("tar", "zip"):
         raise UserError(f"{target} is an archive; name the JSON of its records, and the archive by --images")
-    place = str(Path(images).absolute()) if images else "."
-    # where a link leads, as DVC's do, neither the file's name nor its images are
-    return Source(kind="llava_json", path=str(file.absolute().parent), annotations=escape(file.name), images=place)
+    # where a link leads, as DVC's do, the file's name is another
+    spec = Source(kind="llava_json", path=str(file.absolute().parent), annotations=escape(file.name), images=".")
+    place = str(Path(images).absolute()) if images else _images_beside(file, spec)
+    return spec.model_copy(update={"images": place})
+
+
+def _images_beside(file: Path, spec: Source) -> str:
+    """The folder of the file or, where it is a link beside which the first images are not, that of the file itself.
+
+    Nothing but contents lies where a link leads into DVC's cache.
+    """
+    target = file.resolve()
+    if not file.is_symlink() or is_cached(str(target)):
+        return "."
+    beside = ImageStore.open(file.absolute().parent, ".", 1)
+    entries = (entry for entry in reader(spec.kind)(spec) if isinstance(entry, Entry) and entry.image)
+    is_there = any(_is_there(beside, str(entry.image)) for entry in islice(entries, _FIRST))
+    return "." if is_there else str(target.parent)
+
+
+def _is_there(store: ImageStore, name: str) -> bool:
+    try:
+        store.find(name)
+    except ImageError as error:
+        return error.reason != "image_missing"
+    return True

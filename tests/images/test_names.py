@@ -66,6 +66,12 @@ def test_endings_in_capitals_do_not_matter(tmp_path, kind: str):
         ("plate.1.jpg", "plate.1"),
         ("v1.2/plate.webp", "v1.2/plate"),
         (".jpg.png", ".jpg"),
+        ("1.jpg", "1.jpg_large"),
+        ("1.jpg", "1.image"),
+        ("a/000.jpg", "a/000.npy"),
+        ("000.jpg", "000.mp4"),
+        ("1.2.JPG", "1.2.bin"),
+        ("St.Petersburg.jpg", "St.Petersburg"),
     ],
 )
 def test_every_ending_that_is_read_may_stand_for_another(tmp_path, kind: str, stored: str, asked: str):

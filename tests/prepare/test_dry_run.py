@@ -9,7 +9,7 @@ import pytest
 
 from components.params import Source
 from components.prepare.dry_run import check_source, named_source
-from tests.raw import data_settings, llava_record, picture
+from tests.raw import data_settings, llava_record, picture, write_folder
 
 SOURCES: dict[str, Source] = {}
 
@@ -33,6 +33,17 @@ def mine(tmp_path: Path) -> Path:
 
 def test_json_that_is_a_link_is_read_by_its_name_with_the_images_beside_it(mine: Path) -> None:
     assert kept(mine / "train.json") == kept(mine / "train.json", mine) == 1
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_link_to_a_json_elsewhere_has_the_images_beside_that(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    """`ln -s ../data/train.json .`; in DVC's cache lie contents of many files, and none of them is an image's name."""
+    (mine / "1.png").rename(mine.parent / "cache/1.png")
+    write_folder(mine.parent / ".dvc", {"config": b"[cache]\n    dir = ../cache\n" if cached else b""})
+    monkeypatch.chdir(mine)
+    assert kept(Path("train.json")) == (0 if cached else 1)
 
 
 def test_dollar_in_a_folder_of_the_command_line_is_a_letter(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def asked(*contents: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("key", [*OTHER_KEYS, "images", "Image", "Images", "Image_Path"])
 @pytest.mark.parametrize("empty", [{}, {"image": None}, {"image": "", "images": []}])
 def test_image_is_found_under_the_keys_of_other_tools(tmp_path, key: str, empty: dict[str, Any]):
-    assert kept(tmp_path, {**empty, key: "1.png", "conversations": PLAIN})[0] == "1.png"
+    assert kept(tmp_path, {**empty, key: "1.png", "conversations": TALK})[0] == "1.png"
 
 
 @pytest.mark.parametrize("key", [*OTHER_KEYS, "Image"])
@@ -88,6 +88,12 @@ def test_file_is_preferred_to_the_address_that_it_came_from(tmp_path):
         {"photo": True},
         {"picture": {"id": 7}},
         {"img": None},
+        {"picture": "portrait.png"},
+        {"photo": "yes"},
+        {"image_url": "https://x/thumbnail.jpg"},
+        {"image": None, "file_name": "page.tiff"},
+        {"image": "", "img": [1, "none"]},
+        {"img": [{"bytes": "iVBOR"}]},
     ],
 )
 def test_what_names_no_image_leaves_a_record_of_text(tmp_path, beside: dict[str, Any]):
@@ -99,6 +105,8 @@ def test_what_names_no_image_leaves_a_record_of_text(tmp_path, beside: dict[str,
     [
         ({"image": "1.png", "images": ["1.png"]}, "1.png"),
         ({"image": "1.png", "images": ["./1.png"]}, "1.png"),
+        ({"image": "1.png", "images": ["/data/imgs/1.png"]}, "1.png"),
+        ({"image": "train/1.png", "images": "1.png"}, "train/1.png"),
         ({"image": "1.png", "images": 1}, "1.png"),
         ({"image": "1.png", "images": [{"path": "1.png", "bytes": "iVBOR"}]}, "1.png"),
         ({"images": '["1.png"]'}, "1.png"),
@@ -152,6 +160,11 @@ def test_image_part_without_a_name_takes_that_of_another_tools_key(tmp_path):
         {"videos": ["x.mp4"], "conversations": MEDIUM},
         {"image": "1.png", "video": "x.mp4", "conversations": MEDIUM},
         {"media": "x.mp4", "conversations": MEDIUM},
+        {"audio": {"path": None, "bytes": "UklGR"}, "conversations": PLAIN},
+        {"audio": {"array": [0.1], "sampling_rate": 16000}, "conversations": PLAIN},
+        {"video": {"url": "https://x/y"}, "conversations": TALK},
+        asked("What?\n<video>"),
+        asked("<video><video>\nWhat?"),
         {"audios": ["x.wav"], **asked("<audio>What?")},
         asked([{"type": "video", "video": "x.mp4"}, TEXT]),
         asked([{"type": "input_audio", "input_audio": {"data": "AAAA"}}, TEXT]),
@@ -167,7 +180,12 @@ def test_record_about_a_video_or_a_sound_is_rejected(tmp_path, record: Any):
     [
         ({"image": "1.png", "video": "x.mp4", "conversations": TALK}, "1.png"),
         ({"video": None, "audios": [], "conversations": PLAIN}, None),
+        ({"audio": "none", "conversations": PLAIN}, None),
+        ({"video": "no", "videos": ["clip", 7], "audio": {"path": None}, "conversations": PLAIN}, None),
+        ({"image": "1.png", "video": "x.mp4", **asked("<image>\nWhat is <video> in HTML?")}, "1.png"),
         (asked("How is <video> closed in HTML?"), None),
+        (asked("<video> in HTML: how is it closed?"), None),
+        (asked('What does this show?\n<video>\n<source src="x.mp4">\n</video>'), None),
     ],
 )
 def test_frame_of_a_video_and_talk_about_the_tag_are_kept(tmp_path, record: Any, image: str | None):
