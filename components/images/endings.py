@@ -1,13 +1,14 @@
-"""Endings of image files: which other names a file may have whose name in a record is not there."""
+"""Endings of files: which are an image's, and which others an image may have whose name in a record is not there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 
 # The common ones first, each in small letters, then in capitals, then as .Jpg: the first that is there is read.
 _COMMON = (".jpg", ".jpeg", ".png", ".gif", ".webp")
 _RARE = (".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".jfif")
-_ORDER = (
+IN_ORDER = (
     *_COMMON,
     *(ending.upper() for ending in _COMMON),
     *_RARE,
@@ -20,24 +21,29 @@ _OTHERS = (
     *(".heic", ".heif", ".hif", ".jxl", ".svg", ".ico", ".tga", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw"),
 )
 _KNOWN = frozenset((*_COMMON, *_RARE, *_OTHERS))
+_ENDING = re.compile(r"[^/]\.[A-Za-z][A-Za-z0-9_-]*\Z")  # a number is none (plate.2), nor is what a name begins with
+
+
+def ending_of(name: str) -> str:
+    """The ending of any file's name, as it is written (`.jpg`, `.mp4`, `.jpg_large`); empty where it has none."""
+    found = _ENDING.search(name)
+    return found.group()[1:] if found else ""
 
 
 def has_image_ending(name: str) -> bool:
-    return _split(name)[1] != ""
+    return ending_of(name).lower() in _KNOWN
 
 
-def with_other_endings(name: str) -> Iterator[str]:
-    """The name with each image ending but its own, which is replaced; `plate.1` has none, and gets one."""
-    stem, own = _split(name)
-    for ending in _ORDER:
-        if ending != own:
-            yield stem + ending
+def with_other_endings(name: str, there: Container[str] = IN_ORDER) -> Iterator[str]:
+    """The name with each image ending that is `there`, in place of its own or, where that is no image's, behind it.
 
-
-def _split(name: str) -> tuple[str, str]:
-    """The name without its image ending, and the ending as it is written; empty where it has none."""
-    file = name[name.rfind("/") + 1 :]
-    at = file.rfind(".")
-    if at < 1 or file[at:].lower() not in _KNOWN:  # a name that begins with its only dot is no ending
-        return name, ""
-    return name[: len(name) - len(file) + at], file[at:]
+    `plate.1` has no ending, and `St.Petersburg` may have none: it is `St.Petersburg.jpg` before it is `St.jpg`.
+    """
+    own = ending_of(name)
+    stems = [name] if own.lower() not in _KNOWN else []
+    if own:
+        stems.append(name.removesuffix(own))
+    for stem in stems:
+        for ending in IN_ORDER:
+            if ending in there and stem + ending != name:
+                yield stem + ending

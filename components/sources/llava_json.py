@@ -36,7 +36,7 @@ _ROLES: dict[str, Any] = {"human": "human", "user": "human", "gpt": "assistant",
 # The other names of FastChat's reader of ShareGPT, and Gemini's.
 _ROLES |= dict.fromkeys(("chatgpt", "bing", "bard", "model"), "assistant")
 _SYSTEM_ROLES = ("system", "developer")
-_OTHER_MEDIA = ("video", "audio", "input_audio")  # how the types of such parts begin
+_MEDIA_PARTS = ("video", "audio", "input_audio")  # how the types of such parts begin
 _OTHER_MARKERS = ("<IMG_CONTEXT>",)
 
 
@@ -56,8 +56,9 @@ def _entry(record: dict[str, Any], place: str) -> Entry | Reject:
     try:
         images = RecordImages(record)
         turns = _turns(record, images)
-        image = images.one()
-        check_medium(record, turns, image)
+        questions = [turn.text for turn in turns if turn.role == "human"]
+        image = images.one(questions)
+        check_medium(record, questions, image)
     except Malformed as error:
         return Reject(id, error.reason, str(error))
     # a text-only record is its own group, the same wherever and under whichever id it stands
@@ -155,7 +156,7 @@ def _of_parts(parts: list[Any], images: RecordImages) -> str:
             texts.append(text_of(part, "text"))
         elif kind in ("image", "image_url"):
             new += images.take(part)
-        elif kind.startswith(_OTHER_MEDIA):
+        elif kind.startswith(_MEDIA_PARTS):
             raise Malformed(f"a part of type {kind[:40]}", "medium_not_read")
         else:
             raise Malformed(f"content part of type {kind[:40]!r} is not supported")

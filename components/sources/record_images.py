@@ -1,17 +1,18 @@
 """The images of a record of LLaVA's or Hugging Face's form, listed beside its conversation and sent inside it.
 
-LLaVA's key is `image`, Hugging Face's `images`; where neither has a name, the key of another tool is read. Two names
-are one image where they differ as `1.png` and `./1.png` do.
+LLaVA's key is `image`, Hugging Face's `images`; where neither has a name and a question shows an image, the key of
+another tool is read. Two names are one image where they differ as `1.png` and `./1.png` do.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from components.data.schema import Turn
+from components.data.schema import IMAGE_MARKER
+from components.images.endings import ending_of, has_image_ending
 from components.images.names import plain_name
 from components.sources.entry import Malformed
 
@@ -22,19 +23,18 @@ _OTHER_KEYS = (  # in small letters; files before addresses, since a record may 
 )  # fmt: skip
 # An image's where the ending says so.
 _NOT_ALWAYS = ("file_name", "filename", "image_name", "image_id")
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".avif")
-_OTHER_MEDIA = ("video", "videos", "video_path", "video_url", "audio", "audios", "audio_path", "audio_url")
+_MEDIA_KEYS = ("video", "videos", "video_path", "video_url", "audio", "audios", "audio_path", "audio_url")
 _MEDIA_MARKERS = ("<video>", "<audio>")
+_MARKERS = re.compile("|".join((*_MEDIA_MARKERS, IMAGE_MARKER)))
 
 
 class RecordImages:
     """The names of a record's images. Malformed where one is no name."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
+        self._record = record
         self._listed = _listed(record)
-        self._guessed = not self._listed
-        if self._guessed:
-            self._listed = _elsewhere(record)
+        self._guessed = False
         self._left = list(self._listed)
         self._inside = list[str]()
 
@@ -51,14 +51,22 @@ class RecordImages:
         return new
 
     def _next(self, index: Any) -> str:
+        if not self._listed:
+            self._guess()
         if isinstance(index, int) and 0 <= index < len(self._listed):
             return self._listed[index]
         if index is not None or not self._left:
             raise Malformed("an image part has no name, and images lists none for it")
         return self._left[0]
 
-    def one(self) -> str | None:
-        """The image, or None for a record of text alone."""
+    def _guess(self) -> None:
+        self._listed, self._guessed = _elsewhere(self._record), True
+        self._left = list(self._listed)
+
+    def one(self, questions: Iterable[str]) -> str | None:
+        """The image, or None for a record of text alone: its other keys may hold a portrait, a page or a thumbnail."""
+        if not self._listed and not self._inside and any(IMAGE_MARKER in text for text in questions):
+            self._guess()
         names = dict[str, str]()
         # what another tool's key holds beside an image that a part names says where that came from
         left = [] if self._guessed and self._inside else self._left
@@ -70,34 +78,56 @@ class RecordImages:
         return next(iter(names.values()), None)
 
 
-def check_medium(record: Mapping[str, Any], turns: Sequence[Turn], image: str | None) -> None:
-    """Malformed where the questions are about a video or a sound; an image may say which video it was taken from."""
-    key = next((key for key in _OTHER_MEDIA if record.get(key)), None)
-    texts = [turn.text for turn in turns if turn.role == "human"]
-    marked = any(marker in text for text in texts for marker in _MEDIA_MARKERS)
-    if key and (image is None or marked):
+def check_medium(record: Mapping[str, Any], questions: Iterable[str], image: str | None) -> None:
+    """Malformed where the questions are about a video or a sound.
+
+    That is where a marker stands alone on a line, or where a key names a file and there is no image (an image may say
+    which video it was taken from) or a line begins with the marker. `<video>` of a page's code has its closing tag.
+    """
+    lines = [line for text in questions for line in _marked_lines(text)]
+    alone = next((line for line in lines if not _MARKERS.sub("", line).strip()), None)
+    if alone:
+        raise Malformed(alone[:40], "medium_not_read")
+    key = next((key for key in _MEDIA_KEYS if _is_medium(record.get(key))), None)
+    if key and (image is None or any(line.startswith(_MEDIA_MARKERS) for line in lines)):
         raise Malformed(f"{key} {str(record[key])[:80]}", "medium_not_read")
-    if image is None and texts and texts[0].lstrip().startswith(_MEDIA_MARKERS):
-        raise Malformed(texts[0].lstrip()[:40], "medium_not_read")
+
+
+def _marked_lines(text: str) -> list[str]:
+    markers = [marker for marker in _MEDIA_MARKERS if marker in text and marker.replace("<", "</") not in text]
+    return [line.strip() for line in text.splitlines() if any(marker in line for marker in markers)]
+
+
+def _is_medium(value: Any) -> bool:
+    """Whether a field names a file (by its ending, or as a URL) or holds one, and is no word such as "none"."""
+    if isinstance(value, str):
+        return ending_of(value) != "" or "://" in value or value.startswith("data:")
+    if isinstance(value, dict):
+        return any(_is_medium(value.get(key)) for key in ("path", "url")) or any(map(value.get, ("bytes", "array")))
+    return any(map(_is_medium, value)) if isinstance(value, list) else isinstance(value, bytes)
 
 
 def _listed(record: Mapping[str, Any]) -> list[str]:
-    """The names under LLaVA's key and, where they are others, those under Hugging Face's."""
+    """The names under LLaVA's key and, where their files are called otherwise, those under Hugging Face's."""
     names = _names(record.get("image"))
     if not names:
         return _names(record.get("images"))
-    known = set(map(plain_name, names))
+    known = set(map(_file, names))
     try:
-        return names + [name for name in _names(record.get("images")) if plain_name(name) not in known]
+        return names + [name for name in _names(record.get("images")) if _file(name) not in known]
     except Malformed:  # a number, or the bytes of the image that the name is of
         return names
+
+
+def _file(name: str) -> str:
+    return plain_name(name).rpartition("/")[2]
 
 
 def _elsewhere(record: Mapping[str, Any]) -> list[str]:
     fields = {key.lower(): value for key, value in record.items()}
     for key in _OTHER_KEYS:
         value = fields.get(key)
-        if key in _NOT_ALWAYS and not (isinstance(value, str) and PurePosixPath(value).suffix.lower() in _ENDINGS):
+        if key in _NOT_ALWAYS and not (isinstance(value, str) and has_image_ending(value)):
             continue
         try:
             names = _names(value)

@@ -50,9 +50,10 @@ def read(spec: Source) -> Iterator[Entry | Reject]:
 def _conversation(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
     """The authors' form."""
     try:
-        image = RecordImages(record).one()
         pairs = _pairs(record["conversations"])
-        if image is None and any(IMAGE_MARKER in turn["value"] for turn in record["conversations"]):
+        texts = [turn["value"] for turn in record["conversations"]]
+        image = RecordImages(record).one(texts[::2])
+        if image is None and any(IMAGE_MARKER in text for text in texts):
             raise Malformed("", "marker_without_image")
     except Malformed as error:
         yield Reject(id, error.reason, str(error))

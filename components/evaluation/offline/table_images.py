@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 from components.images.encoded import decoded, is_data_url
+from components.images.endings import ending_of
 
 _INDEX = 64  # characters; a longer text is an image or a file's name
 _LONGEST_PATH = 1024
@@ -40,5 +40,4 @@ def _decoded(text: str) -> bytes | None:
 
 
 def _may_be_a_name(text: str) -> bool:
-    ending = PurePosixPath(text).suffix[1:]
-    return len(text) <= _LONGEST_PATH and ending[:1].isalpha() and ending.isalnum() and not is_data_url(text)
+    return len(text) <= _LONGEST_PATH and ending_of(text) != "" and not is_data_url(text)
