@@ -146,10 +146,9 @@ class SharedStorage:
         import fsspec
 
         is_s3 = urlsplit(self.url).scheme in S3
-        config = {**S3_CONFIG, "connector_args": {"socket_factory": _impatient_socket}}
         try:
             store, root = fsspec.url_to_fs(
-                self.url, use_listings_cache=False, **({"config_kwargs": config} if is_s3 else {})
+                self.url, use_listings_cache=False, **({"config_kwargs": _s3_config()} if is_s3 else {})
             )
         except (ImportError, ValueError) as error:
             raise StorageError(f"{VARIABLE}={self.url} cannot be used: {_first_line(error)}") from None
@@ -195,6 +194,14 @@ def shared_storage() -> SharedStorage | None:
                 f"{VARIABLE} must name a folder by its whole path, after three slashes ({kind}:///{place}), got {url!r}"
             )
     return SharedStorage(url)
+
+
+def _s3_config() -> dict[str, Any]:
+    """Of the client: ours, and before it what fsspec's own configuration says (FSSPEC_S3, ~/.config/fsspec)."""
+    from fsspec.config import conf
+
+    own = {name: value for kind in S3 for name, value in (conf.get(kind, {}).get("config_kwargs") or {}).items()}
+    return {**S3_CONFIG, "connector_args": {"socket_factory": _impatient_socket}, **own}
 
 
 def _give_up_in_time(s3: Any) -> None:

@@ -73,11 +73,11 @@ def fetch_folder(storage: SharedStorage, name: str) -> Path:
                 raise StorageError(
                     f"{storage.url} lacks files of folder {name[:16]}; run the command again to put them there"
                 ) from None
-            with fresh_folder(folder) as aside:
+            links = {folder / each: cache / FILES / value for each, value in listing.items()}
+            with digests.linking(links), fresh_folder(folder) as aside:
                 for each, value in listing.items():
                     (aside / each).parent.mkdir(parents=True, exist_ok=True)
                     os.link(cache / FILES / value, aside / each)
-            _is_whole(folder, listing, digests)
         digests.keep()
     return folder
 
@@ -227,6 +227,7 @@ def _fetch_files(storage: SharedStorage, listing: Listing, cache: Path, digests:
         file = cache / FILES / value
         if not file.is_file() or digests.of(file) != value:
             _get(storage, f"{FILES}/{value}", file, value)
+            digests.note(file, value)
 
     with ThreadPoolExecutor(AT_ONCE) as transfers:
         list(transfers.map(fetch, set(listing.values())))

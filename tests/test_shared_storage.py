@@ -6,7 +6,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import ANY
 
+import fsspec.config
 import pytest
 from s3fs import S3FileSystem
 
@@ -97,6 +99,17 @@ def test_a_silent_store_is_given_up(
     with pytest.raises(StorageAway, match=r"s3://bucket/lea/a cannot be (read|written): "):
         access(SharedStorage("s3://bucket/lea"))
     assert time.monotonic() - since < 15
+
+
+def test_what_fsspecs_configuration_says_of_the_client_holds(
+    silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a store that has no host names for its buckets, or lies behind a proxy."""
+    own = {"s3": {"addressing_style": "path"}, "proxies": {"http": "http://proxy:1"}, "read_timeout": 300}
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": own, "key": "theirs"})
+    store = SharedStorage("s3://bucket/lea")._store
+    assert store.config_kwargs == {**shared.S3_CONFIG, **own, "connector_args": ANY}
+    assert store.key == "theirs"
 
 
 @pytest.mark.parametrize(

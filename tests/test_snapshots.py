@@ -95,13 +95,55 @@ def test_what_is_remembered_is_not_read_again(
     read: list[str] = []
     whole = known_digests.file_digest
     monkeypatch.setattr(known_digests, "file_digest", lambda path: (read.append(path.name), whole(path))[1])
-    for name in names:
+    for name in names * 2:
         fetch_folder(storage, name)
-    assert read.count("weights") == 3  # once for each link
-    read.clear()
-    for name in names:
-        fetch_folder(storage, name)
-    assert not read
+    assert not read  # all of it was compared when it arrived
+
+
+def test_a_file_system_that_numbers_its_files_anew_gets_no_other_files_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FUSE: inodes count from 1 in the order in which files are looked at, and times are those of the upload."""
+    files, numbers, look = written(tmp_path, one="A" * 9, two="B" * 9), {}, Path.stat
+
+    def stat(path: Path, **how: bool) -> os.stat_result:
+        found = look(path, **how)
+        if path not in files.values():
+            return found
+        number = numbers.setdefault(path, len(numbers) + 1)
+        times = {"st_atime_ns": 0, "st_mtime_ns": 10**18, "st_ctime_ns": 10**18}
+        return os.stat_result([found.st_mode, number, 77, *found[3:7], 10**9, 10**9, 10**9], times)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    digests = Digests(tmp_path / "memory.json")
+    before = {name: digests.of(files[name]) for name in ("one", "two")}
+    digests.keep()
+    numbers.clear()
+    digests = Digests(tmp_path / "memory.json")
+    assert {name: digests.of(files[name]) for name in ("two", "one")} == before
+
+
+def test_another_link_to_a_changed_file_is_read(tmp_path: Path) -> None:
+    digests, files = Digests(), written(tmp_path, file="right", other="other")
+    right = digests.of(files["file"])
+    with digests.linking({tmp_path / "link": files["file"]}):
+        files["file"].write_text("wrong")
+        os.link(files["file"], tmp_path / "link")
+    assert digests.of(tmp_path / "link") == digests.of(files["file"]) != right
+
+
+@pytest.mark.parametrize("memory", ["[]", "null", "{", '{"a": null}', "[" * 100_000])
+def test_a_memory_that_is_none_is_made_again(memory: str, tmp_path: Path) -> None:
+    written(tmp_path, memory=memory, file="a", gone="b")
+    digests = Digests(tmp_path / "memory")
+    for name in ("file", "gone"):
+        digests.of(tmp_path / name)
+    digests.keep()
+    (tmp_path / "gone").unlink()
+    again = Digests(tmp_path / "memory")
+    assert again.knows(tmp_path / "file")
+    again.keep()
+    assert list(json.loads((tmp_path / "memory").read_text())) == [str(tmp_path / "file")]
 
 
 def test_what_is_read_and_sent_is_shown_by_bytes(

@@ -1,9 +1,10 @@
 """One file over HTTP: resumed where it was cut, never larger than announced, and compared with its digest.
 
 What has arrived lies beside the target as `.NAME.partial`, with what the server said of it; a later call goes on there,
-a killed process's too. The server is not trusted: it may cut, stall, lie about sizes, send other bytes, or redirect
-elsewhere. A redirect to another origin is followed only where the digest is known, never from https to http,
-and the token goes to the first origin alone.
+a killed process's too. Where no digest is known, `.NAME.fetched.partial` says what was moved to the target. The server
+is not trusted: it may cut, stall, lie about sizes, send other bytes, or redirect elsewhere. A redirect to another
+origin is followed only where the digest is known, never from https to http, and the token goes to the first origin
+alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 from components.digests import digest, file_digest
 from components.errors import UserError
 from components.fetching.replies import Cut, Reply, ask
-from components.files import write_json
+from components.files import write_json, write_text
 
 Progress = Callable[[int], object]  # bytes that have arrived of this file
 
@@ -73,16 +74,15 @@ def download(wanted: Wanted, limits: Limits, progress: Progress = lambda done: N
 
 
 def size_there(wanted: Wanted, limits: Limits) -> int | None:
-    """Bytes that the server says the file has, if it says so; none of them is read. UserError where it has none."""
-    try:
-        headers = {"Accept-Encoding": "identity"}
-        with ask(wanted.url, headers, wanted.token, limits.silent_s, other_origins=True) as reply:
-            return reply.total
-    except Cut as cut:
-        raise UserError(
-            f"{wanted.path} is here, but nothing is known of it, and {wanted.url} does not say its size ({cut}); "
-            "run the same command again later"
-        ) from None
+    """Bytes that the server says the file has, if it says so; none is read. UserError or Cut where it does not."""
+    headers = {"Accept-Encoding": "identity"}
+    with ask(wanted.url, headers, wanted.token, limits.silent_s, other_origins=wanted.digest_known) as reply:
+        return reply.total
+
+
+def intent(path: Path) -> Path:
+    """A file beside the target of a download: the SHA-256 of what is moved there, until that is noted elsewhere."""
+    return path.with_name(f".{path.name}.fetched.partial")
 
 
 def _go_on(wanted: Wanted, aside: Path, limits: Limits, progress: Progress) -> None:
@@ -144,6 +144,8 @@ def _accept(wanted: Wanted, aside: Path) -> str:
         _refuse(wanted, aside, f"git blob is {blob}, {wanted.blob}")
     with aside.open("rb") as stream:
         os.fsync(stream.fileno())
+    if not wanted.digest_known:
+        write_text(intent(wanted.path), found)
     aside.replace(wanted.path)
     _forget(aside)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ from typing import Any
 from components.digests import file_digest
 from components.errors import UserError
 from components.fetching.catalogue import Entry, Unpack
-from components.fetching.download import Limits, Wanted, blob_id, download, size_there
+from components.fetching.download import Limits, Wanted, blob_id, download, intent, size_there
 from components.fetching.hub import files_of
+from components.fetching.replies import Cut
 from components.files import read_json, write_json
 from components.masking import masked
 
@@ -63,9 +65,11 @@ def errand(name: str, entry: Entry, root: Path = Path()) -> Errand:
 def carry_out(
     task: Errand, limits: Limits, progress: Progress = lambda done, what: None, root: Path = Path()
 ) -> list[Path]:
-    """Fetch what is missing, compare what is there, and note all of it in FOLDER.sources.json. Returns what is new."""
-    for one in task.present:
-        _take_present(task, one, limits)
+    """Fetch what is missing, compare what is there, and note what was fetched in FOLDER.sources.json.
+
+    Returns what is new.
+    """
+    _take_present(task, limits)
     _check_space(task, root)
     done = 0
     for one in task.missing:
@@ -78,13 +82,40 @@ def carry_out(
     return [one.path for one in task.missing]
 
 
-def _take_present(task: Errand, one: Wanted, limits: Limits) -> None:
-    """Compare a file that is here, and note it if it is not: who fetched it may have been killed before."""
-    if one.num_bytes is None and not one.digest_known:
-        one = replace(one, num_bytes=size_there(one, limits))  # what something else has left may be half a file
-    _compare(one)
-    if _name(task.folder, one) not in _recorded(task.folder):
-        _note(task, one, one.sha256 or file_digest(one.path))
+def _take_present(task: Errand, limits: Limits) -> None:
+    """Compare the files that are here; note those that were fetched: who did may have been killed before."""
+    recorded, answers = _recorded(task.folder), True
+    for one in task.present:
+        came = _came_from_here(one.path)
+        if one.num_bytes is None and not one.digest_known and not came and answers:
+            one, answers = _with_size(one, limits)  # what something else has left may be half a file
+        _compare(one)
+        if _name(task.folder, one) in recorded:
+            intent(one.path).unlink(missing_ok=True)
+        elif one.digest_known or came:
+            _note(task, one, one.sha256 or file_digest(one.path))
+        else:  # its digest would be demanded of every other machine
+            _warn(f"{one.path} was not fetched by this command and its digest is not known: it is taken, not noted")
+
+
+def _came_from_here(path: Path) -> bool:
+    """Whether a file is what `download` moved there, and was killed before that was noted."""
+    moved = intent(path)
+    return moved.is_file() and moved.read_text(encoding="utf-8", errors="replace") == file_digest(path)
+
+
+def _with_size(one: Wanted, limits: Limits) -> tuple[Wanted, bool]:
+    """The file with the size that its server states; without, and False, where that cannot be asked."""
+    try:
+        return replace(one, num_bytes=size_there(one, limits)), True
+    except (Cut, UserError) as error:  # no network, as on many machines that files are copied to by hand
+        reason = f"{one.url}: {error}" if isinstance(error, Cut) else str(error)
+        _warn(f"{one.path} is here, but whether it is whole is not known: {masked(reason)}")
+        return one, not isinstance(error, Cut)
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _note(task: Errand, one: Wanted, sha256: str) -> None:
@@ -97,6 +128,7 @@ def _note(task: Errand, one: Wanted, sha256: str) -> None:
         "fetched": dt.datetime.now(dt.UTC).date().isoformat(),
     }
     write_json(_notes(task.folder), {**_recorded(task.folder), _name(task.folder, one): noted})
+    intent(one.path).unlink(missing_ok=True)
 
 
 def _name(folder: Path, one: Wanted) -> str:

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -101,17 +101,20 @@ def step_of(name: str) -> int:
     return int(name.removeprefix("step-"))
 
 
-def newest_intact(folder: Path) -> int:
-    """Step of the newest undamaged checkpoint, 0 without one. No tensor is read."""
-    return next((step_of(path.name) for path in reversed(checkpoints(folder)) if is_intact(path)), 0)
+def newest_intact(folder: Path, digest_of: Callable[[Path], str] = file_digest) -> int:
+    """Step of the newest undamaged checkpoint, 0 without one. No tensor is read. digest_of: as of `is_intact`."""
+    return next((step_of(path.name) for path in reversed(checkpoints(folder)) if is_intact(path, digest_of)), 0)
 
 
-def is_intact(path: Path) -> bool:
-    """Whether a checkpoint's files are those that were written; a warning says what is wrong with it."""
+def is_intact(path: Path, digest_of: Callable[[Path], str] = file_digest) -> bool:
+    """Whether a checkpoint's files are those that were written; a warning says what is wrong with it.
+
+    digest_of: SHA-256 of a file; one that remembers where the same files are needed again at once.
+    """
     try:
         state = _stated(path)
         for name, expected in state["digests"].items():
-            if file_digest(path / name) != expected:
+            if digest_of(path / name) != expected:
                 raise UserError(f"{name} does not match its hash")
     except (OSError, UserError) as damage:
         log.warning("checkpoint %s is damaged (%s); trying the one before it", path, damage)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from components import leases, snapshots
@@ -23,7 +24,14 @@ from components.shared_storage import SharedStorage, StorageError, shared_storag
 from components.training.checkpoint import CHECKPOINTS, newest_intact
 from components.training.job import Job
 from components.training.parts import parts_of
-from components.training.run_files import has_parts, intact_state_files, latest_of, newest_intact_there, state_files
+from components.training.run_files import (
+    has_parts,
+    intact_state_files,
+    is_finished,
+    latest_of,
+    newest_intact_there,
+    state_files,
+)
 from components.workspace import MANIFEST, home
 
 MISTAKE = "mistake.txt"  # of a run: what a worker cannot mend by starting again
@@ -82,30 +90,36 @@ def _below(name: str, folder: Path) -> dict[str, Path]:
 def recall(job: Job) -> None:
     """Bring what the storage, if one is named, holds of a run to this machine where that is further than here.
 
-    UserError where another home is at work on it.
+    A finished run is only read. UserError where another home is at work on one that is not.
     """
-    storage = shared_storage()
-    if storage is not None and _is_further_there(job, storage):
-        with leases.held(storage, job.folder.name, leases.this_home()):
-            bring(job, storage)
+    storage, digests = shared_storage(), snapshots.Digests()
+    if storage is None or not (listing := _further_there(job, storage, digests)):
+        return
+    if is_finished(listing):
+        bring(job, storage, digests)
+        return
+    with leases.held(storage, job.folder.name, leases.this_home()):
+        bring(job, storage, digests)
 
 
-def _is_further_there(job: Job, storage: SharedStorage) -> bool:
-    """Whether the storage's newest intact checkpoint is beyond the one here, or only the storage has the parts."""
+def _further_there(job: Job, storage: SharedStorage, digests: snapshots.Digests) -> snapshots.Listing | None:
+    """The storage's state where its newest intact checkpoint is beyond the one here, or it alone has the parts."""
     run = job.folder.name
     listing = snapshots.run_listing(storage, run)
     if not listing:
-        return False
-    here, there = newest_intact(job.folder / CHECKPOINTS), newest_intact_there(storage, run, listing)
-    return there > here or (there == here and has_parts(listing) and parts_of(job) is None)
+        return None
+    here, there = newest_intact(job.folder / CHECKPOINTS, digests.of), newest_intact_there(storage, run, listing)
+    return listing if there > here or (there == here and has_parts(listing) and parts_of(job) is None) else None
 
 
-def bring(job: Job, storage: SharedStorage) -> None:
-    """Make the run's state on this machine that of the storage. UserError where the storage holds no such run."""
-    if snapshots.collect(storage, job.folder.name, job.folder, state_files, snapshots.Digests()) is None:
-        raise UserError(
-            f"{storage.url} no longer holds run {job.folder.name}; what is in {job.folder} stays: run the stage again"
-        )
+def bring(job: Job, storage: SharedStorage, digests: snapshots.Digests | None = None) -> None:
+    """Make the run's state on this machine that of the storage. UserError where the storage holds no such run.
+
+    digests: those of files here that are known.
+    """
+    run, known = job.folder.name, digests or snapshots.Digests()
+    if snapshots.collect(storage, run, job.folder, state_files, known) is None:
+        raise UserError(f"{storage.url} no longer holds run {run}; what is in {job.folder} stays: run the stage again")
 
 
 def settle(job: Job, remote: Remote) -> None:
@@ -113,11 +127,13 @@ def settle(job: Job, remote: Remote) -> None:
 
     UserError where another home is at work on the run.
     """
+    digests = snapshots.Digests()  # each file is read once, unless it changes meanwhile
     leases.take(remote.storage, remote.run, remote.holder)
-    if _is_further_there(job, remote.storage):
-        bring(job, remote.storage)
+    if _further_there(job, remote.storage, digests):
+        bring(job, remote.storage, digests)
     leases.own(remote.storage, remote.run, remote.holder)
-    snapshots.publish(remote.storage, remote.run, job.folder, intact_state_files, snapshots.Digests())
+    intact = partial(intact_state_files, digest_of=digests.of)
+    snapshots.publish(remote.storage, remote.run, job.folder, intact, digests)
     remote.storage.remove(_mistake(remote))
 
 

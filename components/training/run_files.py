@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from components import snapshots
@@ -24,9 +24,9 @@ def state_files(folder: Path) -> Iterator[str]:
                 yield path.relative_to(folder).as_posix()
 
 
-def intact_state_files(folder: Path) -> Iterator[str]:
-    """The same without the checkpoints that are damaged."""
-    damaged = {path.name for path in (folder / CHECKPOINTS).glob("step-*") if not is_intact(path)}
+def intact_state_files(folder: Path, digest_of: Callable[[Path], str]) -> Iterator[str]:
+    """The same without the checkpoints that are damaged. digest_of: SHA-256 of a file."""
+    damaged = {path.name for path in (folder / CHECKPOINTS).glob("step-*") if not is_intact(path, digest_of)}
     yield from (name for name in state_files(folder) if _checkpoint_of(name) not in damaged)
 
 
@@ -53,3 +53,8 @@ def newest_intact_there(storage: SharedStorage, run: str, listing: snapshots.Lis
 
 def has_parts(listing: snapshots.Listing) -> bool:
     return any(name.startswith(f"{PARTS}/") for name in listing)
+
+
+def is_finished(listing: snapshots.Listing) -> bool:
+    """Whether a run has ended: the digest of its parts is written last."""
+    return has_parts(listing) and PARTS_DIGEST in listing

@@ -103,23 +103,86 @@ def test_a_file_whose_note_was_not_written_is_noted_later(
         with pytest.raises(KeyboardInterrupt):
             carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path)
     assert not (tmp_path / "data/raw/mine.sources.json").exists()
+    server.act = lambda handler, number: reply(handler, 503, b"", {})
     assert carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path) == []
+    assert sorted(path.name for path in (tmp_path / "data/raw/mine").rglob("*")) == ["a", "parts"]
     noted = json.loads((tmp_path / "data/raw/mine.sources.json").read_text())
     assert noted["parts/a"]["sha256"] == hashlib.sha256(b"first").hexdigest()
     assert noted["parts/a"]["digest_known_before"] is False
 
 
+def by_hand(root: Path, content: bytes) -> Path:
+    """A file that something else has put where `of_files` wants it."""
+    path = root / "data/raw/mine/parts/a"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def chunked(handler: Any, number: int) -> bool:
+    """A reply that states no size."""
+    handler.protocol_version = "HTTP/1.1"
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"5\r\nfirst\r\n0\r\n\r\n")
+    return True
+
+
 def test_half_a_file_that_something_else_has_left_is_not_taken(server: FileServer, tmp_path: Path) -> None:
     one = of_files(server, a=b"first")
-    path = tmp_path / "data/raw/mine/parts/a"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"fir")
+    by_hand(tmp_path, b"fir")
     with pytest.raises(UserError, match=r"parts/a has 3 bytes, 5 are published; move it away"):
         carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path)
-    server.act = lambda handler, number: reply(handler, 503, b"", {})
-    with pytest.raises(UserError, match=r"nothing is known of it, and http.* does not say its size .*503"):
-        carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path)
     assert not (tmp_path / "data/raw/mine.sources.json").exists()
+
+
+@pytest.mark.parametrize("act", [chunked, lambda handler, number: False], ids=["no size", "the same size"])
+def test_the_digest_of_a_file_that_was_not_fetched_is_demanded_of_nobody(
+    act: Any, server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = of_files(server, a=b"first")
+    path = by_hand(tmp_path, b"fir\0\0")
+    server.act = act
+    assert carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path) == []
+    assert f"{path} was not fetched by this command" in capsys.readouterr().err
+    assert not (tmp_path / "data/raw/mine.sources.json").exists()
+
+
+def test_what_took_the_place_of_a_fetched_file_is_not_noted_for_it(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = of_files(server, a=b"first")
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch, "_note", lambda *_: None)  # killed before it
+        (path,) = carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path)
+    path.write_bytes(b"other")
+    carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path)
+    assert not (tmp_path / "data/raw/mine.sources.json").exists()
+
+
+def test_files_copied_in_by_hand_do_without_a_network(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = of_files(server, a=b"first", b=b"second")
+    by_hand(tmp_path, b"first").with_name("b").write_bytes(b"second")
+    server.act = lambda handler, number: reply(handler, 503, b"", {})
+    assert carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path) == []
+    said = capsys.readouterr().err
+    assert "parts/a is here, but whether it is whole is not known: http" in said
+    assert len(server.seen) == 1  # one silence is enough to wait for
+
+
+def test_no_other_host_says_the_size_of_a_file_without_a_digest(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = of_files(server, a=b"first")
+    by_hand(tmp_path, b"fir")
+    other = {"Location": f"{server.url.replace('127.0.0.1', 'localhost')}/a"}
+    server.act = lambda handler, number: reply(handler, 302, b"", other) if number == 1 else False
+    assert carry_out(errand("mine", one, tmp_path), limits(), root=tmp_path) == []
+    assert "redirects to another host" in capsys.readouterr().err
+    assert len(server.seen) == 1
 
 
 def test_another_machine_gets_the_noted_bytes_or_none(server: FileServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from components.model.stored import model_digest
 from components.params import Params
 from components.shared_storage import SharedStorage, StorageAway, StorageError, shared_storage
 from components.training import loop, remote, stage, warm, worker
-from components.training.checkpoint import load_checkpoint, save_checkpoint
+from components.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from components.training.job import Job
 from components.training.journal import METRICS_FILE, read_journal
 from components.training.launcher import explained
@@ -119,7 +120,12 @@ def test_a_run_that_another_home_trains_is_neither_started_nor_written(
     monkeypatch.setattr(leases, "LOOK_EVERY_S", 0.01)
     theirs = started(job)
     here = localized(job, theirs)
-    loop.train(here, Publisher(here, theirs))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "ahead", until(3))
+        patch.setattr(loop._Run, "close", lambda self: None)
+        loop.train(here, Publisher(here, theirs))
+    save_checkpoint(here.folder / "checkpoints", TrainState(3, 3, {}, {}, {}))
+    Publisher(here, theirs)(True)
     monkeypatch.setenv("LEA_HOME", str(tmp_path / "another"))
     mine = put_inputs(job, theirs.storage)
     elsewhere = stage.make_job("pretrain", params, params.pretrain, None, None)
@@ -179,6 +185,43 @@ def test_what_another_machine_has_trained_is_not_trained_again(
     again = stage.make_job("pretrain", params, params.pretrain, None, None)
     recall(again)
     assert model_digest(again.folder / PARTS) == model_digest(here.folder / PARTS)
+
+
+def test_a_finished_run_comes_by_a_key_that_only_reads(
+    job: Job, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it waited for while its home holds it: what is finished does not change."""
+    there = started(job)
+    here = localized(job, there)
+    loop.train(here, Publisher(here, there))
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / "another"))
+
+    def forbidden(self: SharedStorage, name: str, content: bytes) -> None:
+        raise StorageError(f"{self.url} does not let {name} be written with these credentials")
+
+    monkeypatch.setattr(SharedStorage, "write", forbidden)
+    monkeypatch.setattr(leases, "LOOK_EVERY_S", 0.01)
+    again = stage.make_job("pretrain", params, params.pretrain, None, None)
+    recall(again)
+    assert model_digest(again.folder / PARTS) == model_digest(here.folder / PARTS)
+
+
+def test_checkpoints_are_read_once_when_a_run_starts(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    whole = hashlib.file_digest
+    there = started(job)
+    for step in (1, 2):
+        save_checkpoint(job.folder / "checkpoints", TrainState(step, step, {}, {}, {}))
+    weights = job.folder / "checkpoints" / "step-00000002" / "weights.safetensors"
+    written = weights.read_bytes()
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: (read.append(file.name), whole(file, kind))[1])
+    for _ in range(2):
+        read.clear()
+        settle(job, there)
+        assert len([name for name in read if name.endswith(".safetensors")]) == 6
+    flip(weights)
+    settle(job, there)
+    assert weights.read_bytes() == written  # it was seen
 
 
 def flip(file: Path) -> None:
