@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from components.errors import UserError
+from components.evaluation.offline import delimited
 from components.evaluation.offline.answers import Given, read_answers
 from components.evaluation.offline.files import json_values, table
 from components.evaluation.offline.findings import Findings
@@ -114,6 +115,7 @@ def test_cut_off_file_is_read_up_to_the_cut(layout: str, kept: int, message: str
         (b"[nonsense", "no JSON that can be read"),
         (b'{"question": "is there a bird?", "id": 1, "answer": "yes"}', "holds no answers"),
         (b"index,comment\n1,hm\n", "holds no answers"),
+        (b"x" * 200_000 + b",comment\n1,hm\n", "holds no answers"),
     ],
 )
 def test_unreadable_file_is_refused_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
@@ -123,6 +125,25 @@ def test_unreadable_file_is_refused_in_one_line(content: bytes, message: str, tm
         read_answers(path, Findings())
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_a_field_that_is_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "_LARGEST_FIELD", 200)
+    path = tmp_path / "t.csv"
+    for text in ("index,question\n1," + "x" * 300 + "\n", "x" * 300 + ",index\n"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"t.csv is no delimited text .* larger than field limit"):
+            table(path, Findings())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("first", ["", "sep=,"])
+def test_lines_end_as_any_system_writes_them(first: str, end: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(end.join(filter(None, (first, "index,question", "1,x", "2,y", ""))).encode())
+    rows = [{"index": "1", "question": "x"}, {"index": "2", "question": "y"}]
+    assert table(path, Findings()) == rows
 
 
 def test_rows_of_another_width_are_left_out_and_reported(tmp_path: Path) -> None:
