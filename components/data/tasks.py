@@ -142,14 +142,15 @@ def parse_ingredients(text: str) -> set[str]:
     return set(_names(_first_sentence(text)))
 
 
+_OPENING = re.compile(r"^.*?\b(?:ingredients\s+(?:include|are)|includes?|contains?)\b:?", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"\.(?:\s|$)")
+_LONGEST_NAME = 4  # words between semicolons, or in a line of a list; what is longer is a sentence
+_BULLET = re.compile(r"\s*(?:[-*+\u2022\u2013]|\d{1,2}[.)])\s+")
+
+
 def _first_sentence(text: str) -> str:
     """Without the words that open it."""
-    sentence = re.split(r"\.(?:\s|$)|\n", text.strip(), maxsplit=1)[0]
-    return re.sub(r"^.*?\b(?:ingredients\s+(?:include|are)|includes?|contains?)\b:?", "", sentence, flags=re.IGNORECASE)
-
-
-_LONGEST_NAME = 4  # words between semicolons; what is longer is a sentence
-_BULLET = re.compile(r"\s*(?:[-*+\u2022\u2013]|\d{1,2}[.)])\s+")
+    return _OPENING.sub("", re.split(r"\.(?:\s|$)|\n", text.strip(), maxsplit=1)[0])
 
 
 def _names(listed: str) -> list[str]:
@@ -161,7 +162,18 @@ def _names(listed: str) -> list[str]:
 
 
 def _is_heading(line: str) -> bool:
-    return line.rstrip("* ").endswith(":") and not _BULLET.match(line)
+    """A line that ends with a colon and holds no answer: no whole sentence, nothing after opening words."""
+    title = line.strip("* ")
+    return title.endswith(":") and not (_BULLET.match(line) or _SENTENCE_END.search(title) or _opens_an_answer(title))
+
+
+def _opens_an_answer(line: str) -> bool:
+    """The opening words and names after them; in brackets or behind a colon they belong to one name."""
+    opening = _OPENING.match(line)
+    if not opening or re.search(r"[(:]", opening[0][:-1]):
+        return False
+    rest = line[opening.end() :].strip("*_:. ").lower()
+    return bool(rest) and not re.fullmatch(r"as follows|(?:all (?:of )?)?(?:the following|these)(?: \w+)?", rest)
 
 
 def _listed_lines(text: str) -> list[str] | None:
@@ -174,14 +186,30 @@ def _listed_lines(text: str) -> list[str] | None:
     headed = len(items) < len(lines)
     if not items or not (headed or _BULLET.match(items[0])):
         return None
-    marked = bool(_BULLET.match(items[0]))
+    bare = _BULLET.sub("", items[0], count=1)
+    if _opens_an_answer(bare):  # - The ingredients include rice and beans.
+        return [_first_sentence(bare)]
+    if not _BULLET.match(items[0]):
+        return _unmarked(items)
     if not headed and len(items) == 1:  # 1. rice 2. beans
         return re.split(r"(?:^|[,;]?\s+(?:and\s+)?)\d{1,2}[.)]\s+", re.sub(r"^\s*[-*+\u2022\u2013]\s+", "", items[0]))
-    items = list(takewhile(lambda line: bool(_BULLET.match(line)) == marked and not _is_heading(line), items))
     return [
-        _BULLET.sub("", item, count=1).split(":")[0].strip("*_` ") if marked else _first_sentence(item)
-        for item in items
+        _BULLET.sub("", item, count=1).split(":")[0].strip("*_` ")
+        for item in takewhile(lambda line: bool(_BULLET.match(line)), items)
     ]
+
+
+def _unmarked(lines: Sequence[str]) -> list[str]:
+    """Lines of names up to the first that ends a sentence, and that one unless it is long."""
+    items = []
+    for line in takewhile(lambda line: not (_BULLET.match(line) or _is_heading(line)), lines):
+        item = _first_sentence(line)
+        ends = bool(_SENTENCE_END.search(line))
+        if not ends or not items or all(len(part.split()) <= _LONGEST_NAME for part in item.split(",")):
+            items.append(item)
+        if ends:
+            break
+    return items
 
 
 # --- recipe ---

@@ -12,19 +12,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from components.errors import UserError
 from components.images.kinds import HEAD, kind_of
 
 READ = "JSON, JSON lines and Parquet (text as UTF-8 or UTF-16, also in gzip, bzip2 or xz)"
-_OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
+_OPENERS: dict[str, Callable[[Any], BinaryIO]] = {
     "gzip": partial(gzip.open, mode="rb"),  # type: ignore[dict-item]
     "bzip2": partial(bz2.open, mode="rb"),  # type: ignore[dict-item]
     "xz": partial(lzma.open, mode="rb"),  # type: ignore[dict-item]
     "lzma": partial(lzma.open, mode="rb"),  # type: ignore[dict-item]
 }
-_UNPACKERS = {"gzip": gzip.decompress, "bzip2": bz2.decompress, "xz": lzma.decompress, "lzma": lzma.decompress}
+MOST_UNPACKED = 1 << 30  # bytes of a file that is read whole; more than published answers have
+_MOST_TIMES = 2  # its size may a larger file unpack to: images hardly shrink
+_CHUNK = 1 << 20  # bytes unpacked at once
 # Kinds whose beginning no text has. Those that begin with plain letters (BM, P6) are not among them.
 NO_TEXT = (
     "tar", "zip", "RAR", "7z", "zstd", "lz4", "Arrow", "Arrow stream", "pickle",
@@ -64,13 +66,38 @@ def open_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
 
 
 def unpacked(data: bytes, path: Path) -> bytes:
-    """The contents of a packed file, else the bytes as they are. UserError where it is cut off or damaged."""
-    packing = kind_of(data[:HEAD])
-    unpack: Callable[[bytes], bytes] | None = _UNPACKERS.get(packing or "")
+    """The contents of a packed file, else the bytes as they are.
+
+    UserError where it is cut off or damaged, or holds more than `most_unpacked`.
+    """
+    packing = kind_of(data[:HEAD]) or ""
+    if packing not in _OPENERS:
+        return data
+    chunks, size, most = [], 0, most_unpacked(len(data))
     try:
-        return unpack(data) if unpack else data
+        with _OPENERS[packing](io.BytesIO(data)) as stream:
+            while chunk := stream.read(_CHUNK):
+                size += len(chunk)
+                if size > most:
+                    raise too_large(path, packing, most, "give the file unpacked")
+                chunks.append(chunk)
     except (*_DAMAGE, OSError, ValueError) as error:  # bz2 raises the last two
         raise UserError(f"{path} is cut off or damaged ({error}); get the file again") from None
+    return b"".join(chunks)
+
+
+def most_unpacked(size: int) -> int:
+    """Bytes that a file of this size may hold."""
+    return max(MOST_UNPACKED, _MOST_TIMES * size)
+
+
+def too_large(path: Path, kind: str, most: int, remedy: str) -> UserError:
+    return UserError(f"{path} is {kind} that holds more than {most / 2**30:.3g} GiB, the most that is read; {remedy}")
+
+
+def is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return kind_of(file.read(HEAD)) in _OPENERS
 
 
 def is_parquet(path: Path) -> bool:

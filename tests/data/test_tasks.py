@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.data.tasks import ingredients_answer, parse_ingredients, parse_nutrition
+from components.data.tasks import dish_sample, ingredients_answer, parse_ingredients, parse_nutrition
 
 SAID = "The dish weighs {} g and has 120 kcal, with 3.5 g of fat, 2 g of protein and 1 g of carbohydrate."
 
@@ -34,6 +34,36 @@ def test_our_own_form_is_read_whole(names: list[str]) -> None:
 )
 def test_lists_are_read_line_by_line(text: str) -> None:
     assert parse_ingredients(text) == {"rice", "bay_leaf"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The ingredients include rice and bay_leaf. The instructions are as follows:\n1. Boil.\n2. Serve.",
+        "The ingredients include rice and bay_leaf. To cook it:\nBoil, then serve.",
+        "The ingredients include rice and bay leaf:\n1. Boil.",
+        "- The ingredients include rice and bay leaf.",
+        "- The ingredients include rice and bay leaf.\n- The dish is served hot.",
+        "1. The ingredients include rice and bay leaf.",
+        "Rice and bay leaf. Note:\nmay contain nuts",
+        "Ingredients:\nThe ingredients include rice and bay leaf.\nThe dish is served hot, with sauce.",
+        "Ingredients:\nrice, bay leaf.\nEnjoy, my friend",
+        "Ingredients:\nrice\nbay leaf.\nEnjoy",
+        "Ingredients:\nrice\nbay leaf\nThe dish is served very hot.\nEnjoy",
+        "The ingredients include the following:\n- rice\n- bay leaf",
+    ],
+)
+def test_a_sentence_that_holds_the_answer_is_no_heading(text: str) -> None:
+    assert parse_ingredients(text) == {"rice", "bay_leaf"}
+
+
+def test_a_remark_of_an_item_does_not_open_an_answer() -> None:
+    assert parse_ingredients("- rice: contains starch\n- bay leaf") == {"rice", "bay_leaf"}
+
+
+def test_the_gold_of_a_dish_is_all_of_its_answer() -> None:
+    answer = "The ingredients include rice and bay leaf. The recipe is:\n1. Boil.\n2. Serve."
+    assert dish_sample("1", "Which ingredients are in it?", answer).gold == '["bay_leaf", "rice"]'
 
 
 @pytest.mark.parametrize("text", ["", ".", "The ingredients include:"])

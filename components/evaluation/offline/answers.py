@@ -64,7 +64,7 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
     asked = _question_keys(records)
     given = [answer for record in records if (answer := _answer(record, asked))]
     if not given:
-        keys = ", ".join(map(str, list(records[0])[:6])) if records else "nothing"
+        keys = ", ".join(str(key)[:40] for key in list(records[0])[:6]) if records else "nothing"
         raise UserError(
             f"{path} holds no answers: records need an id ({', '.join(ID_KEYS[:3])}) and a text "
             f"({', '.join(TEXT_KEYS[:3])}), found {keys}"

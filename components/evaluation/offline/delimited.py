@@ -20,14 +20,17 @@ _IDS = ("index", "question_id", "id", "image_id")
 def rows_of(text: str, path: Path, findings: Findings) -> list[dict[str, str]]:
     """Rows by the header's names. UserError where the first line is no header."""
     text, mark = _without_excels_line(text)
-    head = text.split("\n", 1)[0]
-    mark = mark or _delimiter(head)
-    if mark not in head:
-        raise UserError(f"{path} is neither JSON nor a table; it begins with {head[:40]!r}")
     csv.field_size_limit(_LARGEST_FIELD)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
-    names = plain_names(next(lines))
-    rows = [line for line in lines if line]
+    try:
+        head = re.split(r"\r\n?|\n", text, maxsplit=1)[0]
+        mark = mark or _delimiter(head)
+        if mark not in head:
+            raise UserError(f"{path} is neither JSON nor a table; it begins with {head[:40]!r}")
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+        names = plain_names(next(lines))
+        rows = [line for line in lines if line]
+    except csv.Error as error:
+        raise UserError(f"{path} is no delimited text that can be read ({error}); export it again as CSV") from None
     whole = [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)]
     if len(whole) < len(rows):
         findings.note(f"{path}: {len(rows) - len(whole)} rows have not the header's {len(names)} columns; left out")
@@ -36,7 +39,7 @@ def rows_of(text: str, path: Path, findings: Findings) -> list[dict[str, str]]:
 
 def _without_excels_line(text: str) -> tuple[str, str]:
     """Excel may begin with a line that names the delimiter: sep=;"""
-    found = re.match(r'\ufeff?"?sep=([^\r\n])"?\r?\n', text, re.IGNORECASE)
+    found = re.match(r'\ufeff?"?sep=([^\r\n])"?(?:\r\n?|\n)', text, re.IGNORECASE)
     return (text[found.end() :], found[1]) if found else (text, "")
 
 

@@ -11,17 +11,23 @@ import base64
 import io
 import json
 import stat
+import zipfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
 from components.evaluation.offline.delimited import plain_names, rows_of
 from components.evaluation.offline.findings import Findings
 from components.images.kinds import HEAD, kind_of
-from components.sources.text_files import NO_TEXT, encoding_of, unpacked
+from components.sources.text_files import NO_TEXT, encoding_of, is_packed, most_unpacked, too_large, unpacked
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 _READ = "JSON, JSON lines, delimited text, .xlsx and Parquet are read, also in gzip, bzip2, xz or lzma"
+_BATCH = 1024  # rows
+_ROW = 256  # bytes that a row takes at least
 _DAMAGE = (ValueError, RecursionError)
 
 
@@ -96,10 +102,17 @@ def _read(path: Path) -> bytes:
     try:
         about = path.stat()
         if stat.S_ISREG(about.st_mode):
-            return unpacked(path.read_bytes(), path)
+            key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+            return _of_packed(path, key) if is_packed(path) else path.read_bytes()
         return _of_pipe(path, about.st_dev, about.st_ino)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
+
+
+@lru_cache(maxsize=1)
+def _of_packed(path: Path, key: tuple[int, ...]) -> bytes:
+    """A file is looked at several times in a row, and unpacked once. key: changes when the file does."""
+    return unpacked(path.read_bytes(), path)
 
 
 @lru_cache(maxsize=8)
@@ -167,7 +180,13 @@ def _spreadsheet(data: bytes, path: Path) -> list[dict[str, Any]]:
     import pandas as pd
 
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > (most := most_unpacked(len(data))):
+            raise too_large(path, "a spreadsheet", most, "export it as CSV")
         frame = pd.read_excel(io.BytesIO(data), dtype=object, keep_default_na=False, engine="openpyxl")
+    except UserError:
+        raise
     except Exception as error:  # whatever a damaged archive makes of it
         raise UserError(f"{path} is not a spreadsheet that can be read ({error}); get the file again") from None
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
@@ -179,12 +198,29 @@ def _parquet(data: bytes, path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(io.BytesIO(data)).to_pylist()
+        rows = _unpacked_rows(pq.ParquetFile(io.BytesIO(data)), path, most_unpacked(len(data)))
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{path} is Parquet that is cut off or damaged ({str(error)[:80]}); get the file again"
         ) from None
     return [{key: _as_text(value) for key, value in row.items()} for row in rows]
+
+
+def _unpacked_rows(file: pq.ParquetFile, path: Path, most: int) -> list[dict[str, Any]]:
+    """UserError where they are more than `most` bytes, by the footer or (a value may repeat) as read."""
+    too_many = too_large(path, "Parquet", most, "give its rows as JSON lines")
+    groups = range(file.metadata.num_row_groups)
+    if sum(file.metadata.row_group(n).total_byte_size for n in groups) > most:
+        raise too_many
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for batch in file.iter_batches(batch_size=_BATCH):
+        columns = [c.dictionary_decode() if hasattr(c, "dictionary_decode") else c for c in batch.columns]
+        size += sum(column.nbytes for column in columns) + batch.num_rows * _ROW
+        if size > most:
+            raise too_many
+        rows += batch.to_pylist()
+    return rows
 
 
 def _as_text(value: Any) -> Any:

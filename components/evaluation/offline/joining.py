@@ -16,6 +16,7 @@ from typing import TypeVar
 from components.errors import UserError
 from components.evaluation.offline.answers import Given
 from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.image_numbers import without_own_numbers
 from components.evaluation.offline.questions import bare
 from components.evaluation.offline.words import Index, plain_words
 from components.evaluation.question import Question
@@ -104,6 +105,7 @@ def _targets(
     """Places of each answer's questions: those of its id, unless its words or its image are another question's."""
     index = Index.of(questions)
     given = _without_a_common_prompt(given, index, path, findings)
+    given = without_own_numbers(given, by_id, index, path, findings)
     unknown = [answer.id for answer in given if answer.image and index.images and not index.names_an_image(answer)]
     findings.count("answers about an image of another name", unknown, f"{path}: no question has it; joined without it")
     speaking = [n for n, answer in enumerate(given) if not answer.counted and index.speaks(answer)]

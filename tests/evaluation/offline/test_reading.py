@@ -7,6 +7,8 @@ import json
 import lzma
 import os
 import threading
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +16,11 @@ import pandas as pd
 import pytest
 
 from components.errors import UserError
+from components.evaluation.offline import delimited, files
 from components.evaluation.offline.answers import Given, read_answers
-from components.evaluation.offline.files import json_values, table
+from components.evaluation.offline.files import is_table, json_values, table
 from components.evaluation.offline.findings import Findings
+from components.sources import text_files
 from tests.evaluation.offline.layouts import score
 
 RECORDS = [{"question_id": n, "text": f"answer {n}"} for n in range(4)]
@@ -114,6 +118,7 @@ def test_cut_off_file_is_read_up_to_the_cut(layout: str, kept: int, message: str
         (b"[nonsense", "no JSON that can be read"),
         (b'{"question": "is there a bird?", "id": 1, "answer": "yes"}', "holds no answers"),
         (b"index,comment\n1,hm\n", "holds no answers"),
+        (b"x" * 200_000 + b",comment\n1,hm\n", "holds no answers"),
     ],
 )
 def test_unreadable_file_is_refused_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
@@ -123,6 +128,25 @@ def test_unreadable_file_is_refused_in_one_line(content: bytes, message: str, tm
         read_answers(path, Findings())
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_a_field_that_is_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "_LARGEST_FIELD", 200)
+    path = tmp_path / "t.csv"
+    for text in ("index,question\n1," + "x" * 300 + "\n", "x" * 300 + ",index\n"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"t.csv is no delimited text .* larger than field limit"):
+            table(path, Findings())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("first", ["", "sep=,"])
+def test_lines_end_as_any_system_writes_them(first: str, end: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(end.join(filter(None, (first, "index,question", "1,x", "2,y", ""))).encode())
+    rows = [{"index": "1", "question": "x"}, {"index": "2", "question": "y"}]
+    assert table(path, Findings()) == rows
 
 
 def test_rows_of_another_width_are_left_out_and_reported(tmp_path: Path) -> None:
@@ -150,6 +174,63 @@ def test_packed_and_wide_text_is_read(packing: str, layout: str, tmp_path: Path)
     path.write_bytes(PACKED[packing](LAYOUTS[layout].encode()))
     assert read_answers(path, findings) == GIVEN
     assert findings.lines == []
+
+
+@pytest.mark.parametrize("packing", ["gzip", "bzip2", "xz", "lzma"])
+def test_a_file_that_unpacks_without_end_is_refused_in_one_line(
+    packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_files, "MOST_UNPACKED", 3 << 20)
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(PACKED[packing](LINES.encode() + b" " * (40 << 20)))
+    tracemalloc.start()
+    with pytest.raises(UserError, match=f"answers.jsonl is {packing} that holds more than .* give the file unpacked"):
+        read_answers(path, Findings())
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("of", ["one value many times", "categories", "rows without a value", "large pages"])
+def test_parquet_that_unpacks_without_end_is_refused_in_one_line(
+    of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_files, "MOST_UNPACKED", 1 << 20)
+    text = {
+        "one value many times": ["x" * 2000] * 2000,
+        "categories": pd.Categorical(["x" * 2000] * 2000),
+        "rows without a value": [None] * 9000,
+        "large pages": ["x" * (2 << 20)],
+    }
+    path = tmp_path / "answers.parquet"
+    pd.DataFrame({"text": text[of], "id": [0] * len(text[of])}).to_parquet(path)
+    assert path.stat().st_size < 1 << 18
+    with pytest.raises(UserError, match=r"answers.parquet is Parquet that holds more than .* as JSON lines"):
+        read_answers(path, Findings())
+
+
+def test_a_spreadsheet_that_unpacks_without_end_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_files, "MOST_UNPACKED", 1 << 20)
+    path = tmp_path / "answers.xlsx"
+    pd.DataFrame([{"id": 1, "text": "x"}]).to_excel(path, index=False)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/more.xml", b" " * (2 << 20))
+    with pytest.raises(UserError, match=r"answers.xlsx is a spreadsheet that holds more than .* as CSV"):
+        read_answers(path, Findings())
+
+
+def test_a_packed_file_is_unpacked_once_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, unpacked = tmp_path / "answers.jsonl.gz", []
+    monkeypatch.setattr(files, "unpacked", lambda data, path: unpacked.append(path) or text_files.unpacked(data, path))
+    for text in (LINES, LINES.replace("yes", "no, none")):
+        path.write_bytes(gzip.compress(text.encode()))
+        assert is_table(path, Findings()) is False
+        assert [row["question_id"] for row in table(path, Findings())][3] == "3"
+        assert json_values(path, Findings()) == [json.loads(line) for line in text.splitlines()]
+    assert unpacked == [path, path]
 
 
 def test_parquet_is_read_with_its_images(tmp_path: Path) -> None:

@@ -163,6 +163,52 @@ def test_names_that_no_question_has_are_counted_and_contradict_nothing(tmp_path:
     assert len(report.findings.unmatched["answers about an image of another name"]) == 60
 
 
+def numbered(folder: Path, per_image: int, texts: int) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
+    """60 questions about images 000.jpg, 001.jpg and so on; `texts`: how many different questions there are."""
+    labels = [(f"{n // per_image:03}.jpg", IN.format(f"thing{n % texts}"), "yes" if n % 2 else "no") for n in range(60)]
+    return pope(folder, [("random", image, text) for image, text, _ in labels], {"random": labels}), labels
+
+
+@pytest.mark.parametrize("prompted", [True, False])
+@pytest.mark.parametrize(("per_image", "texts"), [(1, 60), (1, 2), (3, 60), (3, 3)])
+@pytest.mark.parametrize("numbering", ["from one", "of the question"])
+def test_own_numbers_of_images_do_not_contradict_right_ids(
+    numbering: str, per_image: int, texts: int, prompted: bool, tmp_path: Path
+) -> None:
+    files, labels = numbered(tmp_path / "pope", per_image, texts)
+    records = [
+        {"question_id": 100 + n, "text": label, "prompt": text if prompted else ""}
+        | {"image": f"{n // per_image + 1 if numbering == 'from one' else n:03}.jpg"}
+        for n, (_, text, label) in enumerate(labels)
+    ]
+    report = score("pope", jsonl(tmp_path / "a.jsonl", records), **files)
+    assert (report.answered, report.metrics["pope_random"]["f1"]) == ([60], 100)
+
+
+@pytest.mark.parametrize("prompted", [True, False])
+@pytest.mark.parametrize(("per_image", "texts"), [(1, 60), (1, 2), (3, 60), (3, 3)])
+def test_numbers_of_images_decide_where_the_ids_are_wrong(
+    per_image: int, texts: int, prompted: bool, tmp_path: Path
+) -> None:
+    files, labels = numbered(tmp_path / "pope", per_image, texts)
+    order = random.Random(0).sample(range(60), 60)
+    records = [
+        {
+            "question_id": 100 + id,
+            "image": labels[n][0],
+            "prompt": labels[n][1] if prompted else "",
+            "text": labels[n][2],
+        }
+        for id, n in enumerate(order)
+    ]
+    answers = jsonl(tmp_path / "a.jsonl", records)
+    if prompted or per_image == 1:
+        assert score("pope", answers, **files).metrics["pope_random"]["f1"] == 100
+    else:
+        with pytest.raises(UserError, match="that image is of several questions"):
+            score("pope", answers, **files)
+
+
 # --- numbers that are off by one ---
 
 
