@@ -21,6 +21,7 @@ PAGE, GPU_PAGE, README = ROOT / "docs" / "results.md", ROOT / "docs" / "gpu.md",
 COLUMNS = (("ingredients.iou", 100), ("recipe.rouge_l", 1), ("nutrition.pmae", 1))
 FORMS = (".1f", ".1f", ".2f", ".1f", ".2f")  # of the columns of serving
 METHODS = ("LoRA", "LoRA-MoE top-2", "LoRA-MoE softmax", "RoDE", "Dual-LoRA", "VLoRA")
+ABLATIONS = ("table3", "table4", "anchors", "ranks")
 INTRODUCTION = """\
 # Results
 
@@ -84,6 +85,25 @@ def of_forms() -> str:
         f"without a word behind the name the form is the paper's.\n\n{table(header, rows)}\n\nAll columns and the "
         "95 % intervals of the differences: `tables/forms.md`."
     )
+
+
+def of_ablations() -> str:
+    """The paper's ablations, from tables/{table3,table4,anchors,ranks}.json."""
+    parts = [
+        "## The paper's ablations\n\nMean ± standard deviation over seeds. All columns and the differences with their "
+        "95 % intervals: `tables/`."
+    ]
+    for name in ABLATIONS:
+        record = json.loads((ROOT / f"tables/{name}.json").read_text("utf-8"))
+        seeds = ", ".join(str(seed) for seed in record["seeds"])
+        rows = [(row["name"], *_figures(row["figures"])) for row in record["rows"]]
+        claims = "\n".join(f"- {claim['said']}" for claim in record["claims"])
+        header = ("", "ingredients IoU", "recipe ROUGE-L", "nutrition pMAE ↓")
+        parts.append(
+            f"### {record['title']}\n\n`make {name}`, profile `{record['profile']}`, seeds {seeds}.\n\n"
+            f"{table(header, rows)}\n\n{claims}"
+        )
+    return "\n\n".join(parts)
 
 
 def of_adapters() -> str:
@@ -308,8 +328,8 @@ def of_chaos() -> str:
 
 
 SECTIONS: tuple[Callable[[], str], ...] = (
-    of_methods, of_tasks, of_forms, of_adapters, of_training, of_evaluation, of_gpu, of_serving, of_data, of_search,
-    of_trials, of_memory, of_chaos,
+    of_methods, of_ablations, of_tasks, of_forms, of_adapters, of_training, of_evaluation, of_gpu, of_serving, of_data,
+    of_search, of_trials, of_memory, of_chaos,
 )  # fmt: skip
 
 
