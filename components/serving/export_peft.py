@@ -73,9 +73,9 @@ def export_peft(model: str, folder: Path) -> ModelVersion:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with fresh_folder(folder) as aside:
             for path in (parts / "adapter").glob("adapter_*"):
-                shutil.copy2(path, aside / path.name)
+                shutil.copyfile(path, aside / path.name)
             for name in ("connector.safetensors", "model.json"):
-                shutil.copy2(parts / name, aside / name)
+                shutil.copyfile(parts / name, aside / name)
             (aside / "README.md").write_text(_card(version, own, settings, aside), encoding="utf-8")
     return version
 

@@ -39,7 +39,9 @@ def serve(models: Sequence[str], limits: Limits, host: str, port: int, key: str 
         where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         for slot in slots.by_id.values():
             version = slot.running.loaded.version
-            print(f"{slot.id}: version {version} answers at {where}/v1", file=sys.stderr, flush=True)
+            print(
+                f"{slot.id}: version {version} answers at {where} (a page) and {where}/v1", file=sys.stderr, flush=True
+            )
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -90,7 +90,8 @@ def _against_blind(found: _Findings, figures: Figures, gate: Gate) -> None:
         if not _measured(found, name, figures.all):
             continue
         if not finite(figures.blind, name) or not finite(figures.sighted, name):
-            found.add(False, f"{name} was not measured with the images of other questions; run: dvc repro evaluate")
+            remedy = "hold out questions about more images, or run: dvc repro evaluate"
+            found.add(False, f"{name} was not measured with the images of other questions; {remedy}")
             continue
         failed = sorted(each for each, number in figures.blind.items() if each.endswith(".failed") and number)
         if failed:  # they count as wrong, which would flatter the model
