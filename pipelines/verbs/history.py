@@ -8,11 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlflow import MlflowClient
 
     from components.tracking.promotion_log import Log
 
-SUMMARY = "every decision on `champion`: who, when, from, to, why"
+SUMMARY = "every decision on `champion`: who, when, from, to, why; and the versions there are"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -22,11 +24,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from components.locks import lock
     from components.params import load_params
-    from components.tracking import promotion_copy, store
+    from components.tracking import promotion_copy, registry, store
 
     name, client = load_params().registry.name, store.connect()
     with store.answering(store.tracking_uri()), lock("registry"):
         lines = promotion_copy.as_lines(_log(client, name))
+        there, aliases = registry.versions(client, name), registry.aliases(client, name)
     if arguments.json:
         print(json.dumps(lines))
         return
@@ -38,6 +41,14 @@ def run(arguments: argparse.Namespace) -> None:
         to = line["to"] or "none"
         what = f"{line['from'] or 'none'} -> {to}" if line["moved"] else f"version {to} refused"
         print(f"{line['when']}  {line['who']}  {line['source']}  {line['alias']}: {what}  ({line['reason']})")
+    if there:
+        print("versions: " + ", ".join(_shown(number, aliases) for number in sorted(there)))
+
+
+def _shown(version: int, aliases: Mapping[str, int]) -> str:
+    """`3 (candidate, champion)`, or `2` where no alias points to it."""
+    names = ", ".join(sorted(alias for alias, number in aliases.items() if number == version))
+    return f"{version} ({names})" if names else str(version)
 
 
 def _log(client: MlflowClient, name: str) -> Log:

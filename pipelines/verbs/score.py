@@ -18,7 +18,9 @@ SUMMARY = "score answers made elsewhere, by a benchmark's rule"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("benchmark", metavar="BENCHMARK", help="pope, mmbench, ..; an unknown name, with any --answers, lists all")
+    parser.add_argument(
+        "benchmark", metavar="BENCHMARK", help="pope, mmbench, ..; an unknown name, with any --answers, lists all"
+    )
     parser.add_argument("--questions", type=Path, help="the published question file, where the benchmark needs it")
     parser.add_argument(
         "--answers",

@@ -201,7 +201,9 @@ def test_model_of_the_log_is_there_before_its_first_entry(workspace, monkeypatch
 
 def test_verbs_print_and_explain(versions, capsys):
     assert run("history") == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[-1] == "versions: 1, 2, 3 (candidate, champion)"
     assert run("promote", "3") == 0
     assert "lea version 3: is champion already" in capsys.readouterr().out
     assert run("rollback", "--reason", "answers in capitals") == 0
@@ -337,7 +339,7 @@ def test_history_is_for_those_who_may_only_read_too(versions, quick, monkeypatch
         monkeypatch.setattr(MlflowClient, name, refused)
     assert run("history") == 0
     printed = capsys.readouterr()
-    assert len(printed.out.splitlines()) == 3
+    assert len(printed.out.splitlines()) == 4
     assert "you may not write here" in printed.err
 
 
@@ -353,7 +355,7 @@ def test_entry_that_was_deleted_or_changed_is_noticed_and_those_behind_it_stay(v
     assert list(log.numbers) == ([1, 3] if damage == "deleted" else [1, 2, 3])
     assert list(log.gaps) == [3]
     assert run("history") == 0
-    assert "deleted or changed in the registry" in capsys.readouterr().out.splitlines()[-2]
+    assert "deleted or changed in the registry" in capsys.readouterr().out.splitlines()[-3]
     assert promotion.rollback("lea", "answers in capitals").before == 3
     after = promotion_log.read(client, "lea")
     assert (after.entries[-1].before, list(after.gaps)) == (log.head, [3])
