@@ -210,7 +210,7 @@ def _give_up_in_time(s3: Any) -> None:
 
     s3.retries = 1  # s3fs tries each request, tried three times by its client, five times
     if s3.session is None:
-        s3.session = AioSession()
+        s3.session = AioSession(**s3.kwargs)  # as s3fs makes it: a profile of fsspec's configuration is among them
         s3.session.register("before-call.s3", _ask_without_leave)
 
 

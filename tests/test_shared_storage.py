@@ -106,10 +106,11 @@ def test_what_fsspecs_configuration_says_of_the_client_holds(
 ) -> None:
     """As of a store that has no host names for its buckets, or lies behind a proxy."""
     own = {"s3": {"addressing_style": "path"}, "proxies": {"http": "http://proxy:1"}, "read_timeout": 300}
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": own, "key": "theirs"})
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": own, "key": "theirs", "profile": "team"})
     store = SharedStorage("s3://bucket/lea")._store
     assert store.config_kwargs == {**shared.S3_CONFIG, **own, "connector_args": ANY}
     assert store.key == "theirs"
+    assert store.session.profile == "team"
 
 
 @pytest.mark.parametrize(
