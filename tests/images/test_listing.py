@@ -16,12 +16,13 @@ FILES: dict[str, bytes] = dict.fromkeys(("a/1.jpg", "a/2.png", "菜/1.jpg", "Kä
 
 
 @pytest.fixture
-def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths that are looked up."""
+def looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the test's own that are looked up; other threads of the process look up theirs."""
     paths, real = list[str](), os.lstat
 
     def lstat(path: str, **settings: int) -> os.stat_result:
-        paths.append(path)
+        if os.fsdecode(path).startswith(str(tmp_path)):
+            paths.append(path)
         return real(path, **settings)
 
     monkeypatch.setattr(os, "lstat", lstat)
