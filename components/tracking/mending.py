@@ -15,7 +15,7 @@ from components.tracking.registry import CHAMPION
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LASTING = {
+WHY_NEVER = {
     "RESOURCE_DOES_NOT_EXIST": "it was deleted in MLflow",
     "INVALID_PARAMETER_VALUE": "MLflow takes no alias of that name; the log says so now",
 }
@@ -97,9 +97,9 @@ def _set(client: MlflowClient, name: str, alias: str, target: int) -> bool:
     try:
         store.insert(lambda: client.set_registered_model_alias(name, alias, str(target)))
     except MlflowException as error:
-        if error.error_code not in LASTING:
+        if error.error_code not in WHY_NEVER:
             raise
-        why = LASTING[error.error_code]
+        why = WHY_NEVER[error.error_code]
         print(f"tracking: {name} version {target} cannot be {alias!r}: {why}", file=sys.stderr)
         return False
     return True
