@@ -18,6 +18,7 @@ is read from the first question on, and a last question without an answer, which
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
@@ -59,6 +60,7 @@ def _entry(record: dict[str, Any], place: str) -> Entry | Reject:
         questions = [turn.text for turn in turns if turn.role == "human"]
         image = images.one(questions)
         check_medium(record, questions, image)
+        turns = _shown_once(turns, images.times_named)
     except Malformed as error:
         return Reject(id, error.reason, str(error))
     # a text-only record is its own group, the same wherever and under whichever id it stands
@@ -136,6 +138,22 @@ def _trimmed(turns: list[Turn]) -> list[Turn]:
     if roles[:1] == ["assistant"] and "human" in roles:
         turns = turns[1:]
     return turns[:-1] if len(turns) > 1 and turns[-1].role == "human" else turns
+
+
+def _shown_once(turns: list[Turn], times_named: int) -> list[Turn]:
+    """One image that a record names as often as it marks it stands where it is shown first."""
+    texts = [turn.text for turn in turns if turn.role == "human"]
+    if not 1 < sum(text.count(IMAGE_MARKER) for text in texts) == times_named:
+        return turns
+    kept, shown = list[Turn](), False
+    for turn in turns:
+        if turn.role == "human" and IMAGE_MARKER in turn.text:
+            before, marker, after = turn.text.partition(IMAGE_MARKER)
+            after = re.sub(rf"{IMAGE_MARKER}\n?", "", after).rstrip()
+            turn = Turn("human", (before + after).strip() if shown else before + marker + after)
+            shown = True
+        kept.append(turn)
+    return kept
 
 
 def _with_system(turns: list[Turn], system: list[str]) -> list[Turn]:

@@ -59,6 +59,11 @@ class RecordImages:
             raise Malformed("an image part has no name, and images lists none for it")
         return self._left[0]
 
+    @property
+    def times_named(self) -> int:
+        """How often the record lists images, or sends them inside its turns."""
+        return max(len(self._listed), len(self._inside))
+
     def _guess(self) -> None:
         self._listed, self._guessed = _elsewhere(self._record), True
         self._left = list(self._listed)

@@ -70,8 +70,7 @@ def test_messages_layout_with_photos_is_read(tmp_path):
     path = "${LEA_REALDATA}/llava_format/llamafactory_mllm"
     spec = Source(kind="llava_json", path=path, annotations="mllm_demo.json", images=".")
     prepared("chat", spec, data_settings(max_pixels=50_000_000), tmp_path / "chat")
-    assert len(PreparedRows(tmp_path / "chat")) == 4
-    assert set(rejected(tmp_path / "chat").values()) == {"image_many"}  # the two that show one photo twice
+    assert len(PreparedRows(tmp_path / "chat")) == 6  # two of them show one photo twice
 
 
 def test_parts_layouts_are_read(tmp_path):
@@ -93,12 +92,12 @@ FILES: dict[str, tuple[int, dict[str, int]]] = {  # kept and rejected records
     "buaadreamer_dataset_info.json": (0, {"record_malformed": 1}),  # no records: what a toolkit calls its files
     "buaadreamer_mllm_demo.json": (3, {}),
     "buaadreamer_mllm_pt_demo.json": (6, {}),
-    "mllm_demo.json": (4, {"image_many": 2}),
+    "mllm_demo.json": (6, {}),
     "mllm_pretrain_image_example_data.jsonl": (0, {"record_malformed": 12}),  # a role "pretrain", no question
     "mllm_pretrain_image_example_data_new.jsonl": (0, {"record_malformed": 12}),
-    "mllm_sft_multi_image_example_data.jsonl": (0, {"image_many": 11}),
-    "mllm_sft_multi_image_example_data2.jsonl": (2, {"image_many": 8}),
-    "mllm_sft_multi_image_example_data_new.jsonl": (0, {"image_many": 11}),
+    "mllm_sft_multi_image_example_data.jsonl": (1, {"image_many": 10}),
+    "mllm_sft_multi_image_example_data2.jsonl": (10, {}),
+    "mllm_sft_multi_image_example_data_new.jsonl": (1, {"image_many": 10}),
     "mllm_sft_single_image_example_data.jsonl": (22, {}),
     "mllm_sft_single_image_example_data_new.jsonl": (22, {}),
     "mllm_sft_text_example_data.jsonl": (200, {}),

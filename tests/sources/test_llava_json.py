@@ -30,6 +30,7 @@ TALK = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "
 PLAIN = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "Soup."}]
 MEDIUM = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "Soup."}]
 TEXT = {"type": "text", "text": "What?"}
+MARKED = {"type": "text", "text": "<IMG_CONTEXT>\nWhat?"}
 AGAIN = {"type": "text", "text": "And?"}
 IMAGE = {"type": "image", "image": "1.png"}
 
@@ -139,6 +140,26 @@ def test_image_and_images_that_disagree_are_rejected_with_their_names(tmp_path, 
 def test_image_that_is_sent_again_is_one(tmp_path, contents: Any, beside: Any, texts: list[str]):
     image, found = kept(tmp_path, {**asked(*contents), **beside})
     assert (image is not None, found) == (True, texts)
+
+
+@pytest.mark.parametrize(
+    ("contents", "beside", "texts"),
+    [
+        (["<image>\nWhat?", "And?<image>"], {"images": ["1.png", "./1.png"]}, ["<image>\nWhat?", "A", "And?", "A"]),
+        (["What?\n<image>", "<image>\nAnd?"], {"image": ["1.png"] * 2}, ["What?\n<image>", "A", "And?", "A"]),
+        (["<image>\n<image>\nWhat?"], {"images": ["1.png"] * 2}, ["<image>\nWhat?", "A"]),
+        ([[IMAGE, MARKED], [IMAGE, MARKED]], {}, ["<image>\nWhat?", "A", "What?", "A"]),
+        (["<image>\nWhat?", " And? "], {"images": ["1.png"] * 2}, ["<image>\nWhat?", "A", " And? ", "A"]),
+    ],
+)
+def test_image_that_is_named_as_often_as_it_is_marked_is_shown_once(tmp_path, contents: Any, beside: Any, texts: Any):
+    assert kept(tmp_path, {**asked(*contents), **beside}) == ("1.png", texts)
+
+
+@pytest.mark.parametrize("images", ["1.png", ["1.png"] * 3])
+def test_markers_without_an_image_of_their_own_are_rejected(tmp_path, images: Any):
+    _, found = kept(tmp_path, {**asked("<image>\nWhat?", "<image>\nAnd?"), "images": images})
+    assert found == ["<image>\nWhat?", "A", "<image>\nAnd?", "A"]  # what checks.py names marker_many
 
 
 @pytest.mark.parametrize("part", [IMAGE, {"type": "image_url", "image_url": {"url": "1.png"}}])
