@@ -15,6 +15,7 @@ ALONE = """<style>
 .t{fill:var(--ink)}.s{fill:var(--soft)}.grid{stroke:var(--line)}.rest{stroke:var(--soft)}
 .soft{fill:none;stroke:var(--soft)}
 .raw{fill:none;stroke:var(--accent);opacity:.4}.main{fill:none;stroke:var(--accent);stroke-width:2}
+.other{fill:none;stroke:var(--ink);opacity:.75}.dashed{stroke-dasharray:6 3}.dotted{stroke-dasharray:1.5 3}
 .whisker{stroke:var(--accent);stroke-width:2}.dot{fill:var(--accent);stroke:var(--accent)}
 .hollow{fill:none;stroke:var(--soft);stroke-width:1.5}.link{stroke:var(--soft)}
 .weak{stroke:var(--soft);fill:var(--soft)}.bad{stroke:var(--bad);fill:var(--bad)}

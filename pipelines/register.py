@@ -16,7 +16,7 @@ from components.metrics import flat_metrics
 from components.model.stored import model_digest
 from components.params import Params
 from components.tracking import answers, promotion, registry, runs, store
-from components.tracking.gate import is_empty
+from components.tracking.gate import is_empty, unnamed
 from components.tracking.records import Record, seal
 from components.workspace import ANSWERS, BASE, FINETUNE, MEASURED, METRICS, REGISTRATION, home
 from pipelines import stage
@@ -38,6 +38,8 @@ def run(params: Params) -> None:
         outcome = {"passed": None if is_empty(gate) else judged.passed, "reasons": judged.reasons}
         for reason in judged.reasons:
             print(f"  {reason}")
+        if free := [] if is_empty(gate) else unnamed(record.figures, gate):
+            print(f"  no condition names {', '.join(free)}: a champion may be worse there (registry.gate)")
         print(_told(judged, is_empty(gate)))
     write_json(
         REGISTRATION,

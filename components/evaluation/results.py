@@ -23,6 +23,7 @@ from components.evaluation.bootstrap import Figure, bootstrap, difference, ratio
 from components.evaluation.inference.journal import Answered, Failed
 from components.evaluation.main_metric import MainMetric
 from components.evaluation.question import Name, Question
+from components.metrics import Scale, metric
 
 
 @dataclass(frozen=True)
@@ -181,15 +182,18 @@ def _record(row: str, answer: Answer) -> dict[str, Any]:
 
 
 def printed_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], main: Iterable[str]) -> list[list[str]]:
-    """Header and one line for each row with the chosen `task.metric` columns that any row has."""
+    """Header and one line for each row with the chosen `task.metric` columns that any row has, in their own units."""
     columns = [name for name in main if any(_value(tasks, name) is not None for tasks in metrics.values())]
-    lines = [["", *columns]]
+    lines = [["", *(f"{name}{' %' * (metric(name).scale == 'percent')}" for name in columns)]]
     for row, tasks in metrics.items():
-        values = [_value(tasks, name) for name in columns]
-        lines.append([row, *("-" if v is None else f"{v:.3f}" if v <= 1 else f"{v:.1f}" for v in values)])
+        lines.append([row, *(_cell(_value(tasks, name), metric(name).scale) for name in columns)])
     return lines
 
 
+def _cell(value: float | None, scale: Scale) -> str:
+    return "-" if value is None else f"{value:.{3 if scale == 'share' else 1}f}"
+
+
 def _value(tasks: Mapping[str, Mapping[str, float]], name: str) -> float | None:
-    task, _, metric = name.partition(".")
-    return tasks.get(task, {}).get(metric)
+    task, _, kind = name.partition(".")
+    return tasks.get(task, {}).get(kind)

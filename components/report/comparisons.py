@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from components.report.figures import COUNTS, Figure, figure, typeset
 from components.report.meanings import is_main, metric_meaning
 from components.report.results import Cell, Column, Table
+from components.report.tasks import ALL
 
 TRIMMED_FROM = 10  # seeds
+SWEEP = "tasks"  # its columns are numbers of tasks
 ORDER = ("table1", "table3", "table4", "anchors", "ranks")
 
 
@@ -54,12 +56,13 @@ def _comparison(record: Mapping[str, Any]) -> Comparison:
         table=scores(record),
         order=record["order"],
         claims=[*(claim["said"] for claim in record.get("claims", [])), *filter(None, [record.get("left_out")])],
-        picture="tasks" if record["table"] == "tasks" else "",
+        picture=SWEEP if record["table"] == SWEEP else "",
         first=first,
         compared=[f"{metric.partition('.')[0]} {figure(metric).name}" for metric in metrics],
         gaps=[
-            (name, [_gap_of(record, f"{metric}: {name} - {first}", figure(metric)) for metric in metrics])
+            (name, [_gap_of(record, f"{metric}: {name} - {first}", _printed(record, metric)) for metric in metrics])
             for name in others
+            if any(f"{metric}: {name} - {first}" in record["differences"] for metric in metrics)
         ],
         origin=_origin(record),
         runs=[
@@ -67,6 +70,11 @@ def _comparison(record: Mapping[str, Any]) -> Comparison:
             for row in record["rows"]
         ],
     )
+
+
+def _printed(record: Mapping[str, Any], metric: str) -> Figure:
+    """How a metric of a table is printed: a sweep's columns, which are no metrics of the project, in percent."""
+    return replace(figure(metric), decimals=1) if record["table"] == SWEEP else figure(metric)
 
 
 def _gap_of(record: Mapping[str, Any], name: str, printed: Figure) -> Gap:
@@ -87,9 +95,10 @@ def scores(record: Mapping[str, Any]) -> Table:
     groups = [(task, sum(name.partition(".")[0] == task for name in names)) for task in tasks]
     columns, cells = [], []
     for name in names:
-        task, printed = name.partition(".")[0], figure(name)
+        task, printed = name.partition(".")[0], _printed(record, name)
         metric, of_task = name.partition(".")[2], [one.partition(".")[2] for one in names if one.startswith(f"{task}.")]
-        main, first = is_main(task, metric, of_task), not columns or columns[-1].task != task
+        main = task == ALL if record["table"] == SWEEP else is_main(task, metric, of_task)
+        first = not columns or columns[-1].task != task
         columns.append(Column(task, printed.name, printed.higher_is_better, first, main, metric_meaning(task, metric)))
         entries = [row["figures"].get(name) for row in rows]
         best = printed.best([entry["mean"] if entry else None for entry in entries])

@@ -8,7 +8,8 @@ from typing import Any
 from components.svg import WIDTH, chart, dot, line, path, text, tick_text, ticks
 
 ALL = "all"  # figures over all questions of a point
-STYLES = {"Dual-LoRA": "main", "LoRA": "soft"}  # others are drawn faintly
+STYLES = {"Dual-LoRA": "main", "LoRA": "soft", "LoRA-MoE": "other dashed", "RoDE": "other dotted"}
+SAMPLE = 16  # length of the piece of a curve before its name
 LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 34, WIDTH - 78, 24, 190, 224
 LINE = 12  # height of a label
 
@@ -37,15 +38,16 @@ def tasks_chart(table: Mapping[str, Any] | None) -> str | None:
         body.append(text(x, BOTTOM + 16, name.partition(".")[2].split()[0], style="s", anchor="middle"))
     body.append(text(RIGHT, BOTTOM + 31, "tasks at once", style="s", anchor="end"))
     for method, of in entries.items():
-        style = STYLES.get(method, "raw")
+        style = STYLES.get(method, "other")
         body.append(path([(x, height(entry["mean"])) for x, entry in zip(places, of, strict=True)], style))
         for x, entry in zip(places, of, strict=True):
             if entry["low"] is not None:
                 body.append(line(x, height(entry["low"]), x, height(entry["high"]), "link"))
-            body.append(dot(x, height(entry["mean"]), "hollow" if style == "soft" else "dot", 2.5))
+            body.append(dot(x, height(entry["mean"]), "dot" if style == "main" else "hollow", 2.5))
     lowest = BOTTOM + LINE
     for method, of in sorted(entries.items(), key=lambda item: item[1][-1]["mean"]):
         lowest = min(lowest - LINE, height(of[-1]["mean"]) + 4)
-        body.append(text(RIGHT, lowest, method, style="t" if method in STYLES else "s"))
+        body.append(line(RIGHT, lowest - 4, RIGHT + SAMPLE, lowest - 4, STYLES.get(method, "other")))
+        body.append(text(RIGHT + SAMPLE + 4, lowest, method, style="t" if method == "Dual-LoRA" else "s"))
     said = ", ".join(f"{method} {of[0]['mean']:.0f} to {of[-1]['mean']:.0f}" for method, of in entries.items())
     return chart(body, HEIGHT, f"Right answers in percent from {names[0][4:]} to {names[-1][4:]}: {said}")

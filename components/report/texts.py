@@ -35,7 +35,7 @@ TEXTS = {
     "data": "Records are samples: one question with its answer. Kept and rejected add up to read. Samples that share "
     "an image or a group never stand in two splits.",
     "comparisons": "Each row is a model of its own, trained and tested on this run's data with the settings of the "
-    "paper's row, by the version of this program that the line below names. Differences are to the first row, in "
+    "paper's row, by the version of this program that is named under each table. Differences are to the first row, in "
     "points, with paired bootstrap intervals over the test questions (95\u00a0%) of the mean over seeds. In colour: "
     "the whole interval lies on one side of zero: the choice of test questions does not explain the difference. "
     "Grey: it may.",

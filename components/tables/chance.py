@@ -9,6 +9,7 @@ import numpy as np
 
 from components.evaluation.main_metric import mean
 from components.evaluation.question import Question
+from components.report.figures import typeset
 from components.tables.measured import Row
 from components.tables.resampling import over_seeds_and_images
 
@@ -30,12 +31,13 @@ def at_chance(rows: Sequence[Row], *, resamples: int, seed: int) -> str | None:
     gained = over_seeds_and_images((scores - chances)[None, :, None], images, mean, resamples=resamples, seed=seed)
     if gained.low is None or gained.low > 0:
         return None
+    low, high = (typeset(f"{100 * (bound or 0):+.1f}") for bound in (gained.low, gained.high))
     right, guessed = 100 * scores.mean(), 100 * chances.mean()
     return (
         f"Multiple choice is left out: over all rows and seeds {right:.1f} % of {len(names)} questions are answered "
-        f"right, and chance is {guessed:.1f} % (95 % interval of the gain {100 * gained.low:+.1f} to "
-        f"{100 * (gained.high or 0):+.1f}): what the rows differ by there is noise. These models do not learn to name "
-        "an option by its letter from so few questions; they are trained on them all the same."
+        f"right, and chance is {guessed:.1f} % (95 % interval of the gain {low} to {high}): what the "
+        "rows differ by there is noise. These models do not learn to name an option by its letter from so few "
+        "questions; they are trained on them all the same."
     )
 
 

@@ -36,11 +36,11 @@ def sentence(
     verdict = "appears" if alike == pairs else "appears in part" if alike / pairs >= PART else "does not appear"
     equal = f", and {level} {'is' if level == 1 else 'are'} exactly level" if level else ""
     counted = (
-        f"of {pairs} comparisons of two rows in one column, {alike} come out as the paper prints them, where chance "
-        f"would give half{equal}"
+        f"of {pairs} comparisons of two rows in one column, {alike} come out as the paper prints them{equal}; chance "
+        f"would give half, and with {PART:.0%} we say that it appears in part"
     )
     apart = [
-        f"{', '.join(rows)} {'is' if len(rows) == 1 else 'are'} {how}"
+        f"{_listed(rows)} {'is' if len(rows) == 1 else 'are'} {how}"
         for rows, how in ((better, "above"), (worse, "below"))
         if rows
     ]
@@ -48,3 +48,10 @@ def sentence(
     lead = f"In {leading}, {rows} the first row by more than the choice of test questions explains"
     spread = "" if seeds > 1 else "; with one seed nothing is known of the spread between seeds"
     return f"The paper's order {verdict} at this scale: {counted}. {lead}{spread}."
+
+
+def _listed(rows: Sequence[str]) -> str:
+    """Names, in quotation marks where one has a comma of its own."""
+    quote = '"' * any("," in row for row in rows)
+    *first, last = (f"{quote}{row}{quote}" for row in rows)
+    return f"{', '.join(first)} and {last}" if first else last

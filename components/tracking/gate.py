@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from components.errors import UserError
-from components.metrics import Metric, find
+from components.metrics import PRINTED, Metric, find
 from components.params import Gate
 
 EMPTY = "no thresholds are set: registry.gate is empty"
@@ -55,6 +55,12 @@ class _Findings:
 
 def is_empty(gate: Gate) -> bool:
     return not gate.metrics
+
+
+def unnamed(figures: Mapping[str, float], gate: Gate) -> list[str]:
+    """Main metrics of the tasks that no condition names: a champion may be worse in them."""
+    tasks = {name.partition(".")[0] for name in gate.metrics}
+    return [name for name in PRINTED if name in figures and name.partition(".")[0] not in tasks]
 
 
 def decide(figures: Figures, rivals: Sequence[Rival], gate: Gate) -> Decision:

@@ -68,7 +68,7 @@ def run_training(
     if covered < steps:
         whole = time.monotonic() - started
         outside = whole - sum(line["seconds"] for line in read_journal(job.folder / TIMINGS_FILE)[covered:])
-        print(f"{stage}: {whole:.0f} s, {outside / whole:.0%} of them outside steps (start, checkpoints, tracking)")
+        print(f"{stage}: {whole:.0f} s in all, {outside:.0f} of them outside steps (start, checkpoints, tracking)")
     return job
 
 

@@ -9,7 +9,7 @@ from components.data.tasks import NUTRITION_FIELDS, nutrition_answer
 from components.evaluation.benchmarks import BENCHMARKS, PUBLISHED, scored
 from components.evaluation.inference.journal import Failed
 from components.evaluation.question import Question
-from components.evaluation.results import Results, difference_line, differences, paired
+from components.evaluation.results import Results, difference_line, differences, paired, printed_table
 
 GOLDS = {
     "unifood": ("ingredients", ["rice"]),
@@ -134,3 +134,13 @@ def test_value_is_a_mean_over_questions_whatever_the_groups() -> None:
     (entry,) = differences(results, resamples=50, seed=1).values()
     scores = [results.metrics[row]["caption"]["rouge_l"] for row in ("finetune", "blind")]
     assert entry["value"] == pytest.approx(scores[0] - scores[1])
+
+
+def test_printed_table_says_its_units() -> None:
+    metrics = {"base": {"ingredients": {"iou": 0.5}, "recipe": {"rouge_l": 0.4}}, "mean": {"nutrition": {"pmae": 54.3}}}
+    names = ["ingredients.iou", "recipe.rouge_l", "nutrition.pmae", "chat.rouge_l"]
+    assert printed_table(metrics, names) == [
+        ["", "ingredients.iou", "recipe.rouge_l %", "nutrition.pmae %"],
+        ["base", "0.500", "0.4", "-"],
+        ["mean", "-", "-", "54.3"],
+    ]

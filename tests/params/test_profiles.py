@@ -121,6 +121,20 @@ def test_difference_says_what_is_removed_and_names_no_emptied_table(
     assert printed[-1].endswith("Next: dvc repro")
 
 
+def test_settings_as_they_were_are_kept(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(settings.parent)
+    monkeypatch.delenv("LEA_HOME", raising=False)
+    before = settings.read_text(encoding="utf-8").replace("seed: 17", "seed: 99 # mine, not committed")
+    settings.write_text(before, encoding="utf-8")
+    cli.VERBS["profile"].run(cli.parser().parse_args(["profile", "photos"]))
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("params.yaml as it was: ")]
+    assert Path(said.partition(": ")[2]).read_text(encoding="utf-8") == before
+    cli.VERBS["profile"].run(cli.parser().parse_args(["profile", "photos"]))
+    assert "as it was" not in capsys.readouterr().out
+
+
 def test_unknown_profile_names_the_nearest(settings: Path) -> None:
     before = settings.read_text(encoding="utf-8")
     with pytest.raises(UserError, match="did you mean tiny"):

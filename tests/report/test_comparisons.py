@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ def test_tables_of_other_data_are_not_shown() -> None:
     del table["differences"]["ingredients.iou: RoDE - LoRA"]
     (shown,) = comparisons({"table1": table}, table["data_digest"])
     assert dict(shown.gaps)["RoDE"][0].text == "–"
+
+
+def test_the_sweep_shows_all_numbers_of_tasks_and_the_rows_that_are_compared_with_its_first() -> None:
+    table = json.loads((Path(__file__).parents[2] / "tables/tasks.json").read_text("utf-8"))
+    (shown,) = comparisons({"tasks": table}, table["data_digest"])
+    first = [column.name for column in shown.table.columns if column.main]
+    assert first == ["1 task", "2 tasks", "3 tasks", "6 tasks", "12 tasks", "24 tasks"]
+    assert "Dual-LoRA, rank 8" in dict(shown.gaps)
+    assert not any("about as many parameters" in name for name, _ in shown.gaps)
+    assert all(gap.text != "–" for _, gaps in shown.gaps for gap in gaps)
+    assert re.fullmatch(r"\d+\.\d( .*)?", shown.table.rows[0][2][0].text)
 
 
 def test_assumptions_about_tasks_that_were_not_asked_are_left_out(params: Params) -> None:

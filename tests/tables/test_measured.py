@@ -82,6 +82,8 @@ def test_sentence_claims_no_more_than_was_counted(alike: int, seeds: int, said: 
     assert "1 is exactly level" in text
     assert ("nothing is known of the spread" in text) == (seeds == 1)
     assert "Dual-LoRA is above and RoDE is below the first row" in text
+    several = sentence(alike, 1, 10, seeds, ["both", "both, released", "VCE"], ["A", "B"], "IoU")
+    assert 'In IoU, "both", "both, released" and "VCE" are above and A and B are below the first' in several
     assert "no row is above or below the first row" in sentence(alike, 0, 10, seeds, [], [], "IoU")
 
 

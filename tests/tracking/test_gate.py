@@ -2,7 +2,7 @@ import pytest
 
 from components.errors import UserError
 from components.params import Gate
-from components.tracking.gate import EMPTY, Figures, Rival, decide
+from components.tracking.gate import EMPTY, Figures, Rival, decide, unnamed
 
 MEASURED = {"ingredients.iou": 0.75, "nutrition.pmae": 40.0, "nutrition.unparsed": 5.0}
 
@@ -165,3 +165,9 @@ def test_figure_that_is_no_number_passes_nothing(name, odd):
         (Figures({name: fine}, {name: fine}, {name: odd}), [], {"better_than_blind": {name: 0}}),
     ):
         assert not decide(figures, rivals, gate(**settings)).passed
+
+
+def test_tasks_that_no_condition_names_are_told():
+    figures = {"ingredients.iou": 0.8, "ingredients.f1": 0.9, "recipe.rouge_l": 80.0, "caption.bleu": 10.0}
+    assert unnamed(figures, Gate(at_least={"ingredients.f1": 0.5}, at_most={}, not_worse={})) == ["recipe.rouge_l"]
+    assert unnamed(figures, Gate(at_least={"ingredients.f1": 0.5}, at_most={}, not_worse={"recipe.bleu": 1.0})) == []
