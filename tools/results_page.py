@@ -1,4 +1,4 @@
-"""docs/results.md and the tables of README.md and docs/gpu.md, from what the benchmarks and `make table1` wrote.
+"""docs/results.md and the figures of README.md and docs/gpu.md, from what the benchmarks and `make table1` wrote.
 
     python -m tools.results_page
 
@@ -11,9 +11,12 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 from benchmarks.gpu import GOALS
+from components.report import comparisons
+from components.report.figures import figure
 from tools.markdown import ROOT, replaced, table
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -22,6 +25,8 @@ COLUMNS = (("ingredients.iou", 100), ("recipe.rouge_l", 1), ("nutrition.pmae", 1
 FORMS = (".1f", ".1f", ".2f", ".1f", ".2f")  # of the columns of serving
 METHODS = ("LoRA", "LoRA-MoE top-2", "LoRA-MoE softmax", "RoDE", "Dual-LoRA", "VLoRA")
 ABLATIONS = ("table3", "table4", "anchors", "ranks")
+VERDICTS = {"holds": "hold", "does not hold": "do not hold", "undecided": "are undecided at this scale"}
+WIDTH = 125  # of a line of README.md
 INTRODUCTION = """\
 # Results
 
@@ -36,7 +41,7 @@ def read(name: str) -> Any:
 
 def methods() -> str:
     """The compared methods without and with VCE, from tables/table1.json."""
-    rows = {row["name"]: row["figures"] for row in json.loads((ROOT / "tables/table1.json").read_text("utf-8"))["rows"]}
+    rows = {row["name"]: row["figures"] for row in of_table("table1")["rows"]}
     header = ("method", "ingredients IoU", "recipe ROUGE-L", "nutrition pMAE ↓", "+ VCE: IoU", "ROUGE-L", "pMAE ↓")
     return table(header, [(name, *_figures(rows[name]), *_figures(rows[f"{name} + VCE"])) for name in METHODS])
 
@@ -51,8 +56,56 @@ def _figures(row: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def findings() -> str:
+    """What follows from the tables, for README.md: against LoRA, and the paper's claims by their leading metric."""
+    record = of_table("table1")
+    better, worse = ([f"{name} in {', '.join(found)}" for name in METHODS[1:] if (found := _apart(record, name, good))]
+                     for good in (True, False))  # fmt: skip
+    lead = COLUMNS[0][0]
+    highest = max(record["rows"], key=lambda row: row["figures"][lead]["mean"])["name"]
+    said = [f"Better than LoRA: {'; '.join(better) or 'none'}. Worse: {'; '.join(worse) or 'none'}."]
+    for verdict, word in VERDICTS.items():
+        found = [_claim(claim) for claim in record["claims"] if claim["verdict"] == verdict]
+        said += [f"The paper's claims that {word}, in IoU: {'; '.join(found)}."] if found else []
+    verdicts = [claim["verdict"] for name in ABLATIONS for claim in of_table(name)["claims"]]
+    counted = ", ".join(f"{verdicts.count(verdict)} {word}" for verdict, word in VERDICTS.items())
+    said += [f"Of the {len(verdicts)} claims of its ablations: {counted}."]
+    said += [f"Highest in IoU: {highest}."]
+    seeds = len(record["seeds"])
+    about = (
+        f"`make table1`, profile `{record['profile']}`, 2 CPU cores; {record['questions']['ingredients']} held-out "
+        f"pictures; {comparisons.spread(seeds)} ({seeds} seed{'s' * (seeds > 1)}). IoU: named ingredients that are "
+        "true, of all that are named or true; ROUGE-L: longest common word sequence; pMAE: mean absolute error in "
+        f"percent of the mean."
+    )
+    return (
+        f"{fill(about, WIDTH, break_on_hyphens=False)}\n\n{methods()}\n\n"
+        "Differences with their 95 % intervals, over seeds and pictures:\n\n"
+        + "\n".join(fill(f"- {line}", WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in said)
+    )
+
+
+def _apart(record: Mapping[str, Any], name: str, good: bool) -> list[str]:
+    """The metrics in which a method is better (worse) than LoRA by more than the interval."""
+    gaps = {metric: _gap(metric, record["differences"][f"{metric}: {name} - LoRA"]) for metric, _ in COLUMNS}
+    return [f"{figure(metric).name} {gap.text}" for metric, gap in gaps.items() if gap.good is good]
+
+
+def _claim(claim: Mapping[str, Any]) -> str:
+    metric = next(iter(claim["differences"]))
+    return f"{claim['claim']} {_gap(metric, claim['differences'][metric]).text}"
+
+
+def _gap(metric: str, entry: Mapping[str, float]) -> comparisons.Gap:
+    return comparisons.gap(entry, figure(metric))
+
+
+def of_table(name: str) -> Any:
+    return json.loads((ROOT / f"tables/{name}.json").read_text(encoding="utf-8"))
+
+
 def of_methods() -> str:
-    record = json.loads((ROOT / "tables/table1.json").read_text("utf-8"))
+    record = of_table("table1")
     seeds = ", ".join(str(seed) for seed in record["seeds"])
     asked = ", ".join(f"{number} {task}" for task, number in record["questions"].items())
     claims = "\n".join(f"- {claim['said']}" for claim in record["claims"])
@@ -65,7 +118,7 @@ def of_methods() -> str:
 
 
 def of_tasks() -> str:
-    record = json.loads((ROOT / "tables/tasks.json").read_text("utf-8"))
+    record = of_table("tasks")
     seeds = ", ".join(str(seed) for seed in record["seeds"])
     said = "\n".join(f"- {claim['said']}" for claim in record["claims"])
     return (
@@ -76,7 +129,7 @@ def of_tasks() -> str:
 
 def of_forms() -> str:
     """As printed beside as released, from tables/forms.json."""
-    record = json.loads((ROOT / "tables/forms.json").read_text("utf-8"))
+    record = of_table("forms")
     rows = [(row["name"], *_figures(row["figures"])) for row in record["rows"]]
     header = ("form", "ingredients IoU", "recipe ROUGE-L", "nutrition pMAE ↓")
     seeds = ", ".join(str(seed) for seed in record["seeds"])
@@ -94,7 +147,7 @@ def of_ablations() -> str:
         "95 % intervals: `tables/`."
     ]
     for name in ABLATIONS:
-        record = json.loads((ROOT / f"tables/{name}.json").read_text("utf-8"))
+        record = of_table(name)
         seeds = ", ".join(str(seed) for seed in record["seeds"])
         rows = [(row["name"], *_figures(row["figures"])) for row in record["rows"]]
         claims = "\n".join(f"- {claim['said']}" for claim in record["claims"])
@@ -338,7 +391,7 @@ def page() -> str:
 
 
 def readme(text: str) -> str:
-    return replaced(text, "methods", methods())
+    return replaced(text, "findings", findings())
 
 
 def gpu_page(text: str) -> str:
