@@ -122,7 +122,7 @@ def to_grade(path: Path, files: Files, instructions: str | None, findings: Findi
         plain(v.get("image")): v.get("caption", "") for v in json_values(contexts, findings) if isinstance(v, dict)
     }
     references = {answer.id: answer.text for answer in read_answers(reference, findings)}
-    answers = join(questions, read_answers(path, findings), question_id, answer_id, path, findings)
+    answers = join(questions, read_answers(path, findings, questions), question_id, answer_id, path, findings)
     absent = [question.id for question in questions if question.id not in references]
     findings.count("questions without a reference", absent, f"{reference}: not graded")
     for question, answer in zip(questions, answers, strict=True):

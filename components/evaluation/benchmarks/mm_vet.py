@@ -151,7 +151,9 @@ def to_grade(path: Path, files: Files, instructions: str | None, findings: Findi
     """One request for each answer that belongs to a question."""
     check_gradable(files)
     questions = read(files, findings)
-    answers = join(questions, read_answers(path, findings), question_id, lambda one: _id(one.id), path, findings)
+    answers = join(
+        questions, read_answers(path, findings, questions), question_id, lambda one: _id(one.id), path, findings
+    )
     for question, answer in zip(questions, answers, strict=True):
         if answer is not None:
             truth = question.references[0].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")

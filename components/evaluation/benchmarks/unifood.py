@@ -31,11 +31,12 @@ from components.data.tasks import (
 )
 from components.evaluation.main_metric import MainMetric
 from components.evaluation.metrics import ingredients, nutrition, text
-from components.evaluation.offline.answers import Given, answered_pairs
+from components.evaluation.offline.answers import Given
 from components.evaluation.offline.files import is_table, json_values, plain
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.questions import Files, bare
 from components.evaluation.offline.records import questions_of
+from components.evaluation.offline.shapes import answered_pairs
 from components.evaluation.question import Question, Scores, each_sample
 
 NAME = "unifood"

@@ -13,24 +13,26 @@ JSON lines  {question, answer}, nothing else: the first is to question 1   POPE'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.evaluation.offline import shapes
 from components.evaluation.offline.delimited import plain_names
 from components.evaluation.offline.files import is_table, json_values, plain, table, text_lines
 from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.questions import plain_words
+from components.evaluation.offline.shapes import ID_KEYS, TEXT_KEYS
+from components.evaluation.question import Question
 
-ID_KEYS = ("question_id", "index", "id", "image_id", "image")
-# No "answer": that is what is right in MMBench's and SEED-Bench's files, which would then score 100.
-TEXT_KEYS = ("text", "prediction", "pred", "output", "response", "caption")
 QUESTION_KEYS = ("prompt", "question")
 _OTHER_QUESTION_KEYS = ("messages", "conversations", "query")  # where a file has neither of these
 _LONGEST_PATH = 1024  # characters
-_OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer"}
+_RIGHT = {"label", "gt_answer", "gt_answers", "ground_truth", "annotation"}  # names of a column of true answers
+_MOST = 0.9  # of a file's texts must be questions' words for its column to be that of the questions
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,11 @@ class Given:
     options: str = ""
 
 
-def read_answers(path: Path, findings: Findings) -> list[Given]:
+def read_answers(path: Path, findings: Findings, questions: Sequence[Question] = ()) -> list[Given]:
+    """`questions`: those that may be answered; by them a column that repeats the questions is known."""
     if path.is_dir():
         return _of_folder(path, findings)
-    records = table(path, findings) if is_table(path, findings) else list(_records(json_values(path, findings)))
+    records = table(path, findings) if is_table(path, findings) else list(shapes.records(json_values(path, findings)))
     if records and all(set(record) == {"question", "answer"} for record in records):
         findings.note(f"{path}: answers without ids; the first was taken for that to question 1, and so on")
         return [
@@ -61,13 +64,13 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
             for number, one in enumerate(records, start=1)
         ]
     records = [dict(zip(plain_names(record), record.values(), strict=True)) for record in records]
-    asked = _question_keys(records)
-    given = [answer for record in records if (answer := _answer(record, asked))]
+    keys = _keys(records, questions, path)
+    given = [answer for record in records if (answer := _answer(record, keys))]
     if not given:
-        keys = ", ".join(str(key)[:40] for key in list(records[0])[:6]) if records else "nothing"
+        names = ", ".join(str(key)[:40] for key in list(records[0])[:6]) if records else "nothing"
         raise UserError(
             f"{path} holds no answers: records need an id ({', '.join(ID_KEYS[:3])}) and a text "
-            f"({', '.join(TEXT_KEYS[:3])}), found {keys}"
+            f"({', '.join(TEXT_KEYS[:3])}), found {names}"
         )
     if len(given) < len(records):
         findings.note(f"{path}: {len(records) - len(given)} records have no id or no text and answer nothing")
@@ -78,6 +81,33 @@ def read_answers(path: Path, findings: Findings) -> list[Given]:
     if rounds:
         findings.note(f"{path}: {rounds} answers of later rounds (round_id above 0) were left out")
     return given
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where a file's records hold the answer and the question; the first that a record has counts."""
+
+    texts: Sequence[str]
+    questions: Sequence[str]
+
+
+def _keys(records: Sequence[Mapping[str, Any]], questions: Sequence[Question], path: Path) -> Keys:
+    """`text` is the answer in LLaVA's answers and the question in its question files, which scripts add answers to;
+    `answer` is the model's where what is right stands beside it.
+    """
+    if records and all(record.get("answer") is not None and not _RIGHT.isdisjoint(record) for record in records):
+        return Keys((*TEXT_KEYS, "answer"), _question_keys(records))
+    asked = {plain_words(question.text) for question in questions} - {""}
+    texts = [plain_words(text) for record in records if isinstance(text := record.get("text"), str)]
+    if len(asked) < 2 or len(texts) < len(records) or sum(text in asked for text in texts) < _MOST * len(texts):
+        return Keys(TEXT_KEYS, _question_keys(records))
+    others = [key for key in TEXT_KEYS if key != "text"]
+    if not any(record.get(key) is not None for record in records for key in others):
+        raise UserError(
+            f"{path} holds no answers: its texts are the questions themselves; give the model's answers, in a column "
+            f"{others[0]} where the question stands in text"
+        )
+    return Keys(others, ("text", *_question_keys(records)))
 
 
 def _of_folder(folder: Path, findings: Findings) -> list[Given]:
@@ -98,50 +128,21 @@ def _of_folder(folder: Path, findings: Findings) -> list[Given]:
     return given
 
 
-def _records(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
-    """Records out of values: an object of texts is answers by id, an object of lists is those lists in turn."""
-    for value in values:
-        if not isinstance(value, dict):
-            continue
-        inner = value.get("outputs", value)
-        if isinstance(inner, dict) and inner and not inner.keys() & _OF_A_RECORD and _all(inner, str):
-            yield from ({"question_id": id, "text": text} for id, text in inner.items())
-        elif isinstance(value.get("qa"), list):
-            yield from answered_pairs(value)
-        elif value and _all(value, list):
-            for listed in value.values():
-                yield from (record for record in listed if isinstance(record, dict))
-        else:
-            yield value
-
-
-def answered_pairs(value: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    """Records of question_id, image, question, answer (the true one) and prediction."""
-    image = plain(value.get("img"))
-    for number, pair in enumerate(value["qa"]):
-        if isinstance(pair, dict):
-            yield {"question_id": f"{image}/qa{number}", "image": image, **pair}
-
-
-def _all(value: Mapping[str, Any], kind: type) -> bool:
-    return all(isinstance(member, kind) for member in value.values())
-
-
 def _question_keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys under which a question may stand, the one whose texts vary most first: another holds a mere request."""
     texts = {key: {_question_text(record.get(key)) for record in records} for key in QUESTION_KEYS}
     return [*sorted(QUESTION_KEYS, key=lambda key: -len(texts[key])), *_OTHER_QUESTION_KEYS]
 
 
-def _answer(record: Mapping[str, Any], question_keys: Sequence[str]) -> Given | None:
-    id = next((plain(record[key]) for key in ID_KEYS if record.get(key) not in (None, "")), None)
-    text = next((record[key] for key in TEXT_KEYS if record.get(key) is not None), None)
+def _answer(record: Mapping[str, Any], keys: Keys) -> Given | None:
+    id = next((text for key in ID_KEYS if 0 < len(text := plain(record.get(key))) <= _LONGEST_PATH), None)
+    text = shapes.one_text(next((record[key] for key in keys.texts if record.get(key) is not None), None))
     if id is None or text is None or isinstance(text, dict | list) or _is_later_round(record):
         return None
     return Given(
         id,
         plain(text),
-        next(filter(None, (_question_text(record.get(key)) for key in question_keys)), ""),
+        next(filter(None, (_question_text(record.get(key)) for key in keys.questions)), ""),
         image=image_name(record),
         category=_short(record, "category"),
         options=_options(record),
@@ -180,5 +181,5 @@ def _short(record: Mapping[str, Any], key: str) -> str:
 
 def image_name(record: Mapping[str, Any]) -> str:
     """The image's name; what is longer than a path is the image itself."""
-    names = (_short(record, key) for key in ("image_path", "image"))
+    names = (_short(record, key) for key in ("image_path", "image", "file_name", "filename"))
     return next((name for name in names if 0 < len(name) <= _LONGEST_PATH), "")

@@ -32,7 +32,7 @@ _DAMAGE = (ValueError, RecursionError)
 
 
 def json_values(path: Path, findings: Findings) -> list[Any]:
-    """The values of a file: its lines, or the members of its list, or its one value."""
+    """The values of a file: its lines, or the members of its lists, or its one value."""
     data = _bytes(path)
     if kind_of(data[:HEAD]) == "Parquet":
         return _parquet(data, path)
@@ -44,13 +44,16 @@ def json_values(path: Path, findings: Findings) -> list[Any]:
         pass
     values, lost = _of_lines(text)
     if len(values) <= len(lost):
-        values, lost = _before_damage(text), []
-        if not values:
-            raise UserError(f"{path} holds no JSON that can be read; it begins with {text[:40]!r}")
-        findings.note(f"{path} is cut off or damaged: only the {len(values)} entries before that could be read")
+        values, whole = _one_after_another(text)
+        lost = []
+        if not whole:
+            values = values if len(values) > 1 else _before_damage(text)
+            if not values:
+                raise UserError(f"{path} holds no JSON that can be read; it begins with {text[:40]!r}")
+            findings.note(f"{path} is cut off or damaged: only the {len(values)} entries before that could be read")
     for number in lost[:1]:
         findings.note(f"{path}: {len(lost)} lines are no JSON (the first is line {number}; cut off?) and were left out")
-    return values
+    return [member for value in values for member in (value if isinstance(value, list) else [value])]
 
 
 def table(path: Path, findings: Findings) -> list[dict[str, str]]:
@@ -148,6 +151,22 @@ def _of_lines(text: str) -> tuple[list[Any], list[int]]:
         except _DAMAGE:
             lost.append(number)
     return [value for value in values if isinstance(value, dict | list)], lost
+
+
+def _one_after_another(text: str) -> tuple[list[Any], bool]:
+    """Objects or lists of several lines each, nothing between them; and whether that is the whole text."""
+    decode = json.JSONDecoder().raw_decode
+    values: list[Any] = []
+    at = 0
+    try:
+        while at < len(text):
+            value, at = decode(text, at)
+            values.append(value)
+            while at < len(text) and text[at] in " \t\r\n,":
+                at += 1
+    except _DAMAGE:
+        return [value for value in values if isinstance(value, dict | list)], False
+    return values, all(isinstance(value, dict | list) for value in values)
 
 
 def _before_damage(text: str) -> list[Any]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from components.evaluation.offline.answers import Given
 from components.evaluation.offline.findings import Findings
-from components.evaluation.offline.questions import stem
-from components.evaluation.offline.words import Index, plain_words
+from components.evaluation.offline.questions import plain_words, stem
+from components.evaluation.offline.words import Index
 
 _MOST = 0.9  # of the answers that have words must have those of the question with their id
 

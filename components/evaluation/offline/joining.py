@@ -17,8 +17,8 @@ from components.errors import UserError
 from components.evaluation.offline.answers import Given
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.image_numbers import without_own_numbers
-from components.evaluation.offline.questions import bare
-from components.evaluation.offline.words import Index, plain_words
+from components.evaluation.offline.questions import bare, plain_words
+from components.evaluation.offline.words import Index
 from components.evaluation.question import Question
 
 OTHER_WORDS = 0.1  # of the answers may differ in words from their questions: published files spell some otherwise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from components.data.schema import IMAGE_MARKER
 from components.data.tasks import CHOICE_PROMPT, SHORT_PROMPT
 from components.errors import UserError
 from components.evaluation.offline.files import json_values, plain
@@ -64,6 +66,11 @@ def bare(text: str) -> str:
     for prompt in PROMPTS:
         text = text.replace(prompt, "")
     return " ".join(text.split())
+
+
+def plain_words(text: str) -> str:
+    """Words of a question in lower case, without the image's marker, the benchmarks' requests and punctuation."""
+    return " ".join(re.findall(r"\w+", bare(text.replace(IMAGE_MARKER, " ")).casefold()))
 
 
 def stem(image: str) -> str:

@@ -52,7 +52,7 @@ def score_files(name: str, files: Files, rule: str | None) -> Report:
         raise UserError(f"{files.annotations or files.questions or files.answers[0]} holds no question of {name}")
     texts = []
     for path in files.answers:
-        given = read_answers(path, findings)
+        given = read_answers(path, findings, questions)
         texts.append(join(questions, given, bench.question_key, bench.answer_key, path, findings))
     names, texts = _parts_as_one([str(path) for path in files.answers], texts, findings)
     each = [_figures(bench, questions, of_file, rule, bench.MISSING_IS_WRONG) for of_file in texts]

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from components.data.schema import IMAGE_MARKER
 from components.evaluation.offline.answers import Given
-from components.evaluation.offline.questions import bare, stem
+from components.evaluation.offline.questions import plain_words, stem
 from components.evaluation.question import Question
 
 _LONG = 12  # words; a longer prompt (with context and options) may differ in some of them
 _SAME_WORDS = 0.8  # .. but has this share
 _DISTINGUISHING = 200  # a word that more questions have distinguishes none of them
-
-
-def plain_words(text: str) -> str:
-    """Words of a question in lower case, without the image's marker, the benchmarks' requests and punctuation."""
-    return " ".join(re.findall(r"\w+", bare(text.replace(IMAGE_MARKER, " ")).casefold()))
 
 
 def _whole(part: str, text: str) -> bool:

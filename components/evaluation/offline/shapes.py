@@ -1,0 +1,95 @@
+"""Records out of the values of a JSON file, in whichever shape a script wrote them.
+
+An object of texts is answers by id, an object of records is records by id or (as pandas writes a table) by column, an
+object of lists is those lists in turn, and settings around one list of records are no part of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from components.evaluation.offline.files import plain
+
+ID_KEYS = (
+    *("question_id", "index", "id", "image_id", "image"),
+    *("questionid", "image_path", "file_name", "filename"),  # where a record has none of the first
+)
+# No "answer": that is what is right in MMBench's and SEED-Bench's files, which would then score 100.
+TEXT_KEYS = (
+    *("text", "prediction", "pred", "output", "response", "caption"),
+    *("predict", "pred_answer", "model_answer", "model_output", "generated_text"),
+)
+_OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer", "messages", "conversations", "doc_id"}
+
+
+def records(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
+    for value in values:
+        if isinstance(value, dict) and value:
+            yield from _of_object(value)
+
+
+def _of_object(value: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    inner = value.get("outputs", value)
+    if isinstance(inner, dict) and not _is_record(inner) and _are_texts(inner):
+        yield from ({"question_id": id, "text": text} for id, text in inner.items())
+    elif isinstance(value.get("qa"), list):
+        yield from answered_pairs(value)
+    elif _all(value, dict):
+        yield from _of_columns(value) if _is_record(value) else _by_id(value)
+    elif _all(value, list):
+        for listed in value.values():
+            yield from (record for record in listed if isinstance(record, dict))
+    elif not _is_record(value) and len(lists := [one for one in value.values() if _are_records(one)]) == 1:
+        yield from lists[0]
+    else:
+        yield value
+
+
+def answered_pairs(value: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    """Records of question_id, image, question, answer (the true one) and prediction."""
+    image = plain(value.get("img"))
+    for number, pair in enumerate(value["qa"]):
+        if isinstance(pair, dict):
+            yield {"question_id": f"{image}/qa{number}", "image": image, **pair}
+
+
+def one_text(value: Any) -> Any:
+    """A text that stands alone in a list, as batches of one are written, by itself."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value
+
+
+def _of_columns(value: Mapping[str, Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    """pandas' to_json: {column: {row: cell}}."""
+    rows = dict.fromkeys(row for column in value.values() for row in column)
+    yield from ({name: column.get(row) for name, column in value.items()} for row in rows)
+
+
+def _by_id(value: Mapping[str, Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    """{id: record}; a record that has an id keeps it."""
+    for id, record in value.items():
+        yield dict(record) if _names(record) & set(ID_KEYS) else {"question_id": id, **record}
+
+
+def _names(record: Mapping[str, Any]) -> set[str]:
+    return {str(key).strip().lower() for key in record}
+
+
+def _is_record(value: Mapping[str, Any]) -> bool:
+    return bool(_names(value) & _OF_A_RECORD)
+
+
+def _are_texts(value: Mapping[str, Any]) -> bool:
+    """Texts, each perhaps in a list, or null where there is no answer."""
+    texts = [one_text(member) for member in value.values()]
+    return any(isinstance(text, str) for text in texts) and all(text is None or isinstance(text, str) for text in texts)
+
+
+def _are_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(member, dict) for member in value)
+
+
+def _all(value: Mapping[str, Any], kind: type) -> bool:
+    return all(isinstance(member, kind) for member in value.values())
