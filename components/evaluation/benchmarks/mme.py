@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from components.data.schema import IMAGE_MARKER
 from components.data.tasks import SHORT_PROMPT
 from components.errors import UserError
 from components.evaluation.main_metric import MainMetric
@@ -93,7 +94,7 @@ def answer_key(answer: Given) -> Key:
 
 
 def _key(id: str, text: str) -> Key:
-    return id.split("/")[0], stem(id), bare(text).lower()
+    return id.split("/")[0], stem(id), bare(text.replace(IMAGE_MARKER, " ")).lower()
 
 
 def _ground_truth(folder: Path, findings: Findings) -> Iterator[tuple[Key, tuple[str, str, str]]]:

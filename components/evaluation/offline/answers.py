@@ -24,8 +24,8 @@ from components.evaluation.offline import shapes
 from components.evaluation.offline.delimited import plain_names
 from components.evaluation.offline.files import is_table, json_values, plain, table, text_lines
 from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.names import ID_KEYS, TEXT_KEYS, one_text
 from components.evaluation.offline.questions import plain_words
-from components.evaluation.offline.shapes import ID_KEYS, TEXT_KEYS
 from components.evaluation.question import Question
 
 QUESTION_KEYS = ("prompt", "question")
@@ -136,7 +136,7 @@ def _question_keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _answer(record: Mapping[str, Any], keys: Keys) -> Given | None:
     id = next((text for key in ID_KEYS if 0 < len(text := plain(record.get(key))) <= _LONGEST_PATH), None)
-    text = shapes.one_text(next((record[key] for key in keys.texts if record.get(key) is not None), None))
+    text = one_text(next((record[key] for key in keys.texts if record.get(key) is not None), None))
     if id is None or text is None or isinstance(text, dict | list) or _is_later_round(record):
         return None
     return Given(

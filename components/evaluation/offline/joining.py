@@ -20,6 +20,7 @@ from components.evaluation.offline.image_numbers import without_own_numbers
 from components.evaluation.offline.questions import bare, plain_words
 from components.evaluation.offline.words import Index
 from components.evaluation.question import Question
+from components.images.endings import has_image_ending
 
 OTHER_WORDS = 0.1  # of the answers may differ in words from their questions: published files spell some otherwise
 
@@ -60,6 +61,11 @@ def join(
         places[key].append(place)
     targets = _targets(questions, given, [places.get(answer_key(one), []) for one in given], path, findings)
     if not any(targets):
+        if ours := {question.id for question in questions} & {answer.id for answer in given}:
+            raise UserError(
+                f"{path}: its ids are the questions', but {min(ours)!r} is the id of several and no answer's prompt is "
+                "one of theirs; give each answer the prompt it is to"
+            )
         raise UserError(
             f"{path}: none of its {len(given)} answers (the first is to {given[0].id!r}) belongs to one of the "
             f"{len(questions)} questions (the first is {questions[0].id!r}); are these files of one benchmark?"
@@ -104,7 +110,7 @@ def _targets(
 ) -> Sequence[list[int]]:
     """Places of each answer's questions: those of its id, unless its words or its image are another question's."""
     index = Index.of(questions)
-    given = _without_a_common_prompt(given, index, path, findings)
+    given = _without_a_common_prompt([_with_its_image(one) for one in given], index, path, findings)
     given = without_own_numbers(given, by_id, index, path, findings)
     unknown = [answer.id for answer in given if answer.image and index.images and not index.names_an_image(answer)]
     findings.count("answers about an image of another name", unknown, f"{path}: no question has it; joined without it")
@@ -137,6 +143,13 @@ def _targets(
         _refuse(given[first], questions[by_id[first][0]], by_words[first], len(questions), path)
     findings.note(f"{path}: its ids are not those of the questions; answers were joined by image and words")
     return [by_words.get(n) or [] for n in range(len(given))]
+
+
+def _with_its_image(answer: Given) -> Given:
+    """An id that is an image's path names the image; MME's also the subtask: count/000000006723.jpg."""
+    if answer.image or not has_image_ending(answer.id):
+        return answer
+    return replace(answer, image=answer.id, category=answer.category or answer.id.rpartition("/")[0])
 
 
 def _without_a_common_prompt(given: Sequence[Given], index: Index, path: Path, findings: Findings) -> Sequence[Given]:

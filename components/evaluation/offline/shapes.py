@@ -10,23 +10,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from components.evaluation.offline.files import plain
+from components.evaluation.offline.logs import is_log, of_log
+from components.evaluation.offline.names import ID_KEYS, TEXT_KEYS, one_text
 
-ID_KEYS = (
-    *("question_id", "index", "id", "image_id", "image"),
-    *("questionid", "image_path", "file_name", "filename"),  # where a record has none of the first
-)
-# No "answer": that is what is right in MMBench's and SEED-Bench's files, which would then score 100.
-TEXT_KEYS = (
-    *("text", "prediction", "pred", "output", "response", "caption"),
-    *("predict", "pred_answer", "model_answer", "model_output", "generated_text"),
-)
 _OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer", "messages", "conversations", "doc_id"}
 
 
 def records(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
     for value in values:
         if isinstance(value, dict) and value:
-            yield from _of_object(value)
+            yield from (of_log(one) if is_log(one) else one for one in _of_object(value))
 
 
 def _of_object(value: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
@@ -52,13 +45,6 @@ def answered_pairs(value: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     for number, pair in enumerate(value["qa"]):
         if isinstance(pair, dict):
             yield {"question_id": f"{image}/qa{number}", "image": image, **pair}
-
-
-def one_text(value: Any) -> Any:
-    """A text that stands alone in a list, as batches of one are written, by itself."""
-    while isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return value
 
 
 def _of_columns(value: Mapping[str, Mapping[str, Any]]) -> Iterable[dict[str, Any]]:

@@ -1,11 +1,12 @@
 """MME: eval_tool/calculation.py; figures worked out by hand."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from components.errors import UserError
-from tests.evaluation.offline.layouts import SAID, mme, mme_answers, score
+from tests.evaluation.offline.layouts import SAID, jsonl, mme, mme_answers, score
 
 
 def test_mme_adds_accuracy_and_accuracy_plus(tmp_path: Path) -> None:
@@ -42,3 +43,22 @@ def test_mme_is_read_in_every_encoding(encoding: str, tmp_path: Path) -> None:
     (folder / "count.txt").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(99))
     with pytest.raises(UserError, match=r"count\.txt is 7z"):
         score("mme", mme_answers(tmp_path / "a.jsonl", SAID), annotations=folder)
+
+
+@pytest.mark.parametrize(
+    "form", ["<image>\n{}", "USER: <image>\n{} ASSISTANT:", "{}\nAnswer the question with yes or no."]
+)
+def test_mme_prompts_in_other_templates_are_the_same_questions(tmp_path: Path, form: str) -> None:
+    gold, plain = mme(tmp_path / "gt"), mme_answers(tmp_path / "a.jsonl", SAID)
+    records = [json.loads(line) for line in plain.read_text().splitlines()]
+    for record in records:
+        record["prompt"] = form.format(record["prompt"].partition("\n")[0])
+    report = score("mme", jsonl(tmp_path / "b.jsonl", records), annotations=gold)
+    assert report.metrics == score("mme", plain, annotations=gold).metrics
+
+
+def test_mme_answers_without_their_questions_are_refused(tmp_path: Path) -> None:
+    gold = mme(tmp_path / "gt")
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": "count/1.jpg", "text": "yes"}] * 2)
+    with pytest.raises(UserError, match="is the id of several and no answer's prompt is one of theirs"):
+        score("mme", answers, annotations=gold)
