@@ -71,8 +71,8 @@ class Published(Protocol):
 
     RULES: by name, the first is the default. MISSING_IS_WRONG: what that rule does with a question without an
     answer; WHOLE_GROUPS: leaving one out leaves out its group. SHARES: metrics that are 0..1, not percent.
-    HAS_SPLITS: its files may declare splits. `unread`: the rule finds nothing in an answer; UNREAD_COUNT_AS: what such
-    answers count as.
+    HAS_SPLITS: its files may declare splits. `reading`: what the rule finds in an answer, None where that is nothing;
+    UNREAD_COUNT_AS: what such answers count as.
     """
 
     @property
@@ -112,7 +112,7 @@ class Published(Protocol):
 
     def score(self, questions: Sequence[Question], answers: Sequence[str | None], rule: str = ...) -> Scores: ...
 
-    def unread(self, question: Question, answer: str, rule: str) -> bool: ...
+    def reading(self, question: Question, answer: str, rule: str) -> str | None: ...
 
 
 class Judged(Protocol):

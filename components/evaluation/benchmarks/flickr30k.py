@@ -60,9 +60,9 @@ def _image(id: str) -> str:
     return stem(id.partition("#")[0] if "#" in id else id if "." in id else f"{id}.jpg")
 
 
-def unread(question: Question, answer: str, rule: str) -> bool:
-    """A caption without any word."""
-    return not any(character.isalnum() for character in answer)
+def reading(question: Question, answer: str, rule: str) -> str | None:
+    """A caption with a word in it."""
+    return answer if any(character.isalnum() for character in answer) else None
 
 
 def score(questions: Sequence[Question], answers: Sequence[str | None], rule: str = "sacrebleu") -> Scores:

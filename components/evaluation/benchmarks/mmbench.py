@@ -174,7 +174,7 @@ def _options(row: Mapping[str, str]) -> dict[str, str]:
 
 def score(questions: Sequence[Question], answers: Sequence[str | None], rule: str = "llava") -> Scores:
     each = [
-        float(answer is not None and _letter(question, answer, rule) == json.loads(question.gold or "{}")["answer"])
+        float(answer is not None and reading(question, answer, rule) == json.loads(question.gold or "{}")["answer"])
         for question, answer in zip(questions, answers, strict=True)
     ]
     name = "circular" if not questions or _is_circular(questions) else "single"
@@ -192,12 +192,8 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
     return Scores(metrics, each)
 
 
-def unread(question: Question, answer: str, rule: str) -> bool:
-    """No letter of an option is found."""
-    return _letter(question, answer, rule) is None
-
-
-def _letter(question: Question, answer: str, rule: str) -> str | None:
+def reading(question: Question, answer: str, rule: str) -> str | None:
+    """The letter of an option."""
     return RULES[rule](answer, json.loads(question.gold or "{}")["options"] or dict.fromkeys("ABCD", ""))
 
 

@@ -117,9 +117,10 @@ def _ground_truth(folder: Path, findings: Findings) -> Iterator[tuple[Key, tuple
             findings.note(f"{file}: {odd} lines are not image, question and Yes or No; left out")
 
 
-def unread(question: Question, answer: str, rule: str) -> bool:
-    """Neither yes nor no is found."""
-    return RULES[rule](answer) == yes_no.OTHER
+def reading(question: Question, answer: str, rule: str) -> str | None:
+    """yes or no."""
+    found = RULES[rule](answer)
+    return None if found == yes_no.OTHER else found
 
 
 def score(questions: Sequence[Question], answers: Sequence[str | None], rule: str = "mme") -> Scores:

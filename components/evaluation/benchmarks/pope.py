@@ -105,10 +105,11 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
     return Scores({NAME: whole, **metrics}, each)
 
 
-def unread(question: Question, answer: str, rule: str) -> bool:
-    """The rule finds neither yes nor no. LLaVA's takes for yes whatever it finds no "no" in: **No**, NO and No! too."""
+def reading(question: Question, answer: str, rule: str) -> str | None:
+    """yes or no; None, too, where LLaVA's rule takes for yes what it finds no "no" in: **No**, NO and No!"""
     found = RULES[rule](answer)
-    return found == yes_no.OTHER or (rule == "llava" and found == yes_no.YES and not yes_no.names_yes(answer))
+    unread = found == yes_no.OTHER or (rule == "llava" and found == yes_no.YES and not yes_no.names_yes(answer))
+    return None if unread else found
 
 
 def _against(label: str) -> str:

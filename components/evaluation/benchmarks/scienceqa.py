@@ -102,9 +102,9 @@ def _test_file(files: Files, findings: Findings) -> Iterable[Question]:
             ) from None
 
 
-def unread(question: Question, answer: str, rule: str) -> bool:
-    """No letter is found."""
-    return RULES[rule](answer) is None
+def reading(question: Question, answer: str, rule: str) -> str | None:
+    """A letter."""
+    return RULES[rule](answer)
 
 
 def score(questions: Sequence[Question], answers: Sequence[str | None], rule: str = "llava") -> Scores:

@@ -90,12 +90,8 @@ def _options(value: Mapping[str, Any], gold: str) -> list[str]:
     return options
 
 
-def unread(question: Question, answer: str, rule: str) -> bool:
-    """No letter of an option is found."""
-    return _letter(question, answer, rule) is None
-
-
-def _letter(question: Question, answer: str, rule: str) -> str | None:
+def reading(question: Question, answer: str, rule: str) -> str | None:
+    """The letter of an option."""
     options = json.loads(question.gold or "{}")["options"] or dict.fromkeys("ABCD", "")
     return RULES[rule](answer.strip(), options)
 
@@ -105,7 +101,7 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
     by: dict[str, list[float]] = defaultdict(list)
     for question, answer in zip(questions, answers, strict=True):
         gold = json.loads(question.gold or "{}")
-        right = float(answer is not None and _letter(question, answer, rule) == gold["answer"])
+        right = float(answer is not None and reading(question, answer, rule) == gold["answer"])
         each.append(right)
         by[question.task].append(right)
         if gold["dimension"]:

@@ -103,10 +103,11 @@ def answer_key(answer: Given) -> str:
     return f"{answer.id}/{TASK_OF_PROMPT.get(bare(answer.prompt.replace(IMAGE_MARKER, '')), '')}"
 
 
-def unread(question: Question, answer: str, rule: str) -> bool:
-    """No ingredient, no words of a recipe, or not all five values."""
+def reading(question: Question, answer: str, rule: str) -> str | None:
+    """Ingredients, the words of a recipe, or all five values."""
     parse = {"ingredients": parse_ingredients, "recipe": parse_recipe, "nutrition": parse_nutrition}
-    return not parse[question.task](answer)
+    found = parse[question.task](answer)
+    return str(found) if found else None
 
 
 def score(questions: Sequence[Question], answers: Sequence[str | None], rule: str = "paper") -> Scores:

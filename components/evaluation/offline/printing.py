@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.evaluation.offline.scoring import Metrics, Report
+from components.evaluation.offline.doubtful import first
+from components.evaluation.offline.scoring import Report
 
 
 def as_json(report: Report) -> dict[str, Any]:
     return {
         "benchmark": report.benchmark,
         "rule": report.rule,
-        "metrics": {task: _with_main(report, task, figures) for task, figures in report.metrics.items()},
+        "metrics": {task: _withfirst(report, task, figures) for task, figures in report.metrics.items()},
         "questions": report.questions,
         "files": [
             {"answers": file, "answered": answered, "metrics": metrics}
@@ -28,7 +29,7 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _with_main(report: Report, task: str, figures: Mapping[str, float]) -> dict[str, float | None]:
+def _withfirst(report: Report, task: str, figures: Mapping[str, float]) -> dict[str, float | None]:
     """The figures; a task's main metric that these answers do not give is null."""
     main = report.main.get(task)
     return {**({main: None} if main else {}), **figures}
@@ -43,11 +44,11 @@ def lines(report: Report) -> Iterator[str]:
         yield f"  {task.ljust(width)}  {values}"
     if len(report.files) > 1:
         for file, metrics in zip(report.files, report.each, strict=True):
-            yield f"  {file}: {_main(metrics)}"
+            yield f"  {file}: {first(metrics)}"
         yield f"  the figures above are the mean of these {len(report.files)} files"
     if report.other:
         otherwise = "counted as wrong" if report.missing_are == "left out" else "left out"
-        yield f"  with missing answers {otherwise}: {_main(report.other)}"
+        yield f"  with missing answers {otherwise}: {first(report.other)}"
     for line in report.findings.lines:
         yield f"  note: {line}"
 
@@ -58,9 +59,3 @@ def _counts(report: Report) -> Iterator[str]:
         yield f"{answered} of {report.questions} {report.verb} in {file}" + (
             f" ({missing} missing: {report.missing_are})" if missing else ""
         )
-
-
-def _main(metrics: Metrics) -> str:
-    """The first task's figures: the benchmark's own, or its first task's."""
-    task, figures = next(iter(metrics.items()))
-    return f"{task} " + ", ".join(f"{name} {value:.2f}" for name, value in figures.items())

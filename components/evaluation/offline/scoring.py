@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from components.errors import UserError
 from components.evaluation.benchmarks import JUDGED, PUBLISHED, Published, check_split
 from components.evaluation.offline.answers import read_answers
+from components.evaluation.offline.doubtful import report_doubtful
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.joining import join
 from components.evaluation.offline.questions import Files
@@ -70,7 +72,7 @@ def score_files(name: str, files: Files, rule: str | None) -> Report:
         main={task: metric.name for task, metric in bench.MAIN.items()},
         findings=findings,
     )
-    _report_unread(bench, questions, texts, rule, report)
+    report_doubtful(bench, questions, texts, rule, findings, partial(_mean, bench, questions, rule))
     _report_missing(bench, questions, texts, rule, report)
     return report
 
@@ -84,24 +86,6 @@ def _parts_as_one(names: list[str], texts: list[Texts], findings: Findings) -> t
     return [" + ".join(names)], [[found[0] if found else None for found in together]]
 
 
-def _report_unread(
-    bench: Published, questions: Sequence[Question], texts: Sequence[Texts], rule: str, report: Report
-) -> None:
-    """Answers that are there and in which the rule finds nothing; and how many of them another rule would read."""
-    answers = [(q, text) for of_file in texts for q, text in zip(questions, of_file, strict=True) if text is not None]
-    unread = [(question, text) for question, text in answers if bench.unread(question, text, rule)]
-    others = {
-        name: sum(not bench.unread(question, text, name) for question, text in unread)
-        for name in bench.RULES
-        if name != rule
-    }
-    read = ", ".join(f"{name} reads {number} of them" for name, number in others.items() if number)
-    why = f"the rule {rule} finds nothing in them; they count {bench.UNREAD_COUNT_AS}"
-    report.findings.count(
-        "answers that could not be read", [question.id for question, _ in unread], f"{why}{read and '; --rule '}{read}"
-    )
-
-
 def _report_missing(
     bench: Published, questions: Sequence[Question], texts: Sequence[Texts], rule: str, report: Report
 ) -> None:
@@ -113,7 +97,7 @@ def _report_missing(
     if missing:
         why = f"{report.missing_are}, as {rule}'s rule has it"
         report.findings.count("questions without an answer", missing, why)
-        report.other = average([_figures(bench, questions, t, rule, not bench.MISSING_IS_WRONG) for t in texts])
+        report.other = _mean(bench, questions, rule, texts, not bench.MISSING_IS_WRONG)
 
 
 def chosen(rules: Mapping[str, Any], name: str, rule: str | None) -> str:
@@ -142,6 +126,14 @@ def _figures(
         task: {name: 100 * value if name in bench.SHARES else value for name, value in figures.items()}
         for task, figures in metrics.items()
     }
+
+
+def _mean(
+    bench: Published, questions: Sequence[Question], rule: str, texts: Sequence[Sequence[str | None]], wrong: bool
+) -> Metrics:
+    """The mean over files, empty where one has no figure."""
+    each = [_figures(bench, questions, of_file, rule, wrong) for of_file in texts]
+    return average(each) if all(each) else {}
 
 
 def average(each: Sequence[Metrics]) -> Metrics:
