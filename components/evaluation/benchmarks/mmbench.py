@@ -22,11 +22,12 @@ from components.data.tasks import CHOICE_PROMPT
 from components.errors import UserError
 from components.evaluation.main_metric import MainMetric, percent
 from components.evaluation.metrics.shares import percent_of
-from components.evaluation.offline.files import is_table, table
+from components.evaluation.offline.files import table
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.joining import answer_id as answer_key
 from components.evaluation.offline.joining import question_id as question_key
 from components.evaluation.offline.questions import Files
+from components.evaluation.offline.sheets import OPTIONS, note_own_gold, options_of, own_rows
 from components.evaluation.offline.table_images import Table, image_of, image_text
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import letters
@@ -42,7 +43,6 @@ HAS_SPLITS = False
 SHARES = ()
 UNREAD_COUNT_AS = "as wrong"
 
-OPTIONS = "ABCDEFGH"
 _ROTATION = 1_000_000
 T = TypeVar("T")
 _NO_HINT = ("", "nan", "none")
@@ -53,28 +53,40 @@ def read(files: Files, findings: Findings) -> list[Question]:
     answers' own table.
     """
     named = [path for path in (files.annotations, files.questions) if path is not None]
-    tables = named or [path for path in files.answers[:1] if is_table(path, findings)]
-    if not tables:
-        raise UserError(
-            "mmbench needs --annotations: the table with index, question, options and answer (mmbench_dev_*.tsv)"
-        )
-    for path in tables:
+    if not named:
+        return _of_answers(files, findings)
+    for path in named:
         rows = table(path, findings)
-        held = {_index(row): row for row in rows}
-        usable = [row for row in rows if _gold(row) and _index(row).isdigit()]
-        if usable:
-            if len(usable) < len(rows):
-                number = len(rows) - len(usable)
-                findings.note(f"{path}: {number} rows have no index or no letter as their answer; left out")
-            return _checked(
-                [_question(row, held) for row in _each_once(usable, path, findings)], usable, path, findings
-            )
+        questions = _of_rows(rows, path, findings)
+        if questions is not None:
+            return questions
         findings.note(f"{path}: none of its {len(rows)} rows has an index and a letter as its answer")
-    names = " and ".join(map(str, tables))
+    names = " and ".join(map(str, named))
     raise UserError(
         f"{names}: no row has an index and, in the column answer, one of the letters A to H; the test split has no "
         "answers, use dev"
     )
+
+
+def _of_answers(files: Files, findings: Findings) -> list[Question]:
+    questions = _of_rows(own_rows(files.answers, findings), files.answers[0], findings)
+    if questions is None:
+        raise UserError(
+            "mmbench needs --annotations: the table with index, question, options and answer (mmbench_dev_*.tsv)"
+        )
+    note_own_gold(files.answers, findings)
+    return questions
+
+
+def _of_rows(rows: Sequence[Mapping[str, str]], path: Path, findings: Findings) -> list[Question] | None:
+    """None where no row has an index and a letter as its answer."""
+    usable = [row for row in rows if _gold(row) and _index(row).isdigit()]
+    if not usable:
+        return None
+    if len(usable) < len(rows):
+        findings.note(f"{path}: {len(rows) - len(usable)} rows have no index or no letter as their answer; left out")
+    held = {_index(row): row for row in rows}
+    return _checked([_question(row, held) for row in _each_once(usable, path, findings)], usable, path, findings)
 
 
 def _index(row: Mapping[str, str]) -> str:
@@ -91,7 +103,7 @@ def _each_once(rows: Sequence[Mapping[str, str]], path: Path, findings: Findings
     """Rows of the same index, question, options and answer are one."""
     kept: dict[tuple[str, ...], Mapping[str, str]] = {}
     for row in rows:
-        kept.setdefault((_index(row), row.get("question", ""), *_options(row).values(), _gold(row)), row)
+        kept.setdefault((_index(row), row.get("question", ""), *options_of(row).values(), _gold(row)), row)
     if len(kept) < len(rows):
         findings.note(f"{path}: {len(rows) - len(kept)} rows stand there twice; each counts once")
     return list(kept.values())
@@ -141,7 +153,7 @@ def _is_rotation(question: Question) -> bool:
 
 
 def _question(row: Mapping[str, str], held: Table) -> Question:
-    options = _options(row)
+    options = options_of(row)
     lines = [f"{letter}. {option}" for letter, option in options.items()]
     hint = row.get("hint", "")
     text = "\n".join(
@@ -160,16 +172,6 @@ def _question(row: Mapping[str, str], held: Table) -> Question:
         group=str(int(_index(row)) % _ROTATION),
         image_name=name,
     )
-
-
-def _options(row: Mapping[str, str]) -> dict[str, str]:
-    """Up to the first empty cell; "None", "NA" and "nan" are options like any other."""
-    options = {}
-    for letter in OPTIONS:
-        if not row.get(letter, "").strip():
-            break
-        options[letter] = row[letter]
-    return options
 
 
 def score(questions: Sequence[Question], answers: Sequence[str | None], rule: str = "llava") -> Scores:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,11 @@ from components.data.schema import IMAGE_MARKER
 from components.data.tasks import SHORT_PROMPT
 from components.errors import UserError
 from components.evaluation.main_metric import MainMetric
-from components.evaluation.offline.answers import Given
+from components.evaluation.offline.answers import Given, image_name
 from components.evaluation.offline.files import text_lines
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.questions import Files, bare, read_questions, stem
+from components.evaluation.offline.sheets import id_of, note_own_gold, own_rows, right_of
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import yes_no
 
@@ -52,7 +53,12 @@ Key = tuple[str, str, str]  # subtask, image, question
 
 
 def read(files: Files, findings: Findings) -> list[Question]:
-    """`annotations`: the folder of <subtask>.txt; `questions` (llava_mme.jsonl), if given, says which count."""
+    """`annotations`: the folder of <subtask>.txt; `questions` (llava_mme.jsonl), if given, says which count. Without
+    either: the answers' own sheet.
+    """
+    if files.questions is None and files.annotations is None and (own := _of_sheets(files.answers, findings)):
+        note_own_gold(files.answers, findings)
+        return own
     folder = files.need("annotations", NAME, "the folder of the ground truth, <subtask>.txt with image, question, gold")
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; --annotations of mme is the folder that holds <subtask>.txt")
@@ -83,6 +89,18 @@ def _question(key: Key, id: str, text: str, label: str, image: str = "") -> Ques
     return Question(
         id, NAME, f"mme_{key[0]}", prompt, (label,), json.dumps(label), group="/".join(key[:2]), image_name=image or id
     )
+
+
+def _of_sheets(paths: Sequence[Path], findings: Findings) -> list[Question]:
+    """Of sheets of index, question, answer, category (the subtask) and image_path, or an id that names both."""
+    questions: dict[Hashable, Question] = {}
+    for row in own_rows(paths, findings):
+        id, text, label = id_of(row), row.get("question") or row.get("prompt", ""), right_of(row).lower()
+        subtask, image = row.get("category") or id.split("/")[0], image_name(row) or id
+        if text and label in (yes_no.YES, yes_no.NO) and subtask in (*PERCEPTION, *COGNITION):
+            key = _key(f"{subtask}/{image}", text)
+            questions.setdefault((id, key), _question(key, id, text, label, image))
+    return list(questions.values())
 
 
 def question_key(question: Question) -> Key:

@@ -24,11 +24,12 @@ from components.errors import UserError
 from components.evaluation.main_metric import MainMetric
 from components.evaluation.metrics.shares import percent_of
 from components.evaluation.offline.answers import image_name
-from components.evaluation.offline.files import is_table, json_values, table
+from components.evaluation.offline.files import json_values
 from components.evaluation.offline.findings import Findings, examples
 from components.evaluation.offline.joining import answer_id as answer_key
 from components.evaluation.offline.joining import question_id as question_key
 from components.evaluation.offline.questions import Files, Listed, bare, read_questions, stem
+from components.evaluation.offline.sheets import id_of, note_own_gold, own_rows, right_of
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import yes_no
 
@@ -50,11 +51,15 @@ _ALIKE = 0.7  # of the letters of two spellings of one word
 
 def read(files: Files, findings: Findings) -> list[Question]:
     """`questions`: llava_pope_test.jsonl, or the label file whose questions were answered; `annotations`: the folder of
-    coco_pope_<category>.json, or one of them. Without either: the answers' own sheet.
+    coco_pope_<category>.json, or one of them. Without `questions`: a sheet that holds questions and labels, as the
+    answers' own may be.
     """
-    if files.questions is None and files.annotations is None:
-        own = [question for path in files.answers[:1] for question in _of_sheet(path, findings)]
+    if files.questions is None:
+        paths = files.answers if files.annotations is None else [files.annotations]
+        own = list({(one.id, one.task, one.text, one.group): one for one in _of_sheets(paths, findings)}.values())
         if own:
+            if files.annotations is None:
+                note_own_gold(paths, findings)
             return own
     path = files.need("questions", NAME, "the question file that the answers' ids belong to (llava_pope_test.jsonl)")
     named = _category(path)  # POPE's own files name the category, LLaVA's questions each have one
@@ -68,12 +73,11 @@ def read(files: Files, findings: Findings) -> list[Question]:
     return questions
 
 
-def _of_sheet(path: Path, findings: Findings) -> Iterator[Question]:
-    """A result sheet of index, question, answer and category (several by commas: the question counts in each)."""
-    if path.is_dir() or not is_table(path, findings):
-        return
-    for row in table(path, findings):
-        id, label, text = row.get("index", ""), row.get("answer", "").strip().lower(), row.get("question", "")
+def _of_sheets(paths: Sequence[Path], findings: Findings) -> Iterator[Question]:
+    """Of sheets of index, question, answer and category (several by commas: the question counts in each)."""
+    for row in own_rows(paths, findings):
+        id, text, right = id_of(row), row.get("question") or row.get("prompt", ""), row.get("answer", "")
+        label = (right_of(row) or right).strip().lower()
         for category in (part.strip() for part in row.get("category", "").split(",")):
             if id and label in (yes_no.YES, yes_no.NO) and text and category in CATEGORIES:
                 yield _question(Listed(id, image_name(row) or id, text, category), label)

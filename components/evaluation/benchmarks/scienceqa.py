@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from components.data.schema import IMAGE_MARKER, Row
-from components.data.tasks import CHOICE_PROMPT, LETTERS, parse_choice
+from components.data.tasks import CHOICE_PROMPT, LETTERS, choice_question, parse_choice
 from components.errors import UserError
 from components.evaluation.main_metric import MainMetric
 from components.evaluation.metrics import choice
@@ -22,6 +23,7 @@ from components.evaluation.offline.joining import answer_id as answer_key
 from components.evaluation.offline.joining import question_id as question_key
 from components.evaluation.offline.questions import Files
 from components.evaluation.offline.records import questions_of
+from components.evaluation.offline.sheets import id_of, note_own_gold, options_of, own_rows, right_of
 from components.evaluation.question import Question, Scores, each_sample
 from components.evaluation.rules import letters as rules
 
@@ -48,8 +50,12 @@ def from_rows(rows: Iterable[Row]) -> list[Question]:
 def read(files: Files, findings: Findings) -> list[Question]:
     """`annotations`: problems.json (pid_splits.json beside it), or LLaVA's test file, which `questions` may be too.
 
-    Given both, the test file says which questions count.
+    Given both, the test file says which questions count. Without either: the answers' own sheet.
     """
+    if files.questions is None and files.annotations is None and (own := _of_sheets(files.answers, findings)):
+        files.without_splits("a sheet of ScienceQA")
+        note_own_gold(files.answers, findings)
+        return own
     test = list(_test_file(files, findings))
     if test:
         files.without_splits("LLaVA's test file of ScienceQA")
@@ -72,6 +78,17 @@ def read(files: Files, findings: Findings) -> list[Question]:
     if not questions:
         raise UserError(f"{path} holds no test problem of ScienceQA")
     return questions
+
+
+def _of_sheets(paths: Sequence[Path], findings: Findings) -> list[Question]:
+    """Of VLMEvalKit's sheets and lmms-eval's samples; whether an image belongs to a question they do not say."""
+    questions: dict[tuple[str, str], Question] = {}
+    for row in own_rows(paths, findings):
+        id, text, letter = id_of(row), row.get("question") or row.get("prompt", ""), right_of(row).upper()
+        if id and text and len(letter) == 1 and letter in LETTERS:
+            asked = choice_question(text, list(options_of(row).values()), row.get("hint", ""))
+            questions[id, asked] = Question(id, NAME, "choice", asked, (letter,), json.dumps(letter))
+    return list(questions.values())
 
 
 def _test_file(files: Files, findings: Findings) -> Iterable[Question]:

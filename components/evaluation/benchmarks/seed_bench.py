@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from components.data.tasks import LETTERS, choice_question
 from components.errors import UserError
 from components.evaluation.main_metric import MainMetric, per_question, percent
 from components.evaluation.metrics.shares import percent_of
-from components.evaluation.offline.files import json_values, plain
+from components.evaluation.offline.files import is_table, json_values, plain, table
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.joining import answer_id as answer_key
 from components.evaluation.offline.joining import question_id as question_key
 from components.evaluation.offline.questions import Files, read_questions
+from components.evaluation.offline.sheets import id_of, note_own_gold, own_rows, right_of
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import letters
 
@@ -38,11 +40,15 @@ UNREAD_COUNT_AS = "as wrong"
 
 
 def read(files: Files, findings: Findings) -> list[Question]:
-    """`annotations`: SEED-Bench.json, or records of question_id and gt_answer; `questions` (llava-seed-bench.jsonl), if
-    given, brings LLaVA's prompts and says which questions count.
+    """`annotations`: SEED-Bench.json, or a table or records of question_id (index) and gt_answer (answer);
+    `questions` (llava-seed-bench.jsonl), if given, brings LLaVA's prompts and says which questions count. Without
+    either: the answers' own sheet.
     """
+    if files.questions is None and files.annotations is None and (own := _of_sheets(files.answers, findings)):
+        note_own_gold(files.answers, findings)
+        return own
     path = files.need("annotations", NAME, "SEED-Bench.json, or records of question_id and gt_answer")
-    values = json_values(path, findings)
+    values = table(path, findings) if is_table(path, findings) else json_values(path, findings)
     types: dict[int, str] = {}
     if len(values) == 1 and isinstance(values[0], dict) and isinstance(values[0].get("questions"), list):
         named = values[0].get("question_type")
@@ -67,13 +73,21 @@ def read(files: Files, findings: Findings) -> list[Question]:
     ]
 
 
+def _of_sheets(paths: Sequence[Path], findings: Findings) -> list[Question]:
+    """Of VLMEvalKit's sheets, InternVL's lines and lmms-eval's samples."""
+    rows = [{**row, "question_id": id_of(row), "gt_answer": right_of(row)} for row in own_rows(paths, findings)]
+    questions = (_question(row, {}) for row in rows if row["gt_answer"])
+    return list({question.id: question for question in questions if question}.values())
+
+
 def _question(value: Mapping[str, Any], types: Mapping[int, str]) -> Question | None:
-    id, gold = plain(value.get("question_id")), value.get("answer") or value.get("gt_answer")
-    if not id or not isinstance(gold, str) or len(gold) != 1 or gold not in LETTERS:
+    id = plain(value.get("question_id") or value.get("index")).strip()
+    gold = plain(value.get("gt_answer") or value.get("answer")).strip().upper()
+    if not id or len(gold) != 1 or gold not in LETTERS:
         return None
     kind = value.get("data_type") or ("image" if id.isdigit() else "video")
     options = _options(value, gold)
-    dimension = types.get(value.get("question_type_id", 0), "")
+    dimension = types.get(value.get("question_type_id", 0), "") or plain(value.get("category"))
     detail = {"answer": gold, "options": dict(zip(LETTERS, options, strict=False)), "dimension": dimension}
     text = choice_question(plain(value.get("question")), options)
     image = plain(value.get("data_id"))
@@ -82,7 +96,7 @@ def _question(value: Mapping[str, Any], types: Mapping[int, str]) -> Question | 
 
 def _options(value: Mapping[str, Any], gold: str) -> list[str]:
     """The choices a to d, each in its place; 0 and false are choices. Empty ones at the end fall out unless right."""
-    options = [plain(value.get(f"choice_{letter}")) for letter in "abcd"]
+    options = [plain(value.get(f"choice_{letter}", value.get(letter.upper()))) for letter in "abcd"]
     if not any(option.strip() for option in options):
         return []
     while not options[-1].strip() and LETTERS.index(gold) < len(options) - 1:
@@ -104,7 +118,7 @@ def score(questions: Sequence[Question], answers: Sequence[str | None], rule: st
         right = float(answer is not None and reading(question, answer, rule) == gold["answer"])
         each.append(right)
         by[question.task].append(right)
-        if gold["dimension"]:
+        if gold["dimension"] and f"seed_{gold['dimension']}" not in TASKS:
             by[f"seed_{gold['dimension']}"].append(right)
     metrics = {name: {"accuracy": percent_of(sum(rights), len(rights))} for name, rights in sorted(by.items())}
     return Scores({NAME: {"accuracy": percent_of(sum(each), len(each))}, **metrics}, each)

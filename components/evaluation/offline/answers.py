@@ -24,14 +24,14 @@ from components.evaluation.offline import shapes
 from components.evaluation.offline.delimited import plain_names
 from components.evaluation.offline.files import is_table, json_values, plain, table, text_lines
 from components.evaluation.offline.findings import Findings
-from components.evaluation.offline.names import ID_KEYS, TEXT_KEYS, one_text
+from components.evaluation.offline.names import ID_KEYS, RIGHT_KEYS, TEXT_KEYS, one_text
 from components.evaluation.offline.questions import plain_words
 from components.evaluation.question import Question
 
 QUESTION_KEYS = ("prompt", "question")
 _OTHER_QUESTION_KEYS = ("messages", "conversations", "query")  # where a file has neither of these
 _LONGEST_PATH = 1024  # characters
-_RIGHT = {"label", "gt_answer", "gt_answers", "ground_truth", "annotation"}  # names of a column of true answers
+_RIGHT, _TEXTS = set(RIGHT_KEYS), set(TEXT_KEYS)
 _MOST = 0.9  # of a file's texts must be questions' words for its column to be that of the questions
 
 
@@ -95,7 +95,7 @@ def _keys(records: Sequence[Mapping[str, Any]], questions: Sequence[Question], p
     """`text` is the answer in LLaVA's answers and the question in its question files, which scripts add answers to;
     `answer` is the model's where what is right stands beside it.
     """
-    if records and all(record.get("answer") is not None and not _RIGHT.isdisjoint(record) for record in records):
+    if records and all(_RIGHT & record.keys() and not _TEXTS & record.keys() for record in records):
         return Keys((*TEXT_KEYS, "answer"), _question_keys(records))
     asked = {plain_words(question.text) for question in questions} - {""}
     texts = [plain_words(text) for record in records if isinstance(text := record.get("text"), str)]

@@ -34,6 +34,8 @@ def of_log(sample: Mapping[str, Any]) -> dict[str, Any]:
         fields.setdefault("image", fields["image_source"])
     if not fields.keys() & set(ID_KEYS):
         fields["id"] = f"sample {sample['doc_id']}"
+    if isinstance(sample.get("target"), str):
+        fields.setdefault("target", sample["target"])
     text = one_text(sample["filtered_resps"])
     return {**fields, "prompt": _asked(sample), "prediction": text if isinstance(text, str) else None}
 

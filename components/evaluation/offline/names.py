@@ -13,6 +13,8 @@ TEXT_KEYS = (
     *("text", "prediction", "pred", "output", "response", "caption"),
     *("predict", "pred_answer", "model_answer", "model_output", "generated_text"),
 )
+# Of what is right, where `answer` is the model's; the last is lmms-eval's.
+RIGHT_KEYS = ("label", "gt_answer", "gt_answers", "ground_truth", "annotation", "target")
 
 
 def one_text(value: Any) -> Any:

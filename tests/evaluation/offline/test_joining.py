@@ -58,12 +58,22 @@ def test_a_pope_sheet_is_scored_by_its_own_columns(tmp_path: Path) -> None:
     assert report.metrics["pope"]["f1"] == report.metrics["pope_random"]["f1"] == 100
 
 
-@pytest.mark.parametrize("lacks", ["index", "answer", "question", "category"])
+@pytest.mark.parametrize("lacks", ["answer", "question", "category"])
 def test_a_pope_sheet_without_a_column_needs_the_question_file(lacks: str, tmp_path: Path) -> None:
     path = pope_sheet(tmp_path / "a.xlsx")
     pd.read_excel(path).drop(columns=lacks).to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(UserError, match="pope needs --questions"):
         score("pope", tmp_path / "a.csv")
+
+
+def test_image_and_words_serve_a_pope_sheet_without_an_index(tmp_path: Path) -> None:
+    path = pope_sheet(tmp_path / "a.xlsx")
+    frame = pd.read_excel(path).drop(columns="index")
+    frame.loc[:5, "prediction"] = "Yes"  # of six, three are no
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    report = score("pope", tmp_path / "a.csv")
+    assert (report.questions, report.answered) == (72, [72])
+    assert report.metrics["pope_random"]["yes_ratio"] == score("pope", path).metrics["pope_random"]["yes_ratio"]
 
 
 def test_answers_to_other_questions_with_the_same_ids_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
