@@ -18,6 +18,7 @@ from components.evaluation.judge.grades import Grade, Request, numbers, repeated
 from components.evaluation.offline.answers import read_answers
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.graded import graded_records
 from components.evaluation.offline.joining import answer_id, join, question_id
 from components.evaluation.offline.questions import Files, read_questions
 from components.evaluation.question import Question
@@ -51,9 +52,9 @@ def read(files: Files, findings: Findings) -> list[Question]:
 
 
 def read_grades(path: Path, findings: Findings) -> list[Grade]:
-    """Review lines {question_id, category, content, tuple: [reference, model]}."""
-    values = [v for v in json_values(path, findings) if isinstance(v, dict) and ("tuple" in v or "score" in v)]
-    grades = [_grade(value) for value in values if "question_id" in value]
+    """Review lines {question_id, category, content, tuple: [reference, model]}, or another toolkit's."""
+    values = [value for value in graded_records(path, findings) if "tuple" in value or "score" in value]
+    grades = [_grade(value) for value in values]
     if not any(isinstance(value.get("tuple", value.get("score")), list) for value in values) or not grades:
         raise UserError(f"{path} holds no reviews of LLaVA-Bench; to have answers graded, give --judge MODEL")
     return grades

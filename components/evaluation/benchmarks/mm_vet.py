@@ -22,6 +22,7 @@ from components.evaluation.judge.grades import Grade, Request, numbers, repeated
 from components.evaluation.offline.answers import read_answers
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.graded import graded_records
 from components.evaluation.offline.joining import join, question_id
 from components.evaluation.offline.questions import Files
 from components.evaluation.question import Question
@@ -70,11 +71,8 @@ def _skills(value: Any) -> list[str]:
 
 
 def read_grades(path: Path, findings: Findings) -> list[Grade]:
-    """The evaluator's {"v1_0": {model, content, score: [..]}}, or the lines that `--judge` writes."""
-    values = [value for value in json_values(path, findings) if isinstance(value, dict)]
-    if len(values) == 1 and "question_id" not in values[0]:
-        values = [{"question_id": id, **value} for id, value in values[0].items() if isinstance(value, dict)]
-    grades = [_grade(value) for value in values if "question_id" in value and "score" in value]
+    """The evaluator's {"v1_0": {model, content, score: [..]}}, the lines of `--judge`, or another toolkit's."""
+    grades = [_grade(value) for value in graded_records(path, findings) if "score" in value]
     if not grades:
         raise UserError(f"{path} holds no grades of MM-Vet; to have answers graded, give --judge MODEL")
     return grades
@@ -83,7 +81,7 @@ def read_grades(path: Path, findings: Findings) -> list[Grade]:
 def _grade(value: Mapping[str, Any]) -> Grade:
     runs = value["score"] if isinstance(value["score"], list) else [value["score"]]
     read = [numbers([run], 0, 1) for run in runs]
-    judges = value.get("model") or value.get("judge") or ""
+    judges = value.get("model") or value.get("judge") or ""  # the evaluator's `model` is the judge's
     judge = judges[0] if isinstance(judges, list) and judges else plain(judges)
     scores = tuple(scores for scores in read if scores)
     return Grade(_id(plain(value["question_id"])), scores, read.count(None), str(judge))

@@ -33,6 +33,16 @@ def repeated(grades: Sequence[Grade]) -> list[str]:
 
 
 def numbers(values: Sequence[object], low: float, high: float) -> tuple[float, ...] | None:
-    """The values as floats, or None where one is not a number between both ends."""
-    found = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high]
+    """The values as floats, or None where one is not a number between both ends; tables hold numbers as texts."""
+    read = [_number(value) for value in values]
+    found = [value for value in read if value is not None and low <= value <= high]
     return tuple(found) if len(found) == len(values) else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from components.evaluation.offline.printing import as_json
@@ -75,3 +76,68 @@ def test_llava_bench_leaves_out_failed_reviews_and_says_so(tmp_path: Path) -> No
     assert report.findings.unmatched["replies without two grades"] == ["1"]
     as_summarised = score("llava_bench", path, "summarize").metrics["llava_bench"]["score"]
     assert as_summarised == pytest.approx(100 * (5 - 1) / (10 - 1))
+
+
+GRADES = [0.5, 1.0, 0.0]
+
+
+def sheet(path: Path, rows: list[dict[str, Any]], form: str) -> Path:
+    """A table as VLMEvalKit writes it; numbers become texts in the delimited ones."""
+    frame = pd.DataFrame(rows)
+    if form == "xlsx":
+        frame.to_excel(path, index=False)
+    elif form == "json":
+        frame.to_json(path, orient="records")
+    else:
+        frame.to_csv(path, sep="\t", index=False)
+    return path
+
+
+@pytest.mark.parametrize("form", ["xlsx", "tsv", "json"])
+def test_grades_of_vlmevalkit_are_read(form: str, tmp_path: Path) -> None:
+    rows = [{"index": n, "question": "Q", "prediction": "x", "score": one} for n, one in enumerate(GRADES)]
+    rows = [row | {"log": "Succeed" if n < 2 else "Try 0: ..\nAll 5 retries failed.\n"} for n, row in enumerate(rows)]
+    report = score("mm_vet", sheet(tmp_path / "MMVet_judge", rows, form))
+    assert report.metrics["mm_vet"]["score"] == pytest.approx(50)
+    assert report.findings.unmatched == {"replies that are no grade": ["2"]}
+    pairs = [
+        {"index": n, "category": "conv", "prediction": "x", "gpt4_score": 8, "score": model}
+        for n, model in enumerate((4, 8, -1))
+    ]
+    report = score("llava_bench", sheet(tmp_path / "LLaVABench_openai_result", pairs, form))
+    assert report.metrics["llava_bench"] == report.metrics["llava_bench_conv"]
+    assert report.metrics["llava_bench"]["score"] == 75
+    assert report.findings.unmatched["replies without two grades"] == ["2"]
+
+
+def test_grades_in_samples_of_lmms_eval_are_read(tmp_path: Path) -> None:
+    graded = [
+        {
+            "doc_id": n,
+            "filtered_resps": "x",
+            "gpt_eval_score": {"question_id": f"v1_{n}", "score": one, "eval_model": "j"},
+        }
+        for n, one in enumerate(GRADES)
+    ]
+    assert score("mm_vet", jsonl(tmp_path / "a.jsonl", graded)).metrics["mm_vet"]["score"] == pytest.approx(50)
+    left_out = {"scores": [-999, -999], "category": "llava_bench_conv"}
+    pairs = [
+        {
+            "doc_id": n,
+            "gpt_eval_llava_detail": left_out,
+            "gpt_eval_llava_all": {"scores": [8, model], "category": "llava_bench_conv", "eval_model": "j"},
+        }
+        for n, model in enumerate((4, 8))
+    ]
+    report = score("llava_bench", jsonl(tmp_path / "b.jsonl", pairs))
+    assert report.metrics["llava_bench"]["score"] == report.metrics["llava_bench_conv"]["score"] == 75
+
+
+def test_numbers_in_quotes_are_grades(tmp_path: Path) -> None:
+    path = tmp_path / "g.json"
+    path.write_text(
+        json.dumps({f"v1_{n}": {"score": [str(one)]} for n, one in enumerate(GRADES)} | {"v1_9": {"score": ["x"]}})
+    )
+    report = score("mm_vet", path)
+    assert report.metrics["mm_vet"]["score"] == pytest.approx(50)
+    assert report.findings.unmatched == {"replies that are no grade": ["v1_9"]}
