@@ -18,6 +18,7 @@ from components.evaluation.offline.answers import Given
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.image_numbers import without_own_numbers
 from components.evaluation.offline.questions import bare, plain_words
+from components.evaluation.offline.spelling import as_spelt
 from components.evaluation.offline.words import Index
 from components.evaluation.question import Question
 from components.images.endings import has_image_ending
@@ -59,7 +60,8 @@ def join(
     places: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
         places[key].append(place)
-    targets = _targets(questions, given, [places.get(answer_key(one), []) for one in given], path, findings)
+    answer_keys = as_spelt([answer_key(one) for one in given], places.keys(), path, findings)
+    targets = _targets(questions, given, [places.get(key, []) for key in answer_keys], path, findings)
     if not any(targets):
         if ours := {question.id for question in questions} & {answer.id for answer in given}:
             raise UserError(

@@ -74,5 +74,5 @@ def plain_words(text: str) -> str:
 
 
 def stem(image: str) -> str:
-    """An image's name without folder and ending: copies differ in both."""
-    return PurePosixPath(image).name.rsplit(".", 1)[0]
+    """An image's name without folder (of Windows, too) and ending: copies differ in both."""
+    return PurePosixPath(image.replace("\\", "/")).name.rsplit(".", 1)[0]
