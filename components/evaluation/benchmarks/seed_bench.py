@@ -81,7 +81,7 @@ def _of_sheets(paths: Sequence[Path], findings: Findings) -> list[Question]:
 
 
 def _question(value: Mapping[str, Any], types: Mapping[int, str]) -> Question | None:
-    id = plain(value.get("question_id") or value.get("index")).strip()
+    id = (plain(value.get("question_id")) or plain(value.get("index"))).strip()
     gold = plain(value.get("gt_answer") or value.get("answer")).strip().upper()
     if not id or len(gold) != 1 or gold not in LETTERS:
         return None

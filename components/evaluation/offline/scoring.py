@@ -18,6 +18,7 @@ from components.evaluation.question import Question
 
 Metrics = dict[str, dict[str, float]]  # task -> metric -> value, percent where it is a share
 Texts = list[str | None]  # one for each question, None where a file has no answer
+MOST_SHARED = 0.1  # of the smallest file's answers may be another's, too, where files are parts of one
 
 
 @dataclass
@@ -56,7 +57,7 @@ def score_files(name: str, files: Files, rule: str | None) -> Report:
     for path in files.answers:
         given = read_answers(path, findings, questions)
         texts.append(join(questions, given, bench.question_key, bench.answer_key, path, findings))
-    names, texts = _parts_as_one([str(path) for path in files.answers], texts, findings)
+    names, texts = _parts_as_one([str(path) for path in files.answers], texts, questions, findings)
     each = [_figures(bench, questions, of_file, rule, bench.MISSING_IS_WRONG) for of_file in texts]
     if not all(each):
         raise UserError(f"{bench.NAME}: no question is answered whole; nothing can be scored")
@@ -77,13 +78,20 @@ def score_files(name: str, files: Files, rule: str | None) -> Report:
     return report
 
 
-def _parts_as_one(names: list[str], texts: list[Texts], findings: Findings) -> tuple[list[str], list[Texts]]:
-    """Files of which no two answer one question are parts of one, as several processes write them."""
+def _parts_as_one(
+    names: list[str], texts: list[Texts], questions: Sequence[Question], findings: Findings
+) -> tuple[list[str], list[Texts]]:
+    """Files of which no two answer one question, or hardly any, are parts of one, as several processes write them."""
     together = [[text for text in of_question if text is not None] for of_question in zip(*texts, strict=True)]
-    if len(texts) < 2 or any(len(found) > 1 for found in together):
+    shared = [place for place, found in enumerate(together) if len(found) > 1]
+    fewest = min(sum(text is not None for text in of_file) for of_file in texts)
+    if len(texts) < 2 or len(shared) > MOST_SHARED * fewest:
         return names, texts
-    findings.note(f"the {len(texts)} files answer no question in common; they were read as parts of one")
-    return [" + ".join(names)], [[found[0] if found else None for found in together]]
+    common = f"only {len(shared)} questions" if shared else "no question"
+    findings.note(f"the {len(texts)} files answer {common} in common; they were read as parts of one")
+    other = [questions[place].id for place in shared if len(set(together[place])) > 1]
+    findings.count("repeated ids", other, "files give them different answers; that of the last file counts")
+    return [" + ".join(names)], [[found[-1] if found else None for found in together]]
 
 
 def _report_missing(

@@ -80,3 +80,17 @@ def test_lists_and_decimal_commas_of_other_models_are_read_or_counted(tmp_path: 
     report = score("unifood", answers, annotations=gold)
     assert report.metrics["ingredients"]["iou"] == 100
     assert report.findings.unmatched["answers that could not be read"] == ["d1/nutrition"]
+
+
+def test_parts_that_overlap_a_little_are_one_still(tmp_path: Path) -> None:
+    """As a run that was resumed writes them; two runs over the same questions are averaged."""
+    gold = jsonl(tmp_path / "g.json", [{"question_id": n, "gt_answer": "A"} for n in range(40)])
+    said = [{"question_id": n, "text": "A"} for n in range(40)]
+    first = jsonl(tmp_path / "1.jsonl", said[:20])
+    second = jsonl(tmp_path / "2.jsonl", [said[18], {"question_id": 19, "text": "B"}, *said[20:]])
+    report = score("seed_bench", [first, second], annotations=gold)
+    assert report.metrics["seed_image"] == {"accuracy": 97.5}
+    assert report.findings.unmatched == {"repeated ids": ["19"]}
+    assert any("answer only 2 questions in common" in line for line in report.findings.lines)
+    third = jsonl(tmp_path / "3.jsonl", said[10:])
+    assert len(score("seed_bench", [first, third], annotations=gold).each) == 2
