@@ -1,4 +1,4 @@
-"""Question and answer forms of every task, built and parsed in this one place.
+"""Question and answer forms of every task, built and parsed in this one place (ingredients: beside it).
 
 Ingredient and recipe forms are the paper's (appendix); the nutrition form is ours. Choice and caption
 prompts are LLaVA's. A sample's human text starts with IMAGE_MARKER where an image belongs to it.
@@ -10,8 +10,8 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from itertools import dropwhile, takewhile
 
+from components.data.ingredients import ingredient_names, ingredients_answer, parse_ingredients
 from components.data.schema import IMAGE_MARKER, Sample, Turn
 
 TASKS = ("ingredients", "recipe", "nutrition", "choice", "caption", "chat")
@@ -46,7 +46,6 @@ SHORT_PROMPT = "Answer the question using a single word or phrase."
 NUTRITION_FIELDS = ("mass_g", "calories_kcal", "fat_g", "protein_g", "carbohydrate_g")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-_INGREDIENTS_START = "The ingredients include "
 _RECIPE_START = "The instructions are as follows: "
 
 
@@ -109,109 +108,6 @@ def _sample(id: str, task: str, question: str, answer: str, gold: str | None = N
     return Sample(id, task, [Turn("human", human), Turn("assistant", answer)], gold)
 
 
-# --- ingredients ---
-
-
-def ingredient_name(name: str) -> str:
-    """One word, as the paper prints them: `Chicken wings` -> `chicken_wings`."""
-    return re.sub(r"[\s,.;:]+", "_", name).strip("_").lower()
-
-
-def ingredient_names(names: Sequence[str]) -> list[str]:
-    """Names in one form, each once, in the order given; what is empty falls out."""
-    return list(dict.fromkeys(filter(None, map(ingredient_name, names))))
-
-
-def ingredients_answer(ingredients: Sequence[str]) -> str:
-    """`The ingredients include chicken_wings, soy_sauce, sugar and garlic.` Empty where there are none."""
-    names = ingredient_names(ingredients)
-    if not names:
-        return ""
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"{_INGREDIENTS_START}{listed}."
-
-
-def parse_ingredients(text: str) -> set[str]:
-    """The names in an answer; the opening words may be missing.
-
-    Reads a list, a line for each name, where the answer begins with one or with its heading; else the first sentence.
-    """
-    lines = _listed_lines(text)
-    if lines is not None:
-        return {name for line in lines for name in _names(line)}
-    return set(_names(_first_sentence(text)))
-
-
-_OPENING = re.compile(r"^.*?\b(?:ingredients\s+(?:include|are)|includes?|contains?)\b:?", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"\.(?:\s|$)")
-_LONGEST_NAME = 4  # words between semicolons, or in a line of a list; what is longer is a sentence
-_BULLET = re.compile(r"\s*(?:[-*+\u2022\u2013]|\d{1,2}[.)])\s+")
-
-
-def _first_sentence(text: str) -> str:
-    """Without the words that open it."""
-    return _OPENING.sub("", re.split(r"\.(?:\s|$)|\n", text.strip(), maxsplit=1)[0])
-
-
-def _names(listed: str) -> list[str]:
-    """Names parted by commas and `and`; by semicolons where there is no comma and each part is short enough."""
-    parts = listed.split(";")
-    if "," not in listed and all(len(part.split()) <= _LONGEST_NAME for part in parts):
-        listed = ", ".join(parts)
-    return ingredient_names(re.split(r",\s*(?:and\s+)?|\s+and\s+|^\s*and\s+", listed))
-
-
-def _is_heading(line: str) -> bool:
-    """A line that ends with a colon and holds no answer: no whole sentence, nothing after opening words."""
-    title = line.strip("* ")
-    return title.endswith(":") and not (_BULLET.match(line) or _SENTENCE_END.search(title) or _opens_an_answer(title))
-
-
-def _opens_an_answer(line: str) -> bool:
-    """The opening words and names after them; in brackets or behind a colon they belong to one name."""
-    opening = _OPENING.match(line)
-    if not opening or re.search(r"[(:]", opening[0][:-1]):
-        return False
-    rest = line[opening.end() :].strip("*_:. ").lower()
-    return bool(rest) and not re.fullmatch(r"as follows|(?:all (?:of )?)?(?:the following|these)(?: \w+)?", rest)
-
-
-def _listed_lines(text: str) -> list[str] | None:
-    """The items of a list, without marks and remarks; None where the text is none.
-
-    A list has a mark before each item (-, *, 1.) or stands under a line that ends with a colon, and ends with its kind.
-    """
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    items = list(dropwhile(_is_heading, lines))
-    headed = len(items) < len(lines)
-    if not items or not (headed or _BULLET.match(items[0])):
-        return None
-    bare = _BULLET.sub("", items[0], count=1)
-    if _opens_an_answer(bare):  # - The ingredients include rice and beans.
-        return [_first_sentence(bare)]
-    if not _BULLET.match(items[0]):
-        return _unmarked(items)
-    if not headed and len(items) == 1:  # 1. rice 2. beans
-        return re.split(r"(?:^|[,;]?\s+(?:and\s+)?)\d{1,2}[.)]\s+", re.sub(r"^\s*[-*+\u2022\u2013]\s+", "", items[0]))
-    return [
-        _BULLET.sub("", item, count=1).split(":")[0].strip("*_` ")
-        for item in takewhile(lambda line: bool(_BULLET.match(line)), items)
-    ]
-
-
-def _unmarked(lines: Sequence[str]) -> list[str]:
-    """Lines of names up to the first that ends a sentence, and that one unless it is long."""
-    items = []
-    for line in takewhile(lambda line: not (_BULLET.match(line) or _is_heading(line)), lines):
-        item = _first_sentence(line)
-        ends = bool(_SENTENCE_END.search(line))
-        if not ends or not items or all(len(part.split()) <= _LONGEST_NAME for part in item.split(",")):
-            items.append(item)
-        if ends:
-            break
-    return items
-
-
 # --- recipe ---
 
 
@@ -249,8 +145,11 @@ def parse_nutrition(text: str) -> dict[str, float] | None:
 
 
 LARGEST_ESTIMATE = 10_000.0  # g or kcal of a dish; a single "75555555 g of protein" would be the whole mean
-# A comma groups thousands, and stands before three digits; 12,5 is not read, for it may be 12.5.
-_NUMBER = r"(?<![\d.,-])((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?)"
+# A comma groups thousands, and stands before three digits; 12,5 is not read, for it may be 12.5. Neither is a range
+# (150-250, 150 to 250, between 150 and 250) nor 1 200: their last number is not what is meant.
+_DASHES = "\u2012\u2013\u2014\u2212-"
+_NO_RANGE = rf"(?<!\d )(?<!\d[{_DASHES}] )(?<!\d [{_DASHES}] )(?<!\d to )(?<!\d and )(?<!\d or )"
+_NUMBER = rf"{_NO_RANGE}(?<![\d.,{_DASHES}])((?:[1-9]\d{{0,2}}(?:,\d{{3}})+|\d+)(?:\.\d+)?)"
 _NUTRITION_PATTERNS = {
     "mass_g": re.compile(rf"weighs (?:about )?{_NUMBER} ?g\b", re.IGNORECASE),
     "calories_kcal": re.compile(rf"{_NUMBER} ?(?:kcal|calories)\b", re.IGNORECASE),

@@ -66,6 +66,28 @@ def test_the_gold_of_a_dish_is_all_of_its_answer() -> None:
     assert dish_sample("1", "Which ingredients are in it?", answer).gold == '["bay_leaf", "rice"]'
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ingredients: rice, bay leaf.",
+        "**Ingredients:** rice and bay leaf",
+        "The ingredients in this dish are rice and bay leaf.",
+        "The ingredients present in this dish are: rice, bay leaf",
+        "The visible ingredients appear to be rice and bay leaf.",
+        "This dish has rice and bay leaf.",
+        "The image shows rice and bay leaf.",
+        "## Ingredients\n\n- rice\n- bay leaf",
+        "rice\nbay leaf",
+        "['rice', 'bay leaf']",
+        '["rice", "bay leaf"]',
+        "rice\u3001bay leaf",
+        "rice\uff0cbay leaf",
+    ],
+)
+def test_words_and_marks_around_the_names_are_no_part_of_the_first(text: str) -> None:
+    assert parse_ingredients(text) == {"rice", "bay_leaf"}
+
+
 @pytest.mark.parametrize("text", ["", ".", "The ingredients include:"])
 def test_an_empty_list_holds_nothing(text: str) -> None:
     assert not parse_ingredients(text)
@@ -84,3 +106,21 @@ def test_a_semicolon_between_sentences_parts_no_names() -> None:
 def test_a_comma_groups_thousands_and_nothing_else(mass: str, read: float | None) -> None:
     found = parse_nutrition(SAID.format(mass))
     assert (found and found["mass_g"]) == read
+
+
+@pytest.mark.parametrize(
+    "energy",
+    [
+        "150-250",
+        "150\u2013250",
+        "150 \u2013 250",
+        "150- 250",
+        "150 to 250",
+        "150 and 250",
+        "150 or 250",
+        "1 250",
+        "\u2212250",
+    ],
+)
+def test_a_range_is_not_its_last_number(energy: str) -> None:
+    assert parse_nutrition(SAID.format(100).replace("120", energy)) is None
