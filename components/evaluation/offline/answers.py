@@ -22,7 +22,7 @@ from typing import Any
 from components.errors import UserError
 from components.evaluation.offline import shapes
 from components.evaluation.offline.delimited import plain_names
-from components.evaluation.offline.files import is_table, json_values, plain, table, text_lines
+from components.evaluation.offline.files import plain, text_lines
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.names import ID_KEYS, RIGHT_KEYS, TEXT_KEYS, one_text
 from components.evaluation.offline.questions import plain_words
@@ -32,6 +32,7 @@ QUESTION_KEYS = ("prompt", "question")
 _OTHER_QUESTION_KEYS = ("messages", "conversations", "query")  # where a file has neither of these
 _LONGEST_PATH = 1024  # characters
 _RIGHT, _TEXTS = set(RIGHT_KEYS), set(TEXT_KEYS)
+_SPEAKERS = {"assistant", "gpt", "model", "system"}  # of messages that ask nothing
 _MOST = 0.9  # of a file's texts must be questions' words for its column to be that of the questions
 
 
@@ -56,7 +57,7 @@ def read_answers(path: Path, findings: Findings, questions: Sequence[Question] =
     """`questions`: those that may be answered; by them a column that repeats the questions is known."""
     if path.is_dir():
         return _of_folder(path, findings)
-    records = table(path, findings) if is_table(path, findings) else list(shapes.records(json_values(path, findings)))
+    records = shapes.records_of(path, findings)
     if records and all(set(record) == {"question", "answer"} for record in records):
         findings.note(f"{path}: answers without ids; the first was taken for that to question 1, and so on")
         return [
@@ -65,6 +66,10 @@ def read_answers(path: Path, findings: Findings, questions: Sequence[Question] =
         ]
     records = [dict(zip(plain_names(record), record.values(), strict=True)) for record in records]
     keys = _keys(records, questions, path)
+    asked = any(_question_text(record.get(key)) for record in records for key in keys.questions)
+    if asked and not any(map(_id, records)):
+        findings.note(f"{path}: its records have no ids; they are joined by the words and images that they repeat")
+        records = [{**record, "id": f"record {number}"} for number, record in enumerate(records, start=1)]
     given = [answer for record in records if (answer := _answer(record, keys))]
     if not given:
         names = ", ".join(str(key)[:40] for key in list(records[0])[:6]) if records else "nothing"
@@ -135,9 +140,9 @@ def _question_keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _answer(record: Mapping[str, Any], keys: Keys) -> Given | None:
-    id = next((text for key in ID_KEYS if 0 < len(text := plain(record.get(key))) <= _LONGEST_PATH), None)
+    id = _id(record)
     text = one_text(next((record[key] for key in keys.texts if record.get(key) is not None), None))
-    if id is None or text is None or isinstance(text, dict | list) or _is_later_round(record):
+    if not id or text is None or isinstance(text, dict | list) or _is_later_round(record):
         return None
     return Given(
         id,
@@ -149,16 +154,20 @@ def _answer(record: Mapping[str, Any], keys: Keys) -> Given | None:
     )
 
 
+def _id(record: Mapping[str, Any]) -> str:
+    return next((text for key in ID_KEYS if 0 < len(text := plain(record.get(key))) <= _LONGEST_PATH), "")
+
+
 def _is_later_round(record: Mapping[str, Any]) -> bool:
     return plain(record.get("round_id")).strip() not in ("", "0", "0.0", "False")
 
 
 def _question_text(value: Any) -> str:
-    """A prompt's text: as it stands, or that of a list of messages; names of images among them are left out."""
+    """A prompt's text: as it stands, or that of a list of messages; images' names and the model's own are left out."""
     if isinstance(value, list):
         return "\n".join(filter(None, map(_question_text, value)))
     if isinstance(value, dict):
-        if "image" in str(value.get("type")):
+        if "image" in str(value.get("type")) or _SPEAKERS & {str(value.get("role")), str(value.get("from"))}:
             return ""
         return next(filter(None, (_question_text(value.get(key)) for key in ("content", "text", "value"))), "")
     return value if isinstance(value, str) else ""
@@ -181,5 +190,7 @@ def _short(record: Mapping[str, Any], key: str) -> str:
 
 def image_name(record: Mapping[str, Any]) -> str:
     """The image's name; what is longer than a path is the image itself."""
-    names = (_short(record, key) for key in ("image_path", "image", "file_name", "filename"))
+    names = [_short(record, key) for key in ("image_path", "image", "file_name", "filename")]
+    shown = one_text(record.get("images"))
+    names.append(_short(shown, "path") if isinstance(shown, dict) else shown if isinstance(shown, str) else "")
     return next((name for name in names if 0 < len(name) <= _LONGEST_PATH), "")

@@ -28,13 +28,26 @@ def rows_of(text: str, path: Path, findings: Findings) -> list[dict[str, str]]:
             raise UserError(f"{path} is neither JSON nor a table; it begins with {head[:40]!r}")
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
         names = plain_names(next(lines))
-        rows = [line for line in lines if line]
+        rows = _as_they_stand(text, mark, len(names)) or [line for line in lines if line]
     except csv.Error as error:
         raise UserError(f"{path} is no delimited text that can be read ({error}); export it again as CSV") from None
     whole = [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)]
     if len(whole) < len(rows):
         findings.note(f"{path}: {len(rows) - len(whole)} rows have not the header's {len(names)} columns; left out")
     return _with_plain_ids(whole)
+
+
+def _as_they_stand(text: str, mark: str, width: int) -> list[list[str]]:
+    """The rows of text between tabs in which a quote quotes nothing: each line has all columns, and csv would find
+    fewer rows, because a quote that begins a cell and never ends holds the lines behind it. Else none.
+    """
+    if mark != "\t":
+        return []
+    rows = [line.split(mark) for line in re.split(r"\r\n?|\n", text)[1:] if line]
+    if any(len(row) != width for row in rows):
+        return []
+    quoted = sum(1 for line in csv.reader(io.StringIO(text, newline=""), delimiter=mark) if line) - 1
+    return rows if quoted < len(rows) else []
 
 
 def _without_excels_line(text: str) -> tuple[str, str]:

@@ -77,6 +77,10 @@ def is_table(path: Path, findings: Findings) -> bool:
     return kind_of(data[:HEAD]) in kinds or _text(data, path, findings).lstrip()[:1] not in ("{", "[")
 
 
+def is_parquet(path: Path) -> bool:
+    return kind_of(_bytes(path)[:HEAD]) == "Parquet"
+
+
 def text_lines(path: Path, findings: Findings) -> list[str]:
     """The lines of a text file, which may be empty."""
     return _text(_read(path), path, findings).splitlines()
@@ -143,7 +147,7 @@ def _of_lines(text: str) -> tuple[list[Any], list[int]]:
     """Values of JSON lines, perhaps with commas behind them and brackets around; numbers of the lines that are none."""
     values, lost = [], []
     for number, line in enumerate(text.split("\n"), start=1):
-        piece = line.strip().rstrip(",")
+        piece = line.strip().strip("\ufeff").rstrip(",")  # files put together keep each one's mark
         if piece in ("", "[", "]"):
             continue
         try:

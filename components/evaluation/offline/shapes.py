@@ -7,13 +7,22 @@ object of lists is those lists in turn, and settings around one list of records 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from components.evaluation.offline.files import plain
+from components.evaluation.offline.files import is_parquet, is_table, json_values, plain, table
+from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.logs import is_log, of_log
 from components.evaluation.offline.names import ID_KEYS, TEXT_KEYS, one_text
 
 _OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer", "messages", "conversations", "doc_id"}
+
+
+def records_of(path: Path, findings: Findings) -> list[Mapping[str, Any]]:
+    """Of a file: the rows of a table as texts, records of JSON and Parquet with their values."""
+    if is_table(path, findings) and not is_parquet(path):
+        return list(table(path, findings))
+    return list(records(json_values(path, findings)))
 
 
 def records(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.evaluation.offline import shapes
 from components.evaluation.offline.delimited import plain_names
-from components.evaluation.offline.files import is_table, json_values, plain, table
+from components.evaluation.offline.files import plain
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.names import ID_KEYS, RIGHT_KEYS, TEXT_KEYS, one_text
 
@@ -19,11 +19,9 @@ def rows_of(path: Path, findings: Findings) -> list[dict[str, str]]:
     """The rows of a table or of JSON records, names plain and values as text; none of a folder."""
     if path.is_dir():
         return []
-    if is_table(path, findings):
-        return table(path, findings)
     return [
         dict(zip(plain_names(record), (plain(one_text(value)) for value in record.values()), strict=True))
-        for record in shapes.records(json_values(path, findings))
+        for record in shapes.records_of(path, findings)
     ]
 
 

@@ -43,6 +43,8 @@ LAYOUTS = {
         },
         indent=2,
     ),
+    "lines of two files": LINES[: LINES.index("\n", 60) + 1] + "\ufeff" + LINES[LINES.index("\n", 60) + 1 :],
+    "quotes that quote nothing": "index\tprediction\textra\n" + "".join(f'{n}\tanswer {n}\t"x\n' for n in range(4)),
     "texts in lists": "\n".join(json.dumps({"question_id": n, "text": [f"answer {n}"]}) for n in range(4)),
     "an object of lists of a text": json.dumps({str(n): [f"answer {n}"] for n in range(4)}),
     "an object of records": json.dumps({str(n): {"answer": "right", "output": f"answer {n}"} for n in range(4)}),
@@ -268,3 +270,18 @@ def test_blanks_around_an_id_are_not_part_of_it(tmp_path: Path) -> None:
     answers = tmp_path / "answers.jsonl"
     answers.write_text('{"question_id": "a1 ", "text": "A"}\n{"question_id": " a2", "text": "A"}\n')
     assert score("seed_bench", answers, annotations=gold).metrics["seed_bench"]["accuracy"] == 100
+
+
+def test_quotes_around_lines_still_quote_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('index,prediction\n0,"two\nlines, quoted"\n1,"one ""quoted"" word"\n2,"x"\n')
+    texts = [answer.text for answer in read_answers(path, Findings())]
+    assert texts == ["two\nlines, quoted", 'one "quoted" word', "x"]
+
+
+def test_parquet_keeps_lists_and_structs(tmp_path: Path) -> None:
+    rows = [{"doc_id": n, "doc": {"question_id": str(n)}, "filtered_resps": [f"answer {n}"]} for n in range(4)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
+    assert read_answers(tmp_path / "a.parquet", Findings()) == GIVEN
+    pd.DataFrame([{"question_id": n, "text": [f"answer {n}"]} for n in range(4)]).to_parquet(tmp_path / "b.parquet")
+    assert read_answers(tmp_path / "b.parquet", Findings()) == GIVEN

@@ -235,3 +235,22 @@ def test_ids_that_are_off_by_one_inside_groups_of_one_question_are_refused(tmp_p
     given[250] |= {"prompt": gold[0]["question"]}  # a single one in another group's words is no other numbering
     report = score("mmbench", jsonl(tmp_path / "a.jsonl", given), annotations=tmp_path / "gold.tsv")
     assert report.findings.unmatched["answers in other words"] == ["250"]
+
+
+@pytest.mark.parametrize("form", ["LLaMA-Factory", "ms-swift"])
+def test_records_without_ids_are_joined_by_what_they_repeat(form: str, tmp_path: Path) -> None:
+    """In an order of their own; of messages, what the model says is no part of the question."""
+    images = [(f"{n}.jpg", IN.format(thing), "yes" if n % 2 else "no") for n, thing in enumerate(("dog", "dog", "cat"))]
+    files = pope(tmp_path, [("random", image, text) for image, text, _ in images], {"random": images})
+    records: list[dict[str, Any]] = []
+    for image, text, label in reversed(images):
+        if form == "ms-swift":
+            said = [{"role": "user", "content": f"<image>{text}"}, {"role": "assistant", "content": f"{label} cat"}]
+            shown = [{"bytes": None, "path": f"/photos/{image}"}]
+            records.append({"response": label, "labels": None, "messages": said, "images": shown})
+        else:
+            asked = f"user\n{text}\nassistant\n"
+            records.append({"prompt": asked, "predict": label, "label": "?", "images": [f"photos/{image}"]})
+    report = score("pope", jsonl(tmp_path / "a.jsonl", records), **files)
+    assert (report.answered, report.metrics["pope"]["accuracy"]) == ([3], 100)
+    assert any("its records have no ids" in line for line in report.findings.lines)
