@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from components.evaluation.question import Question
 
 Metrics = dict[str, dict[str, float]]  # task -> metric -> value, percent where it is a share
 Texts = list[str | None]  # one for each question, None where a file has no answer
+_PARTLY = 0.9  # of a task's questions; where fewer are answered, which ones may decide its figure
 MOST_SHARED = 0.1  # of the smallest file's answers may be another's, too, where files are parts of one
 
 
@@ -101,6 +103,10 @@ def _report_missing(
     silent = {q.task for q in questions} - {q.task for q, text in pairs if text is not None}
     if silent and not bench.MISSING_IS_WRONG:
         report.findings.note(f"no answer at all for {', '.join(sorted(silent))}: means and sums go over the others")
+    asked, given = Counter(q.task for q, _ in pairs), Counter(q.task for q, text in pairs if text is not None)
+    partly = [f"{task} {given[task]} of {asked[task]}" for task in sorted(given) if given[task] < _PARTLY * asked[task]]
+    if partly and not bench.MISSING_IS_WRONG and len(asked) > 1:
+        report.findings.note(f"answered in part: {', '.join(partly)}; their figures are of these questions alone")
     missing = [question.id for question, text in pairs if text is None]
     if missing:
         why = f"{report.missing_are}, as {rule}'s rule has it"

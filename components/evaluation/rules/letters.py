@@ -9,6 +9,12 @@ Reader = Callable[[str, Mapping[str, str]], str | None]  # answer, {letter: opti
 
 _OPTION_MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 _VERBOSE = re.compile(r"answer\s+is\s+\**([ABCD])\**", re.IGNORECASE)
+_REFUSALS = (
+    "Sorry, I can't help with images of people yet.",
+    "I can't process this file.",
+    "I'm sorry, but without the image provided",
+    "Cannot determine the answer",
+)
 _LAST_WORDS = 5  # a letter further from the end than that is taken for a word of the sentence
 
 
@@ -40,13 +46,18 @@ def lmms_eval_scienceqa(text: str, options: Mapping[str, str]) -> str | None:
 def vlmevalkit(text: str, options: Mapping[str, str]) -> str | None:
     """VLMEvalKit, before it asks a model for help.
 
-    Exactly one option's letter stands as a word near the end; else "answer is X"; else exactly one option's
-    text stands in an answer that is not more than twice as long as all options together.
+    Nothing in a refusal that it knows. Exactly one option's letter stands as a word near the end; nothing where there
+    is none but a Z, for "none of them"; else "answer is X"; else exactly one option's text stands in an answer that is
+    not more than twice as long as all options together.
     """
+    if any(refusal in text for refusal in _REFUSALS):
+        return None
     words = text.translate(_OPTION_MARKS).split()
     present = [letter for letter in options if letter in words]
     if len(present) == 1 and words.index(present[0]) > len(words) - _LAST_WORDS:
         return present[0]
+    if not present and "Z" in words:
+        return None
     verbose = _VERBOSE.search(text)
     if verbose and verbose[1].upper() in options:
         return verbose[1].upper()

@@ -193,3 +193,17 @@ def test_pope_official_labels_agree_with_plain_counting(realdata: Path, tmp_path
     assert report.questions == sum(map(len, labels.values())) == 9000
     assert {name: report.metrics[f"pope_{name}"]["f1"] for name in f1} == pytest.approx(f1)
     assert report.metrics["pope"]["f1"] == pytest.approx(sum(f1.values()) / 3)
+
+
+def test_a_category_that_is_answered_in_part_is_named(tmp_path: Path) -> None:
+    """Answers to one category are joined by image and words to the yes questions of the others, which share them."""
+    asked = [(category, image, text) for category in ("random", "popular") for image, text, _ in LABELS]
+    asked[4] = ("popular", "1.jpg", "Is there a bus in the image?")
+    labels = {"random": LABELS, "popular": [LABELS[0], ("1.jpg", "Is there a bus in the image?", "no"), LABELS[2]]}
+    files = pope(tmp_path, asked, labels)
+    said = [
+        {"id": f"x{n}", "image": image, "question": text, "text": "yes"} for n, (image, text, _) in enumerate(LABELS)
+    ]
+    report = score("pope", jsonl(tmp_path / "a.jsonl", said), **files)
+    assert report.metrics["pope_popular"]["f1"] == 100
+    assert any("answered in part: pope_popular 2 of 3; their figures are of" in line for line in report.findings.lines)

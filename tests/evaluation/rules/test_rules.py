@@ -82,3 +82,20 @@ def test_letters(
 
 def test_an_empty_option_is_not_named_by_any_answer() -> None:
     assert letters.vlmevalkit("two cats, I think", {"A": "", "B": "a dog", "C": "two cats"}) == "C"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sorry, I can't help with images of people yet.",
+        "I can't process this file. It may hold people",
+        "I'm sorry, but without the image provided I see no people",
+        "Cannot determine the answer: people",
+        "Z. no people",
+    ],
+)
+def test_a_refusal_names_no_option_to_vlmevalkit(text: str) -> None:
+    options = {"A": "a dog that runs over the grass", "B": "people", "C": "two cats on a sofa in the sun"}
+    assert letters.vlmevalkit("It shows people", options) == "B"
+    assert letters.vlmevalkit(text, options) is None
+    assert letters.vlmevalkit("The answer is B, not Z", options) == "B"
