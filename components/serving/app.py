@@ -78,6 +78,10 @@ class Server:
             raise Refused(f"no model {model[:60]!r} here; there is {known}", "model", 404, "model_not_found")
         return found
 
+    def _usual_tokens(self, running: Running) -> int:
+        """Of an answer whose request names no number."""
+        return min(running.loaded.answering["max_new_tokens"], self.limits.max_new_tokens)
+
     async def chat(self, request: Request) -> Response:
         began = time.monotonic()
         with ExitStack() as held:
@@ -93,7 +97,7 @@ class Server:
                         running.engine,
                         asked.turns,
                         asked.image,
-                        max_new_tokens=asked.max_new_tokens or running.loaded.answering["max_new_tokens"],
+                        max_new_tokens=asked.max_new_tokens or self._usual_tokens(running),
                         notify=answer.notify,
                         stream=asked.stream,
                         system=asked.system,

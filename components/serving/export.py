@@ -11,12 +11,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.batching.conversation import SYSTEM
 from components.batching.text_tokens import start_token
 from components.errors import UserError
 from components.files import fresh_folder, write_json, write_tensors
 from components.imports import ABOVE
 from components.model.released_cue import ReleasedVisualCueEnhancement
+from components.serving.chat_template import v1_template
 from components.serving.loading import Loaded, find_version, load_version
 
 if TYPE_CHECKING:
@@ -32,18 +32,6 @@ AUTO_MAP = {
     "AutoModel": f"{CODE}.LeaModel",
     "AutoModelForImageTextToText": f"{CODE}.LeaForConditionalGeneration",
 }
-# LLaVA's v1 template; content is text, or parts of which the image stands first.
-V1 = (
-    "{% set ns = namespace(system='" + SYSTEM.replace("'", "\\'") + "') %}"
-    "{% if messages[0]['role'] == 'system' %}{% set ns.system = messages[0]['content'] %}{% endif %}"
-    "{{ ns.system + ' ' }}"
-    "{% for message in messages %}{% if message['role'] == 'user' %}{{ 'USER: ' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{% endif %}"
-    "{{ ' ASSISTANT:' }}{% elif message['role'] == 'assistant' %}"
-    "{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
-)
 CARD = """# {name}, version {version}
 
 Exported from a registry of Local-Enhanced Adapters: {adapter} on the base {base}.
@@ -182,14 +170,15 @@ def _processor(assistant: Assistant) -> Any:
     settings = {key: own[key] for key in (*kept, "resample", "rescale_factor", "do_convert_rgb") if key in own}
     images = LlavaImageProcessorPil(**settings, do_pad=assistant.image == "pad")
     start = "" if start_token(assistant.tokenizer) is None else "{{ bos_token }}"
-    assistant.tokenizer.chat_template = start + V1
+    template = start + v1_template()
+    assistant.tokenizer.chat_template = template
     leading = config.vision_feature_select_strategy == "default"
     return LlavaProcessor(
         images,
         assistant.tokenizer,
         patch_size=config.vision_config.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
-        chat_template=start + V1,
+        chat_template=template,
         image_token=assistant.tokenizer.convert_ids_to_tokens(config.image_token_id),
         num_additional_image_tokens=1 if leading else 0,
     )

@@ -32,6 +32,8 @@ def _answer(loaded: Loaded, image: bytes | None, prompt: str) -> str:
 
 
 def _check_prompt(prompt: str) -> None:
+    if not prompt.strip():
+        raise UserError("--prompt is empty; give the question")
     if len(prompt) > Limits.max_characters:
         raise UserError(f"--prompt has {len(prompt):,} characters; at most {Limits.max_characters:,} are read")
     try:

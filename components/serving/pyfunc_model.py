@@ -38,7 +38,7 @@ class BadRequest(MlflowException):
 
 
 class AnsweringModel(PythonModel):
-    """`image` is base64, a `data:` URL, bytes (in Python) or null; `prompt` is text."""
+    """`image` is base64, a `data:` URL, bytes (in Python) or null for text alone; `prompt` is text."""
 
     def load_context(self, context: Any) -> None:
         from components.evaluation.inference.assistant import load_assistant
@@ -58,6 +58,7 @@ class AnsweringModel(PythonModel):
         from components.evaluation.inference.answering import answer
         from components.images.decoding import ImageError
 
+        _check_columns(model_input)
         asked = self._questions(model_input.to_dict("records"))
         settings = {**self.settings, "max_new_tokens": self._max_new_tokens(params or {})}
         self._check_lengths(asked, settings["max_new_tokens"])
@@ -138,6 +139,16 @@ class AnsweringModel(PythonModel):
             except ValueError as error:
                 return f"row {question.id}: {error}"
         return "an image cannot be decoded"
+
+
+def _check_columns(rows: pd.DataFrame) -> None:
+    """MLflow drops columns that the signature does not name: without this a misspelt `image` would go unseen."""
+    missing = [name for name in ("image", "prompt") if name not in rows.columns]
+    if missing:
+        raise BadRequest(
+            f"no column {' and no column '.join(missing)} was sent; each row is {{image, prompt}}, with image null for "
+            "a question without one"
+        )
 
 
 def _is_utf8(text: str) -> bool:

@@ -33,9 +33,17 @@ def image_bytes(value: Any, *, allow_paths: bool = False) -> bytes | None:
         return decoded(value)
     if value[:8].lower().startswith(("http://", "https://", "file:")):
         raise ValueError("image is a URL, and none is fetched here; send the image's bytes as base64 or a data: URL")
-    if allow_paths and len(value) < 4096 and "\0" not in value and Path(value).exists():
+    if allow_paths and _exists(value):
         return read_file(Path(value))
     return decoded(value)
+
+
+def _exists(path: str) -> bool:
+    """False too for what can be no path: base64 is longer than the name of a file may be."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # ValueError: a NUL or half a surrogate pair, by the version of Python
+        return False
 
 
 def read_file(path: Path, limit: int = 1 << 28) -> bytes:

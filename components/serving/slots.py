@@ -20,8 +20,11 @@ from components.serving.engine import Engine
 from components.serving.limits import Limits
 from components.serving.loading import FORMS, URI, Loaded, find_version, load_version
 from components.serving.prepare import make_job
+from components.tracking.version_files import MODEL_TAG
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
     from components.serving.metrics import Metrics
 
 
@@ -93,7 +96,7 @@ class Slot:
             version = find_version(self.uri)
             number = int(version.version)
             refused, until = self._refused
-            if number == self.running.loaded.version or (number == refused and time.monotonic() < until):
+            if self._is_running(version) or (number == refused and time.monotonic() < until):
                 return False
             fresh = self._load(version)
         except UserError as error:
@@ -111,6 +114,11 @@ class Slot:
 
     def close(self) -> None:
         self.running.engine.close()
+
+    def _is_running(self, version: ModelVersion) -> bool:
+        """Whether a version is the one in memory: a registered model that was made again counts from 1 again."""
+        loaded = self.running.loaded
+        return int(version.version) == loaded.version and version.tags.get(MODEL_TAG, loaded.digest) == loaded.digest
 
     def _load(self, version: Any) -> Running:
         number = int(version.version)
@@ -155,8 +163,7 @@ class Slots:
     def __init__(self, uris: Sequence[str], limits: Limits, metrics: Metrics) -> None:
         self.metrics = metrics
         self.by_id: dict[str, Slot] = {}
-        for uri in dict.fromkeys(uris):
-            uri = uri if uri.startswith("models:/") else f"models:/{uri}"
+        for uri in dict.fromkeys(uri if uri.startswith("models:/") else f"models:/{uri}" for uri in uris):
             slot = Slot(uri, limits, self, metrics)
             self.by_id[slot.id] = slot
 

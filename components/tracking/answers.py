@@ -17,10 +17,15 @@ FOLDER = "evaluation"  # of a run's artifacts; in it a folder for each key
 
 
 def keep(client: MlflowClient, run_id: str, key: str, files: Sequence[Path]) -> None:
-    """Put the files of an evaluation beside its run, once; `key`: digest of its conditions."""
-    if key not in _keys(client, run_id):
+    """Put the files of an evaluation beside its run, once; `key`: digest of its conditions.
+
+    What a stopped command or a lost connection left in part is written again.
+    """
+    place = f"{FOLDER}/{key}"
+    stored = {Path(item.path).name: item.file_size for item in client.list_artifacts(run_id, place)}
+    if any(stored.get(file.name) != file.stat().st_size for file in files):
         for file in files:
-            client.log_artifact(run_id, str(file), f"{FOLDER}/{key}")
+            client.log_artifact(run_id, str(file), place)
 
 
 def fetch(client: MlflowClient, run_id: str, aside: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from components.errors import UserError
 from components.locks import lock
 from components.params import Gate
-from components.tracking import judging, promotion_copy, promotion_log, records, registry, store
+from components.tracking import judging, promotion_copy, promotion_log, records, registry, store, version_files
 from components.tracking.gate import Decision
 from components.tracking.judging import Case, Measure, Measured
 from components.tracking.mending import follow, mended
@@ -59,7 +59,7 @@ def promote(
 
     record: what was measured of it now; None: what the registry holds. measure: measures champions again that
     have no figures under the same conditions; this can take long, so nobody is kept waiting for it.
-    dry_run: judge alone; nothing is written.
+    dry_run: judge alone; nothing is written, but that files are damaged.
     """
     _check_alias(alias)
     client, measured = store.connect(), Measured()
@@ -93,6 +93,7 @@ def rollback(name: str, reason: str) -> Promotion:
             before = [one for one in held if one != held[-1] and one in there]
             if not before:
                 raise UserError(f"{name} has no champion before the present one; see: lea history")
+            version_files.check(client, there[before[-1]])
             figures = registry.version_metrics(there[before[-1]])
             entry = next_entry(
                 log, name, CHAMPION, held[-1], before[-1], "rollback", None, True, [reason], figures, there
@@ -156,6 +157,8 @@ def _judge_and_move(
     decision, known = judging.judge(case, gate, measured, alias)
     move = before != number and (decision.passed or force)
     barred = case.is_barred and not force
+    if move and source == "promote":  # the stage register has just put the files in order
+        version_files.check(client, case.version)
     done = Promotion(name, number, before, decision.passed, decision.reasons, move, alias, barred)
     if dry_run:
         return done

@@ -161,12 +161,27 @@ def verified(version: ModelVersion, held: Path) -> str:
     own, registered = model_digest(held / "artifacts" / "parts"), version.tags.get(MODEL_TAG)
     if own == registered and _is_readable(held):
         return own
-    name, number = version.name, version.version
     if registered:
         _mark(version)
-    raise UserError(
-        f"the files of {name} version {number} are missing or damaged in the artifact store (digest {own[:12]}, "
-        f"registered {(registered or 'none')[:12]}); run where it was trained: dvc repro register"
+    raise _damaged(version, f"digest {own[:12]}, registered {(registered or 'none')[:12]}")
+
+
+def check(client: MlflowClient, version: ModelVersion) -> None:
+    """UserError where nobody could load a version: an alias must not move to it.
+
+    Files on this machine are read; of those of another store the mark says what the last one who loaded them found.
+    """
+    held = _local(client.get_model_version_download_uri(version.name, str(version.version)))
+    if held is not None:
+        verified(version, held)
+    elif DAMAGED_TAG in version.tags:
+        raise _damaged(version, "found when it was loaded")
+
+
+def _damaged(version: ModelVersion, how: str) -> UserError:
+    return UserError(
+        f"the files of {version.name} version {version.version} are missing or damaged in the artifact store ({how}); "
+        "run where it was trained: dvc repro register"
     )
 
 

@@ -71,6 +71,8 @@ def evaluation(name: str, aside: Path) -> Evaluation:
     """The answers that RUN names, copied into `aside` where they are not here."""
     from components.workspace import ANSWERS, MEASURED
 
+    if not name.strip():  # DVC takes an empty revision for the workspace
+        raise UserError(f"lea compare: one of the two names is empty; give {FORMS}")
     aside.mkdir()
     if name == "workspace":
         for path in (ANSWERS, MEASURED):
@@ -86,6 +88,7 @@ def of_run(name: str, aside: Path) -> dict[str, Path]:
     """From the tracking store."""
     from components.serving.loading import find_version
     from components.tracking import answers, store
+    from components.workspace import ANSWERS, MEASURED
 
     client = store.connect()
     with store.answering(store.tracking_uri()):
@@ -93,6 +96,9 @@ def of_run(name: str, aside: Path) -> dict[str, Path]:
         if not run_id:
             raise UserError(f"lea compare: the tracking store knows no run {name!r}; give {FORMS}")
         folders = answers.fetch(client, run_id, aside)
+    folders = {
+        key: at for key, at in folders.items() if all((at / path.name).is_file() for path in (ANSWERS, MEASURED))
+    }
     if not folders:
         raise UserError(f"{name}: no answers are kept with its run; dvc repro register keeps them, with its files here")
     return folders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from dataclasses import fields
 
@@ -48,11 +49,14 @@ def _help(name: str) -> str:
 def run(arguments: argparse.Namespace) -> None:
     from components.errors import UserError
     from components.serving.limits import Limits
+    from components.serving.loading import FORMS
     from components.serving.server import serve
 
     given = {limit.name: getattr(arguments, limit.name) for limit in fields(Limits)}
     for name, value in given.items():
-        if not value > 0:
-            raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value}")
+        if not 0 < value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} must be above 0, and finite; got {value}")
     models = [model.strip() for model in arguments.model.split(",") if model.strip()]
+    if not models:
+        raise UserError(f"--model {arguments.model!r} names no model; give {FORMS}, several with commas between them")
     serve(models, Limits(**given), arguments.host, arguments.port, os.environ.get("LEA_API_KEY", "").strip() or None)

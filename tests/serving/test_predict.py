@@ -114,7 +114,13 @@ def test_weights_that_are_not_those_registered_are_refused(champion, image_of):
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
-    [("a" * 40_000, "at most 32,768"), ("\udcff", "not UTF-8"), ("a" * 30_000, "has room for")],
+    [
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ("a" * 40_000, "at most 32,768"),
+        ("\udcff", "not UTF-8"),
+        ("a" * 30_000, "has room for"),
+    ],
 )
 def test_a_prompt_that_cannot_be_read_is_refused(champion, prompt, message):
     with pytest.raises(UserError, match=message):

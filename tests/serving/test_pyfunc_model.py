@@ -61,7 +61,21 @@ def test_all_forms_of_a_request_get_the_same_answer(model, picture, text):
     csv = f'prompt,image\n"{ASK}","data:image/png;base64,{text}"\n'
     assert served(model, csv, "text/csv") == (200, {"predictions": expected})
     without = served(model, f"image,prompt\n,{ASK}\n", "text/csv")
-    assert without[1]["predictions"] == model.predict([{"prompt": ASK}]) != expected
+    assert without[1]["predictions"] == model.predict([{"image": None, "prompt": ASK}]) != expected
+
+
+def test_a_misspelt_column_is_refused_and_not_dropped(model, text):
+    """MLflow drops what the signature does not name: the answer would be one without the image."""
+    for body, content_type, missing in (
+        ({"dataframe_records": [{"img": text, "prompt": ASK}]}, "application/json", "no column image"),
+        ({"inputs": [{"image": text, "question": ASK}]}, "application/json", "no column prompt"),
+        ({"inputs": [ASK]}, "application/json", "no column image and no column prompt"),
+        (f"Image,prompt\n{text},{ASK}\n", "text/csv", "no column image"),
+        (f"image;prompt\n{text};{ASK}\n", "text/csv", "no column image and no column prompt"),
+    ):
+        status, answer = served(model, body, content_type)
+        assert (status, missing in answer["message"]) == (400, True), answer
+        assert "\n" not in answer["message"]
 
 
 def test_parameters_are_obeyed_or_refused(model, text):
@@ -93,7 +107,7 @@ def test_mistakes_are_400_with_one_line_and_nothing_of_the_server_is_opened(mode
         ({"image": "/etc/passwd", "prompt": ASK}, "row 0: "),
         ({"image": f"file://{picture}", "prompt": ASK}, "none is fetched here"),
         ({"image": other, "prompt": ASK}, "row 0: image corrupt"),
-        ({"image": text}, "row 0: prompt must be text"),
+        ({"image": text, "prompt": 3}, "row 0: prompt must be text"),
         ({"image": text, "prompt": "a" * 40_000}, "at most 32768 characters"),
         ({"image": text, "prompt": "a" * 30_000}, "the model has room for"),
         ({"image": text, "prompt": "\ud800"}, "surrogates not allowed"),

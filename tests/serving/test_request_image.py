@@ -97,6 +97,8 @@ def test_a_path_is_read_by_the_explicit_setting_alone(tmp_path):
     path = tmp_path / "dish.png"
     path.write_bytes(DATA)
     assert image_bytes(str(path), allow_paths=True) == DATA
+    for data in (bytes(200), bytes(3000), DATA):  # longer than the name of a file may be
+        assert image_bytes(base64.b64encode(data).decode(), allow_paths=True) == data
     with pytest.raises(ValueError, match="paths are not read"):
         image_bytes(str(path))
 

@@ -21,10 +21,11 @@ from components.serving import app as app_module
 from components.serving.limits import Limits
 from components.serving.predict import predict
 from components.serving.server import serve
+from pipelines import cli
 from tests.serving.running import MODEL, asking, data_url, running
 from tests.serving.tiny_model import make_champion
 
-FEW = Limits(max_body_bytes=20_000, max_pixels=100_000, max_new_tokens=64, rows=8, timeout_s=30)
+FEW = Limits(max_body_bytes=20_000, max_pixels=100_000, max_new_tokens=72, rows=8, timeout_s=30)
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +103,8 @@ def test_a_conversation_goes_on(server):
         ({"stop": ["."]}, 400, "stop must be absent"),
         ({"tools": [{"type": "function"}]}, 400, "tools must be absent"),
         ({"frobnicate": 1}, 400, "unknown field"),
-        ({"max_tokens": 65}, 400, "max_tokens must be 1 to 64"),
-        ({"max_tokens": 0}, 400, "max_tokens must be 1 to 64"),
+        ({"max_tokens": 73}, 400, "max_tokens must be 1 to 72"),
+        ({"max_tokens": 0}, 400, "max_tokens must be 1 to 72"),
         ({"max_tokens": 2, "max_completion_tokens": 3}, 400, "differ"),
         ({"stream": "yes"}, 400, "stream must be true or false"),
         ({"messages": []}, 400, "must be a list"),
@@ -211,6 +212,22 @@ def test_other_machines_are_let_in_with_a_key_alone():
         serve(["models:/lea@champion"], FEW, "0.0.0.0", 0, None)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", ""], "--model '' names no model; give models:/NAME@ALIAS"),
+        (["--model", " , "], "names no model"),
+        (["--timeout-s", "inf"], "--timeout-s must be above 0, and finite; got inf"),
+        (["--timeout-s", "nan"], "--timeout-s must be above 0"),
+        (["--rows", "0"], "--rows must be above 0"),
+    ],
+)
+def test_a_command_that_cannot_serve_is_one_line(words, message):
+    with pytest.raises(UserError) as error:
+        cli.VERBS["serve"].run(cli.parser().parse_args(["serve", *words]))
+    assert message in str(error.value)
+
+
 def test_a_port_in_use_is_one_line(server):
     with pytest.raises(UserError, match="cannot be listened on"):
         serve(["models:/lea@champion"], FEW, "127.0.0.1", server.port, None)
@@ -252,6 +269,14 @@ def test_time_is_bounded_for_the_body_and_for_the_answer(champion):
         status, answer = server.chat(asking())
         assert (status, answer["error"]["code"]) == (504, "timeout")
         assert server.chat(asking(max_tokens=1))[0] == 200
+
+
+def test_a_request_without_a_number_of_tokens_stays_within_the_limit(champion):
+    with running(limits=replace(FEW, max_new_tokens=5)) as server:
+        asked = asking()
+        del asked["max_tokens"]
+        status, answer = server.chat(asked)
+        assert (status, answer["usage"]["completion_tokens"] <= 5) == (200, True)
 
 
 def test_a_model_that_is_not_there_is_one_line(champion):

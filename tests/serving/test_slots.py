@@ -6,11 +6,15 @@ import gc
 import threading
 import time
 import weakref
+from types import SimpleNamespace
 
 from components.errors import UserError
 from components.serving import app as app_module
 from components.serving import slots as slots_module
 from components.serving.limits import Limits
+from components.serving.loading import load_version
+from components.tracking import store
+from components.tracking.version_files import MODEL_TAG
 from tests.serving.running import MODEL, asking, data_url, running
 from tests.serving.tiny_model import make_champion
 
@@ -73,6 +77,18 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one_answering(champion, 
         assert not slot.follow()  # nor is it tried at each look
         assert capsys.readouterr().err.count("the files are damaged; version 1 goes on answering") == 1
         assert server.chat(asking())[1]["system_fingerprint"] == "lea/1"
+
+
+def test_a_model_that_was_deleted_and_made_again_takes_over_under_its_old_number(champion, monkeypatch):
+    with running(("lea@champion", "models:/lea@champion"), FEW) as server:
+        (slot,) = server.slots.by_id.values()
+        other = store.connect().get_model_version("lea", "2")
+        made_again = SimpleNamespace(name="lea", version="1", tags={**other.tags})
+        monkeypatch.setattr(slots_module, "find_version", lambda uri: made_again)
+        monkeypatch.setattr(slots_module, "load_version", lambda version, others: load_version(other, others))
+        assert slot.follow()
+        assert slot.running.loaded.digest == other.tags[MODEL_TAG]
+        assert server.chat(asking())[0] == 200
 
 
 def test_several_models_hold_their_base_once(champion):

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
+from components.errors import UserError
 from components.evaluation.compared import Difference
 from components.evaluation.question import Question
 from components.evaluation.results import Results, write_answers
@@ -95,12 +98,34 @@ def test_answers_are_kept_once_for_each_set_of_conditions(measured: Any) -> None
         assert names == {"answers.parquet", "measured.json"}
 
 
+def test_answers_that_were_kept_in_part_are_kept_whole_by_the_next_register(
+    measured: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_part(client: MlflowClient, run_id: str, path: str, folder: str) -> None:
+        if path.endswith("measured.json"):
+            raise MlflowException("the connection was lost")
+        log(client, run_id, path, folder)
+
+    log = MlflowClient.log_artifact
+    measured.train("c")
+    measured.measure(0.82)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifact", in_part)
+        with pytest.raises(UserError, match="the connection was lost"):
+            register.run(measured.params)
+    assert compare("models:/lea/3", "models:/lea/1") == 2
+    assert "no answers are kept with its run; dvc repro register keeps them" in capsys.readouterr().err
+    register.run(measured.params)
+    assert compare("models:/lea/3", "models:/lea/1") == 0
+
+
 def test_names_of_nothing_are_one_line(workspace: Any, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     for name, complaint in (
         ("models:/lea/7", "no model 'lea' in the registry"),
         ("finetune-none", "the tracking store knows no run 'finetune-none'; give workspace, a version"),
         ("0" * 32, "the tracking store knows no run"),
+        ("", "one of the two names is empty; give workspace, a version"),
     ):
         assert compare(name, "workspace") == 2
         complained = capsys.readouterr().err

@@ -117,6 +117,34 @@ def test_version_that_was_rolled_back_and_moved_back_by_hand_is_judged_by_the_ga
     assert promotion.promote("lea", "3", versions.params.registry.gate).moved
 
 
+def test_alias_does_not_move_to_a_version_whose_files_are_gone(workspace):
+    gate = workspace.params.registry.gate
+    register.run(workspace.params)
+    workspace.train("b")
+    workspace.measure(0.81)
+    register.run(workspace.params)
+    (place,) = (workspace.root / "home/mlflow/artifacts").rglob(store_of("1"))
+    place.rename(place.with_name("away"))
+    before = moves()
+    for attempt in (
+        lambda: promotion.promote("lea", "1", gate),
+        lambda: promotion.promote("lea", "1", gate, force=True),
+        lambda: promotion.promote("lea", "1", gate, alias="staging"),
+        lambda: promotion.rollback("lea", "back"),
+    ):
+        with pytest.raises(UserError, match=r"files of lea version 1 are missing or damaged.*run where it was trained"):
+            attempt()
+    assert (champion(), moves()) == (2, before)
+    place.with_name("away").rename(place)
+    assert promotion.rollback("lea", "back").version == 1
+
+
+def store_of(number: str) -> str:
+    source = store.connect().get_model_version("lea", number).source
+    assert source
+    return source.removeprefix("models:/")
+
+
 def test_dry_run_writes_nothing(versions):
     before = promotion_log.read(store.connect(), "lea")
     tags = store.connect().get_model_version("lea", "1").tags
