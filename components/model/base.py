@@ -31,6 +31,7 @@ from components.data.schema import IMAGE_MARKER
 from components.digests import folder_digest
 from components.errors import UserError
 from components.files import write_json
+from components.model.language import check_language, check_layers
 from components.model.stored import REFERENCE_FILE, read_reference
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -50,8 +51,9 @@ def compose(
     """A LLaVA from a vision encoder and a causal language model, with a fresh projector.
 
     The tokenizer gains the image marker and, where it has none, a padding token; the embeddings grow with it
-    before any weight is copied.
+    before any weight is copied. UserError for a language model that LLaVA would compute otherwise.
     """
+    check_language(language)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_MARKER]})
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": "<pad>"})
@@ -150,6 +152,7 @@ def refer_to_checkpoint(folder: Path, model: str, revision: str | None) -> None:
     config = _found(AutoConfig, model, "base.checkpoint.model", revision=revision)
     if config.model_type != "llava":
         raise UserError(f"params.yaml: base.checkpoint.model {model} is a {config.model_type} model, not llava")
+    check_layers(config, f"params.yaml: base.checkpoint.model {model}")
     from huggingface_hub import snapshot_download
 
     local = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
