@@ -1,4 +1,4 @@
-"""Targets that match nothing, found before PEFT touches the model."""
+"""Targets that match nothing, or where an adapter would do nothing, found before PEFT touches the model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from peft.tuners.tuners_utils import (
     BaseTunerLayer,
     Conv1D,  # pyright: ignore[reportPrivateImportUsage]
+    _maybe_include_all_linear_layers,
     check_target_module_exists,
 )
 from torch import nn
@@ -26,16 +27,44 @@ def check_targets(model: nn.Module, config: Any) -> None:
     if not targets:
         return
     modules = {name: module for name, module in model.named_modules() if name}
-    if targets != "all-linear":
+    all_linear = names_all_linear(targets)
+    if not all_linear:
         _check_names(modules, targets)
     for setting in ("rank_pattern", "alpha_pattern"):
         for key in getattr(config, setting, {}):
             named = (name for name in modules if re.match(rf"(.*\.)?({key})$", name))  # as PEFT reads such a key
             if not any(
-                _is_linear(modules[name]) if targets == "all-linear" else check_target_module_exists(config, name)
-                for name in named
+                _is_linear(modules[name]) if all_linear else check_target_module_exists(config, name) for name in named
             ):
                 raise ValueError(f"{setting}: {key!r} matches no layer that target_modules names")
+
+
+def names_all_linear(targets: Any) -> bool:
+    return isinstance(targets, str) and targets.lower() == "all-linear"
+
+
+def find_all_linear(model: nn.Module, config: Any, adapted: type[nn.Module]) -> None:
+    """Put names in the place of "all-linear", those of layers that have an adapter already among them.
+
+    adapted: their class. PEFT finds such a layer by "Linear" in the name of its class, and would leave ours out.
+    """
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # pyright: ignore
+    own = {name for name, module in model.named_modules() if isinstance(module, adapted) and module is not head}
+    config.target_modules = _maybe_include_all_linear_layers(config, model).target_modules | own  # pyright: ignore
+
+
+def check_is_called(parent: nn.Module, name: str) -> None:
+    """Refuse a layer whose weight torch reads without calling it: an adapter there would do nothing, unnoticed.
+
+    An encoder layer of torch does so in evaluation alone, and goes the way of training from here on.
+    """
+    if isinstance(parent, nn.MultiheadAttention):
+        raise ValueError(
+            f"target_modules matches {name}: torch's MultiheadAttention reads its weight without calling it, so that "
+            "an adapter there does nothing; name it in exclude_modules"
+        )
+    if isinstance(parent, nn.TransformerEncoderLayer):
+        parent.activation_relu_or_gelu = 0  # no fused kernel is known for its activation
 
 
 def check_regexes(config: Any) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+from peft import LoraConfig
 from peft.config import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
@@ -20,7 +21,7 @@ from peft.utils.other import get_pattern_key
 from torch import nn
 
 from .config import AdapterConfig
-from .targets import LINEAR, check_targets
+from .targets import LINEAR, check_is_called, check_targets, find_all_linear, names_all_linear
 
 PEFT_PREFIX = "base_model.model."  # of every name in a model that PEFT has wrapped
 
@@ -178,6 +179,12 @@ class AdapterModel(BaseTuner):
 
     def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
         check_targets(model, peft_config)
+        if names_all_linear(cast("Any", peft_config).target_modules):
+            find_all_linear(model, peft_config, AdapterLayer)
+
+    def _check_target_module_compatiblity(self, peft_config: PeftConfig, model: nn.Module, target_name: str) -> None:
+        """What PEFT refuses for LoRA: layers of Mamba's whose weights go into a kernel without a call."""
+        super()._check_target_module_compatiblity(LoraConfig(), model, target_name)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         self._require_mergeable(adapter_names)
@@ -246,6 +253,7 @@ class AdapterModel(BaseTuner):
             raise ValueError(
                 f"target_modules matches {current_key}, a {type(linear).__name__}; only Linear layers can be adapted"
             )
+        check_is_called(parent, current_key)
         layer = self.layer_cls(target, adapter_name)
         layer.add_adapter(adapter_name, peft_config, rank, alpha)
         if adapter_name not in self.active_adapters:  # a further adapter waits until it is chosen

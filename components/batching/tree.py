@@ -30,9 +30,20 @@ Tokens = Sequence[Sequence[int]]  # of each sample
 Branches = Mapping[str, Any]  # "input_ids", "labels": a list of tokens for each sample; other keys: one tensor for all
 
 
+IMAGES = ("pixel_values", "image_sizes")  # what a model takes of the rows that have an image, in their order
+
+
 def branches(tokenizer: Any, prompt: str, answers: Sequence[str]) -> dict[str, list[list[int]]]:
-    """One prompt and its answers as samples: the loss covers the answers and an end token after each."""
-    asked = tokenizer(prompt)["input_ids"]
+    """One prompt and its answers as samples: the loss covers the answers and an end token after each.
+
+    A token that the tokenizer itself puts behind a text (`add_eos_token`) does not stand between prompt and answer.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no end token, which ends each answer; set tokenizer.eos_token")
+    asked, words = (tokenizer(prompt, add_special_tokens=special)["input_ids"] for special in (True, False))
+    starts = range(len(asked) - len(words), -1, -1)
+    end = next((n + len(words) for n in starts if asked[n : n + len(words)] == words), len(asked))
+    asked = asked[:end]
     said = [[*tokenizer(each, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for each in answers]
     return {
         "input_ids": [asked + answer for answer in said],
@@ -43,8 +54,9 @@ def branches(tokenizer: Any, prompt: str, answers: Sequence[str]) -> dict[str, l
 class TreeCollator:
     """Groups of samples to one batch of a causal language model: input_ids, labels, position_ids, attention_mask.
 
-    Each group has `input_ids` and `labels`, lists with a list for each of its samples; what else it has (pixel_values,
-    one image for the group) is stacked as it is.
+    Each group has `input_ids` and `labels`, lists with a list for each of its samples, without padding; what else it
+    has (pixel_values, one image for the group) is stacked as it is. A group without image has no pixel_values, or None.
+    A ValueError says what does not fit.
 
     Args:
         pad_token_id: fills the shorter sequences up; never seen, never a label.
@@ -64,13 +76,15 @@ class TreeCollator:
         batch = {name: padded([tree[name] for tree in trees], value) for name, value in fillers.items()}
         mask = tree_mask(batch.pop("segments"))
         if self.additive is not None:
-            mask = torch.zeros(mask.shape, dtype=self.additive).masked_fill(~mask, torch.finfo(self.additive).min)
-        others = [name for name in groups[0] if name not in ("input_ids", "labels")]
-        return {**batch, "attention_mask": mask, **{name: stacked(groups, name) for name in others}}
+            mask = added_mask(mask, self.additive)
+        return {**batch, "attention_mask": mask, **_others(groups)}
 
 
 def lay_out(ids: Tokens, labels: Tokens, unique: frozenset[int] = frozenset()) -> dict[str, list[int]]:
     """input_ids, labels, position_ids and segments of one group; lists of equal length."""
+    sizes = [len(tokens) for tokens in ids], [len(aims) for aims in labels]
+    if sizes[0] != sizes[1] or not sizes[0]:
+        raise ValueError(f"a group's samples have {sizes[0]} input_ids and {sizes[1]} labels; each token needs a label")
     alike = shared_length(ids, labels) if len(ids) > 1 else 0
     shared = max(0, alike - 1)
     if alike and ids[0][shared] in unique:
@@ -107,8 +121,20 @@ def padded(rows: Tokens, filler: int) -> Int[Tensor, "rows longest"]:
     return full
 
 
-def stacked(groups: Sequence[Branches], name: str) -> Tensor:
-    return torch.stack([torch.as_tensor(group[name]) for group in groups])
+def _others(groups: Sequence[Branches]) -> dict[str, Tensor]:
+    """What groups have beside their samples, stacked; images of the groups that have one."""
+    found = {}
+    for name in dict.fromkeys(name for group in groups for name in group if name not in ("input_ids", "labels")):
+        if name in ("attention_mask", "position_ids"):
+            raise ValueError(f"groups must not hold {name}: the collator makes it, of samples without padding")
+        there = [torch.as_tensor(group[name]) for group in groups if group.get(name) is not None]
+        if len(there) not in (0, len(groups)) and name not in IMAGES:
+            raise ValueError(
+                f"{name} is in {len(there)} of {len(groups)} groups of a batch; give it to each or to none"
+            )
+        if there:
+            found[name] = torch.stack(there)
+    return found
 
 
 def tree_mask(segments: Int[Tensor, "sequences tokens"]) -> Bool[Tensor, "sequences 1 tokens tokens"]:
@@ -121,3 +147,8 @@ def tree_mask(segments: Int[Tensor, "sequences tokens"]) -> Bool[Tensor, "sequen
     causal = torch.ones(size, size, dtype=torch.bool, device=segments.device).tril()
     seen = causal & ((there == 0) | (there == here)) & (there != PADDING)
     return (seen | torch.eye(size, dtype=torch.bool, device=segments.device)).unsqueeze(1)
+
+
+def added_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask that is added to scores: 0 where `seen`, elsewhere the lowest number. `eager` attention takes no other."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)

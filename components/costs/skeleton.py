@@ -10,6 +10,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
@@ -19,6 +20,7 @@ from transformers import (
 from components.errors import UserError
 from components.model.assemble import build, recompute_blocks, to_precision, trainable_groups
 from components.model.base import Base, count_features, load_image_processor
+from components.model.language import check_structure
 from components.model.vision_tower import stop_after_last_level
 from components.params import Adapter, Params
 
@@ -126,7 +128,7 @@ def base_config(params: Params) -> LlavaConfig:
         encoder = getattr(encoder, "vision_config", encoder)
         features = _clip_features(encoder) if name in VISION else _features(encoder, name)
         name = base.compose.language
-        causal: Any = LlamaConfig(**LANGUAGE[name]) if name in LANGUAGE else _read(name, "base.compose.language")
+        causal: Any = LlamaConfig(**LANGUAGE[name]) if name in LANGUAGE else _language(name)
         causal.vocab_size += 1  # the image marker
         return _join(encoder, causal, *features)
     tiny = base.tiny
@@ -164,6 +166,14 @@ def _features(vision: Any, name: str) -> tuple[int, int]:
     with torch.device("meta"):
         encoder = AutoModel.from_config(vision)
     return count_features(encoder, load_image_processor(name, "base.compose.vision"))
+
+
+def _language(name: str) -> Any:
+    """The configuration of a language model that can be part of a base."""
+    config = _read(name, "base.compose.language")
+    with torch.device("meta"):
+        check_structure(AutoModelForCausalLM.from_config(config))
+    return config
 
 
 def _join(vision: Any, language: Any, patches: int, leading: int) -> LlavaConfig:

@@ -14,7 +14,8 @@ from components.workspace import PREPARED
 
 # Tokens that the template adds to a sample of one turn, as Vicuna's tokenizer counts them.
 # v1: the system text and "USER:" are the 35 before LLaVA-1.5's image tokens; 5 for "ASSISTANT:", 1 for the end.
-TEMPLATE_TOKENS = {"plain": 1, "v1": 41}
+# chat: of ChatML with a system text of a sentence, as SmolLM2-Instruct's; each base has a template of its own.
+TEMPLATE_TOKENS = {"plain": 1, "v1": 41, "chat": 31}
 INDEX = "index.parquet"
 
 

@@ -7,6 +7,7 @@ are written out as a LLaVA folder; a checkpoint is only referred to, by id, revi
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,11 @@ from components.data.schema import IMAGE_MARKER
 from components.digests import folder_digest
 from components.errors import UserError
 from components.files import write_json
+from components.model.language import check_language, check_layers
 from components.model.stored import REFERENCE_FILE, read_reference
 
 TOKENIZER_FILE = "tokenizer.json"
+UNREAD = r"text_|(?!.*(embeddings\.|layers?\.\d|pre_))"  # of an encoder: its text tower, and what follows its blocks
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ def compose(
     """A LLaVA from a vision encoder and a causal language model, with a fresh projector.
 
     The tokenizer gains the image marker and, where it has none, a padding token; the embeddings grow with it
-    before any weight is copied.
+    before any weight is copied. UserError for a language model that LLaVA would compute otherwise.
     """
+    check_language(language)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_MARKER]})
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": "<pad>"})
@@ -129,8 +133,8 @@ def load_pieces(vision: str, language: str, seed: int) -> tuple[PreTrainedModel,
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = _found(AutoModel, vision, "base.compose.vision")
-        causal = _found(AutoModelForCausalLM, language, "base.compose.language")
+        encoder = _whole(AutoModel, vision, "base.compose.vision", unused=UNREAD)
+        causal = _whole(AutoModelForCausalLM, language, "base.compose.language")
     encoder = getattr(encoder, "vision_model", encoder)  # CLIP and SigLIP checkpoints hold a text tower too
     tokenizer = load_tokenizer(language, "base.compose.language")
     return encoder, causal, tokenizer, load_image_processor(vision, "base.compose.vision")
@@ -150,6 +154,7 @@ def refer_to_checkpoint(folder: Path, model: str, revision: str | None) -> None:
     config = _found(AutoConfig, model, "base.checkpoint.model", revision=revision)
     if config.model_type != "llava":
         raise UserError(f"params.yaml: base.checkpoint.model {model} is a {config.model_type} model, not llava")
+    check_layers(config, f"params.yaml: base.checkpoint.model {model}")
     from huggingface_hub import snapshot_download
 
     local = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
@@ -168,7 +173,7 @@ def refer_to_checkpoint(folder: Path, model: str, revision: str | None) -> None:
 def load_base(folder: Path) -> Base:
     """Read the base that a folder holds or refers to."""
     reference, place, revision = _place(folder)
-    model = _found(LlavaForConditionalGeneration, place, "base.checkpoint.model", revision=revision)
+    model = _whole(LlavaForConditionalGeneration, place, "base.checkpoint.model", revision=revision)
     tokenizer = load_tokenizer(place, "base.checkpoint.model", revision)
     return Base(model, tokenizer, load_image_processor(place, "base.checkpoint.model", revision), reference)
 
@@ -221,6 +226,25 @@ def _found(loader: Any, place: str, setting: str, **options: Any) -> Any:
             f"params.yaml: {setting} {place!r} cannot be loaded: {reason} "
             "(give a folder in Hugging Face's format, or the id of a model that this machine can download)"
         ) from None
+
+
+def _whole(loader: Any, place: str, setting: str, unused: str = "", **options: Any) -> Any:
+    """A model all of whose weights are in its files: transformers draws what they lack, and goes on.
+
+    unused: a regex of the names, from their beginning, that may be missing, for nothing reads those weights.
+    """
+    report = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, found = _found(loader, place, setting, **report, **options)
+    lacking = sorted(name for name in found["missing_keys"] if not (unused and re.match(unused, name)))
+    other = sorted(entry[0] for entry in found["mismatched_keys"])
+    for names, what in ((lacking, "are not in its files"), (other, "have another shape than its config.json says")):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise UserError(
+                f"params.yaml: {setting} {place!r}: weights {what} ({names[0]}{more}); they would be drawn at random: "
+                "give a folder or id in Hugging Face's own layout (llava-hf/.., not liuhaotian/..) with all its files"
+            )
+    return model
 
 
 def _show_bars_in_terminals_only() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from components.params.section import Fraction, LearningRate, NotNegative, Positive, Section, Template
 
@@ -56,7 +57,22 @@ TOLD_ELSEWHERE = (  # section and key of DeepSpeed's configuration, and the sett
     ("", "train_micro_batch_size_per_gpu", "training.micro_batch"),
     ("", "gradient_accumulation_steps", "global_batch of a stage"),
     ("", "train_batch_size", "global_batch of a stage"),
+    ("", "optimizer", "learning_rate and weight_decay of a stage"),  # DeepSpeed would take ours, and not say so
+    ("", "scheduler", "warmup of a stage"),
+    ("fp16", "enabled", "training.precision"),
 )
+
+
+def _with_numbers(tree: Any, where: str = "") -> Any:
+    """A configuration whose numbers are numbers: YAML reads 5e8 as text. "auto" is refused."""
+    if isinstance(tree, dict):
+        return {key: _with_numbers(value, f"{where}.{key}" if where else str(key)) for key, value in tree.items()}
+    if tree == "auto":
+        raise ValueError(f"{where} must be a value, got 'auto': Hugging Face's Trainer fills that in, nobody does here")
+    if not (isinstance(tree, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", tree)):
+        return tree
+    number = float(tree)
+    return int(number) if number.is_integer() else number
 
 
 class Training(Section):
@@ -84,7 +100,7 @@ class Training(Section):
     bad_step: Literal["stop", "skip"]  # what to do with a loss that is no number, or a spike
     spike: Annotated[float, Field(ge=0)]  # a loss above this many times the median of the last 20; 0: never
     max_refused: Annotated[float, Field(ge=0, le=1)]  # share of samples without a supervised token
-    deepspeed: dict[str, Any]  # merged over the engine's own configuration
+    deepspeed: Annotated[dict[str, Any], BeforeValidator(_with_numbers)]  # merged over the engine's own configuration
 
     @property
     def worker_counts(self) -> range:

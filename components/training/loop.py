@@ -20,6 +20,8 @@ from components.batching.prefetch import ahead
 from components.batching.sampler import Plan, Samples, alone, deal
 from components.errors import UserError
 from components.model.assemble import build, check_fit, num_parameters, to_precision, trainable_groups
+from components.model.base import read_config
+from components.model.language import check_window
 from components.model.vision_tower import stop_after_last_level
 from components.model.weights import load_connector
 from components.training.checkpoint import (
@@ -123,6 +125,7 @@ class _Run:
         """Model, engine, collator and validator."""
         job, recipe, training = self._job, self._job.recipe, self._job.training
         check_fit(job.base, job.vce, job.adapter, job.vlora)
+        check_window(read_config(job.base), recipe.max_length, f"{job.stage}.max_length")
         self._base = base = self._kept.base(job)
         torch.manual_seed(job.seed)  # fresh VCE and adapter: the same on every rank, whoever read the base
         model, self._wrapped = build(

@@ -11,7 +11,7 @@ from transformers import LlavaForConditionalGeneration
 
 from components.batching.conversation import IGNORED
 from components.batching.packing import tree_block_mask
-from components.batching.tree import tree_mask
+from components.batching.tree import added_mask, tree_mask
 from components.model.connector import image_side, perceive
 from components.model.vlora import ARGUMENT
 
@@ -30,17 +30,24 @@ class SupervisedLoss(nn.Module):
 
     def forward(self, tokens: dict[str, Tensor], pixel_values: Tensor | None) -> Tensor:
         """A Batch's tokens and (images, 3, height, width) pixels -> scalar, in nats."""
-        flex = self.llava.config.text_config._attn_implementation == "flex_attention"  # pyright: ignore
-        mask = tree_block_mask if flex else tree_mask
+        seen = self._seen(tokens, pixel_values)
         hidden = self.llava.model(
-            **self._seen(tokens, pixel_values),
-            attention_mask=mask(tokens["segments"]),
+            **seen,
+            attention_mask=self._mask(tokens["segments"], seen["inputs_embeds"].dtype),
             position_ids=tokens["positions"],
             use_cache=False,
         ).last_hidden_state
         rows, places = torch.nonzero(tokens["labels"] != IGNORED, as_tuple=True)
         logits = self.llava.lm_head(hidden[rows, tokens["previous"][rows, places]]).float()
         return cross_entropy(logits, tokens["labels"][rows, places], reduction="sum")
+
+    def _mask(self, segments: Tensor, dtype: torch.dtype) -> Any:
+        """Who sees whom, as the attention takes it: `eager` adds its mask, the others ask whether."""
+        attention = self.llava.config.text_config._attn_implementation  # pyright: ignore
+        if attention == "flex_attention":
+            return tree_block_mask(segments)
+        mask = tree_mask(segments)
+        return added_mask(mask, dtype) if attention == "eager" else mask
 
     def _seen(self, tokens: dict[str, Tensor], pixel_values: Tensor | None) -> dict[str, Any]:
         """Token embeddings with image features in their places, or beside them the weights that images become.

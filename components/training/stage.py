@@ -56,6 +56,10 @@ def run_training(
         done = covered == steps and parts_of(job) is not None
         how = "already done" if done else f"going on after step {covered}" if covered else "starting"
         print(f"{stage}: {size}; {how} (run {job.folder.name})")
+        if steps == 1 and recipe.warmup:  # the first step of a warm-up has the rate 0 (engine.cosine)
+            print(
+                f"{stage}: its one step is all warm-up, at learning rate 0, and nothing is learnt; set {stage}.warmup 0"
+            )
         started = time.monotonic()
         if not done:
             (run_job or launch)(job, on_checkpoint=lambda step: sync_training(record, through=step))

@@ -10,13 +10,22 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from torch import nn
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    MambaConfig,
+    MambaForCausalLM,
+)
 
 from components.adapters import METHODS, RouterWeights, adapter_parameters
 
 SETTINGS = {"r": 8, "lora_alpha": 16, "target_modules": r".*language_model.*\.(q|v)_proj"}
 MORE = {"lora": {}, "dual_lora": {}, "lora_moe": {}, "rode": {"ranks": [1, 1, 2, 4]}}
 every_method = pytest.mark.parametrize("name", list(METHODS))
+every_own_method = pytest.mark.parametrize("name", [name for name in METHODS if name != "lora"])
 
 
 def llava(name: str, **more) -> Any:
@@ -89,13 +98,66 @@ def test_a_llava_adapts_its_language_model_and_generates(name):
     assert torch.equal(written, ids[:, : written.shape[1]])
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "lora"])
+@every_own_method
 def test_a_model_s_own_load_adapter_is_refused_in_one_line(name, tmp_path):
     model = llava(name)
     model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"adapters are loaded by peft.PeftModel.from_pretrained") as caught:
         model.unload().load_adapter(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@every_method
+def test_all_linear_names_the_layers_that_have_an_adapter_already(name):
+    make: Any = METHODS[name]
+    model = llava(name)  # on q and v
+    more = {"r": 8, "lora_alpha": 16, **MORE[name]}
+    model.add_adapter("second", make(target_modules="all-linear", **more))
+    model.add_adapter("third", make(target_modules="All-Linear", **more))
+    found = [{n.replace(f".{a}", "") for n in adapter_parameters(model, a)} for a in ("second", "third")]
+    fresh = get_peft_model(model.unload(), make(target_modules="all-linear", **more))
+    expected = {n.replace(".default", "") for n in adapter_parameters(fresh)}
+    assert found == [expected, expected]
+    assert not any("lm_head" in n for n in expected)
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2)
+        self.config = {"model_type": "custom"}
+
+    def forward(self, x):
+        return self.encoder(x)
+
+
+@every_own_method
+def test_torch_s_fused_encoder_layer_does_not_pass_by_an_adapter(name):
+    torch.manual_seed(0)
+    model = get_peft_model(Encoder(), METHODS[name](**{**SETTINGS, "target_modules": ["linear1"]}, **MORE[name]))
+    x = torch.randn(1, 3, 8)
+    model.eval()
+    before = model(x)
+    with torch.no_grad():
+        for parameter in adapter_parameters(model).values():
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+        assert not torch.equal(model(x), before)
+
+
+@every_own_method
+def test_layer_that_its_attention_does_not_call_is_refused(name):
+    settings = {**SETTINGS, "target_modules": ["out_proj", "linear1"], **MORE[name]}
+    with pytest.raises(
+        ValueError, match=r"encoder.layers.0.self_attn.out_proj: .* name it in exclude_modules"
+    ) as caught:
+        get_peft_model(Encoder(), METHODS[name](**settings))
+    assert "\n" not in str(caught.value)
+    get_peft_model(Encoder(), METHODS[name](**{**settings, "exclude_modules": ["out_proj"]}))
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4, "vocab_size": 40}
+    with pytest.raises(ValueError, match="Module 'out_proj' is incompatible with Mamba"):
+        get_peft_model(
+            MambaForCausalLM(MambaConfig(**sizes)), METHODS[name](**{**settings, "target_modules": ["out_proj"]})
+        )
 
 
 @every_method

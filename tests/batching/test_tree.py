@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
+from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from components.adapters import METHODS
 from components.batching.tree import IGNORED, TreeCollator, branches, lay_out
 from components.model.base import compose
-from tests.models import tiny_pieces
+from tests.models import tiny_pieces, tiny_tokenizer
 
 PROMPT = [5, 6, 7, 8]
 GROUPS: list[dict[str, Any]] = [
@@ -107,6 +108,51 @@ def test_an_image_is_computed_once_for_its_branches() -> None:
         TreeCollator(unique=[image])(captions)
 
 
+def test_a_batch_of_groups_with_and_without_image_sees_the_image_wherever_its_group_stands() -> None:
+    vision, language, tokenizer, processor = tiny_pieces()
+    model = compose(vision, language, tokenizer, processor, seed=0).eval()
+    image = model.config.image_token_id
+    pixels = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(1))
+    start = [1, *[image] * 4, 40]
+    shown = {
+        "input_ids": [[*start, 41, 42, 2], [*start, 43, 2]],
+        "labels": [[IGNORED] * 6 + [41, 42, 2], [IGNORED] * 6 + [43, 2]],
+        "pixel_values": pixels,
+    }
+    text = {"input_ids": [[1, 50, 51, 2]], "labels": [[IGNORED, IGNORED, 51, 2]]}
+    total = 7
+    with torch.no_grad():
+        alone: list[tuple[dict[str, Any], dict[str, Any]]] = [(shown, {"pixel_values": pixels[None]}), (text, {})]
+        expected = sum(
+            model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels]), num_items_in_batch=total, **more).loss
+            for group, more in alone
+            for ids, labels in zip(group["input_ids"], group["labels"], strict=True)
+        )
+        for groups in (
+            [shown, text],
+            [text, shown],
+            [{**text, "pixel_values": None}, shown],
+        ):  # None: as datasets fill up
+            loss = model(**TreeCollator(unique=[image])(groups), num_items_in_batch=total).loss
+            torch.testing.assert_close(loss, torch.as_tensor(expected), rtol=1e-5, atol=1e-6)
+    assert "pixel_values" not in TreeCollator()([text, {**text, "pixel_values": None}])
+
+
+@pytest.mark.parametrize(
+    ("group", "line"),
+    [
+        ({"input_ids": [[1, 5, 2]], "labels": [[IGNORED, 5]]}, r"samples have \[3\] input_ids and \[2\] labels"),
+        ({"input_ids": [[1, 5]], "labels": [[1, 5]], "attention_mask": [[1, 1]]}, "must not hold attention_mask"),
+        ({"input_ids": [[1, 5]], "labels": [[1, 5]], "weight": 2.0}, "weight is in 1 of 2 groups"),
+        ({"input_ids": [], "labels": []}, r"samples have \[\] input_ids"),
+    ],
+)
+def test_what_would_be_laid_out_wrong_is_refused(group: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line) as caught:
+        TreeCollator()([GROUPS[0], group])
+    assert "\n" not in str(caught.value)
+
+
 def test_layout_is_the_one_that_is_drawn() -> None:
     answers = [[1, 2, 9], [3, 9], [4, 4, 4, 9]]
     made = lay_out([[7, 7, 7, 8, *one] for one in answers], [[IGNORED] * 4 + one for one in answers])
@@ -122,6 +168,18 @@ def test_branches_label_the_answers_and_their_ends(tokenizer: Any) -> None:
     assert ends == [tokenizer.eos_token_id] * 2
     spelt = [tokenizer.decode([label for label in labels if label != IGNORED]) for labels in group["labels"]]
     assert spelt == ["Rice.</s>", "beans</s>"]
+
+
+def test_a_tokenizer_s_own_end_does_not_stand_between_prompt_and_answer() -> None:
+    tokenizer = tiny_tokenizer()
+    expected = branches(tokenizer, "What is it? ", ["Rice."])
+    ends = [("<s>", tokenizer.bos_token_id), ("</s>", tokenizer.eos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    assert tokenizer("it")["input_ids"][-1] == tokenizer.eos_token_id
+    assert branches(tokenizer, "What is it? ", ["Rice."]) == expected
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="the tokenizer has no end token"):
+        branches(tokenizer, "What is it? ", ["Rice."])
 
 
 def test_the_module_needs_torch_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from components.costs.text_lengths import TEMPLATE_TOKENS, mean_text_tokens
 from components.data.shards import INDEX_SCHEMA
 from components.errors import UserError
 from components.params import Params
+from components.params.section import Template
 from tests.costs.test_samples import OWN, prepared, with_source
 
 
@@ -37,6 +39,10 @@ def test_mean_is_over_samples_of_the_wanted_tasks(own: Params, tmp_path: Path) -
     )
     captions = own.finetune.model_copy(update={"tasks": ["caption"]})
     assert mean_text_tokens(own, captions, 1000, tmp_path) == 20 + template
+
+
+def test_every_template_has_its_tokens() -> None:
+    assert set(TEMPLATE_TOKENS) == set(get_args(Template))
 
 
 def test_a_source_that_is_not_prepared_says_nothing(own: Params, tmp_path: Path) -> None:

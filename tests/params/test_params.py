@@ -66,6 +66,17 @@ def changed(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             {"gradient_clipping": 1.0},
             "params.yaml: training: deepspeed must not set gradient_clipping; set training.grad_clip",
         ),
+        (
+            "training.deepspeed",
+            {"optimizer": {"type": "AdamW", "params": {"lr": 1e-3}}},
+            "params.yaml: training: deepspeed must not set optimizer; set learning_rate and weight_decay of a stage",
+        ),
+        (
+            "training.deepspeed",
+            {"zero_optimization": {"reduce_bucket_size": "auto"}},
+            "params.yaml: training.deepspeed: zero_optimization.reduce_bucket_size must be a value, got 'auto': "
+            "Hugging Face's Trainer fills that in, nobody does here",
+        ),
         ("vce.anchor", -9, "params.yaml: vce: anchor -9 must be one of the levels [-2, -3, -4, -5]"),
     ],
 )
@@ -163,3 +174,10 @@ def test_a_misspelt_key_is_reported_before_the_one_that_it_leaves_out(tree: dict
     tree["adapter"]["rnak"] = tree["adapter"].pop("rank")
     with pytest.raises(UserError, match=r"adapter\.rnak is not a setting; did you mean adapter\.rank\? \(and 1 more\)"):
         validate_params(tree)
+
+
+def test_numbers_of_deepspeed_that_yaml_reads_as_text_are_numbers(tree: dict[str, Any]) -> None:
+    given = {"zero_optimization": {"reduce_bucket_size": "5e8", "ratio": "0.5", "name": "1 GB", "on": True}}
+    read = validate_params(changed(tree, "training.deepspeed", given)).training.deepspeed
+    assert read == {"zero_optimization": {"reduce_bucket_size": 500_000_000, "ratio": 0.5, "name": "1 GB", "on": True}}
+    assert isinstance(read["zero_optimization"]["reduce_bucket_size"], int)

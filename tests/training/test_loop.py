@@ -151,6 +151,19 @@ def test_too_short_length_stops_the_run_with_advice(workspace: tuple[Path, Param
         train(short)
 
 
+def test_one_step_that_is_all_warm_up_is_said_to_learn_nothing(
+    workspace: tuple[Path, Params], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, params = workspace
+    monkeypatch.setattr(stage, "sync_training", lambda *_, **__: None)
+    for warmup, said in ((0.03, True), (0.0, False)):
+        recipe = params.pretrain.model_copy(update={"global_batch": 1000, "epochs": 1, "warmup": warmup})
+        job = stage.run_training("pretrain", params, recipe, None, None, None, lambda one, **_: train(one))
+        assert ("nothing is learnt; set pretrain.warmup 0" in capsys.readouterr().out) is said
+        moments = read(job)["exp_avg"].values()
+        assert any(moment.abs().sum() > 0 for moment in moments)  # a gradient there was
+
+
 def test_run_name_depends_on_what_is_learnt_and_not_on_how(workspace: tuple[Path, Params]) -> None:
     _, params = workspace
 
