@@ -36,7 +36,7 @@ def run(params: Params, name: str = "") -> None:
 def records_table(manifest: dict[str, Any]) -> Table:
     records = manifest["records"]
     table = Table()
-    table.add_column("records")
+    table.add_column("samples")  # RecordCounts counts records by their samples
     table.add_column("number", justify="right")
     table.add_row("kept", str(records["kept"]), style="green")
     for task, count in manifest["tasks"].items():
