@@ -31,6 +31,8 @@ def run(params: Params, name: str = "") -> None:
 
         manifest = prepare_source(name, params.data.sources[name], params.data, TOKENIZER, PREPARED / name, show)
     print_table(records_table(manifest), f"{name}: {manifest['rows']} rows, {manifest['images']} images")
+    if manifest["records"]["rejected"]:
+        print(f"what was rejected, and why: {PREPARED / name / 'rejects.parquet'}")
 
 
 def records_table(manifest: dict[str, Any]) -> Table:
