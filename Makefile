@@ -7,10 +7,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 TABLES := table1 table3 table4 anchors forms ranks tasks
 
-.PHONY: $(TABLES) tables git setup repro smol test test-slow test-peer test-kernels test-service service-test gpu chaos hostile lint docs wheel format lock clean
+.PHONY: $(TABLES) tables git setup help repro smol test test-slow test-peer test-kernels test-service service-test gpu chaos hostile lint docs wheel format lock clean
 
 repro: git $(READY)  ## the whole pipeline: raw files to a promoted model and a report
 	dvc repro
+	@echo 'Open report/report.html. What next: docs/quickstart.md'
+
+help:  ## this list
+	@grep -hE '^[$$a-z].*:.*##' $(MAKEFILE_LIST) | sed -E 's/^[$$]\(TABLES\)/$(TABLES)/; s/:[^#]*##/\n   /'
 
 setup: $(READY)  ## the environment alone
 
@@ -26,6 +30,7 @@ smol: git $(READY)  ## real small weights on real photos (LEA_REALDATA), under 4
 	python -m tools.smol
 	lea profile smol
 	dvc repro
+	@echo 'Open report/report.html. How to read it: docs/tutorial.md, section 6'
 
 test: $(READY)  ## the default tests, minutes, and how much of the code they reach
 	pytest -q --cov --cov-report=

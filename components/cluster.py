@@ -35,8 +35,8 @@ def start_ray(cpus: int, environment: dict[str, str], on_disk: bool = False) -> 
 
     `on_disk`: for work on the files of this machine, which stays here where the nodes share none (LEA_STORAGE).
     """
-    address = os.environ.get("RAY_ADDRESS")
-    if on_disk and shared_storage():
+    address, storage = os.environ.get("RAY_ADDRESS"), shared_storage()  # a wrong LEA_STORAGE ends here, before the work
+    if on_disk and storage:
         address = None
     if address:
         check_cluster(address)

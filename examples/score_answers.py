@@ -8,6 +8,7 @@ Answers are JSON lines {question_id, prompt, text}, as LLaVA writes them.
 import sys
 from pathlib import Path
 
+from components.errors import UserError
 from components.evaluation.offline.printing import lines
 from components.evaluation.offline.questions import Files
 from components.evaluation.offline.scoring import score_files
@@ -23,4 +24,7 @@ def main(questions: str, annotations: str, *answers: str) -> dict[str, dict[str,
 if __name__ == "__main__":
     if len(sys.argv) < 4:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except UserError as mistake:
+        sys.exit(f"error: {mistake}")

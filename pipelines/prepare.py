@@ -31,12 +31,14 @@ def run(params: Params, name: str = "") -> None:
 
         manifest = prepare_source(name, params.data.sources[name], params.data, TOKENIZER, PREPARED / name, show)
     print_table(records_table(manifest), f"{name}: {manifest['rows']} rows, {manifest['images']} images")
+    if manifest["records"]["rejected"]:
+        print(f"what was rejected, and why: {PREPARED / name / 'rejects.parquet'}")
 
 
 def records_table(manifest: dict[str, Any]) -> Table:
     records = manifest["records"]
     table = Table()
-    table.add_column("records")
+    table.add_column("samples")  # RecordCounts counts records by their samples
     table.add_column("number", justify="right")
     table.add_row("kept", str(records["kept"]), style="green")
     for task, count in manifest["tasks"].items():

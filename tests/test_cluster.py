@@ -147,6 +147,16 @@ def test_workers_of_this_machine_import_from_where_this_process_does(monkeypatch
     assert path == [str(cluster.PACKAGE_ROOT), "/opt/site", str(Path("here").absolute())]
 
 
+def test_a_wrong_storage_ends_before_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("LEA_STORAGE", "bucket/lea")
+    monkeypatch.setattr(ray, "init", lambda **given: pytest.fail("Ray was started"))
+    with pytest.raises(UserError, match="LEA_STORAGE must be a URL"):
+        cluster.start_ray(1, {})
+
+
 def test_workers_of_a_cluster_get_our_code_and_no_path_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

@@ -26,6 +26,7 @@ def tell_plan(plan: Any, params: Params) -> None:
         theirs = "not printed" if row["published"] is None else f"{row['published']:,}"
         published.add_row(row["what"], ours, theirs, row["unit"], row["source"])
     print_table(published, "\nThe formulas beside published figures")
+    print(f"\n{params.profile} on {params.training.workers} {unit}s: {_in_short(plan)}")
 
 
 def _tell_model(plan: Any, params: Params, unit: str) -> None:
@@ -34,7 +35,8 @@ def _tell_model(plan: Any, params: Params, unit: str) -> None:
     for name, part in plan["parameters"].items():
         mib = f"{part['bytes'] / MIB:,.2f}"
         model.add_row(name, f"{part['number']:,}", mib, "yes" if part["trained"] else "")
-    model.add_row("all", f"{plan['total']:,}", "", f"{plan['trained']:,}")
+    mib = f"{sum(part['bytes'] for part in plan['parameters'].values()) / MIB:,.2f}"
+    model.add_row("all", f"{plan['total']:,}", mib, f"{plan['trained']:,}")
     targets = params.adapter.targets
     adapter = f"{params.adapter.kind} rank {params.adapter.rank} on "
     adapter += targets if isinstance(targets, str) else ", ".join(targets)
@@ -65,13 +67,13 @@ def _tell_time(plan: Any, training: Training, unit: str) -> None:
     assumed = plan["assumed"]
     money = assumed["price"] is not None
     cost = [f"cost at {assumed['price']:g} per {unit} hour"] if money else []
-    time = _table("stage", "samples", "steps", "tokens", "forward", "training", "total", "hours", *cost)
+    time = _table("stage", "samples", "steps", "tokens each", "forward", "training", "total", "time", *cost)
     for name, stage in plan["stages"].items():
         flops, samples = stage["flops"], stage["samples"]
         total = _flop(flops["training"] * samples * stage["epochs"]) if samples else "?"
         cells = [f"{samples:,}" if samples else "?", f"{stage['steps']:,}" if samples else "?", str(stage["tokens"])]
         cells += [_flop(flops["forward"]), _flop(flops["training"]), total]
-        cells += [f"{stage['hours']:.3g}" if samples else "?"]
+        cells += [_time(stage["hours"]) if samples else "?"]
         if money:
             cells += [f"{stage['price']:,.2f}" if samples else "?"]
         time.add_row(name, *cells)
@@ -92,8 +94,20 @@ Assumed: {_texts(plan["stages"])}, half of them answers; no prefix shared betwee
   sample counts of the prepared data, else as published or drawn (plates.sets), or --samples; fused attention;
   {assumed["runtime_bytes"] / GIB:g} GiB per {unit} for the runtime;
   {USABLE:.1%} of a card usable, {MARGIN:.0%} of what is needed kept free.
-  Not counted in hours: reading data, evaluation, start-up, failures, waiting for others."""
+  Not counted in time: reading data, evaluation, start-up, failures, waiting for others."""
     )
+
+
+def _in_short(plan: Any) -> str:
+    """The verdict, time and price: the last line, where one looks first."""
+    stages = plan["stages"].values()
+    fits = verdict(plan) if plan["assumed"]["gpu_bytes"] else f"{plan['memory']['own']['total'] / GIB:.2f} GiB each."
+    if not all(stage["samples"] for stage in stages):
+        return fits
+    said = f"{fits} Training: {_time(sum(stage['hours'] for stage in stages))}"
+    if plan["assumed"]["price"] is not None:
+        said += f", price {sum(stage['price'] for stage in stages):,.2f}"
+    return f"{said}."
 
 
 def verdict(plan: Any) -> str:
@@ -134,6 +148,12 @@ def _texts(stages: Any) -> str:
 def _flop(number: float) -> str:
     size, unit = next(((s, u) for s, u in ((1e18, "E"), (1e12, "T")) if number >= s), (1e9, "G"))
     return f"{number / size:,.4g} {unit}FLOP"
+
+
+def _time(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:,.3g} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 2 else f"{hours * 3600:.0f} s"
 
 
 def _gib(memory: Any) -> str:

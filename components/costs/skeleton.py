@@ -20,6 +20,7 @@ from transformers import (
 from components.errors import UserError
 from components.model.assemble import build, recompute_blocks, to_precision, trainable_groups
 from components.model.base import Base, count_features, load_image_processor
+from components.model.hub import nearest
 from components.model.language import check_structure
 from components.model.vision_tower import stop_after_last_level
 from components.params import Adapter, Params
@@ -189,11 +190,12 @@ def _join(vision: Any, language: Any, patches: int, leading: int) -> LlavaConfig
 
 def _read(name: str, setting: str, **options: Any) -> Any:
     try:
-        return AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+        near = nearest(name, options.get("revision"))
+        return AutoConfig.from_pretrained(near, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         known = ", ".join([*LLAVA] if "checkpoint" in setting else [*VISION, *LANGUAGE])
         what = "holds no config.json" if Path(name).is_dir() else "cannot be read from the hub"
         raise UserError(
-            f"params.yaml: {setting} {name!r} {what} ({str(error).strip().splitlines()[0]}); "
+            f"params.yaml: {setting} {name!r} {what} ({str(error).strip().splitlines()[0].removesuffix('.')}); "
             f"give a folder in Hugging Face's format or one whose sizes are known here: {known}"
         ) from None

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 
 from components.digests import digest, file_digest
 from components.errors import UserError
-from components.fetching.replies import Cut, Reply, ask
+from components.fetching.replies import UNREACHABLE, Cut, Reply, ask
 from components.files import write_json, write_text
 
 Progress = Callable[[int], object]  # bytes that have arrived of this file
@@ -68,7 +69,11 @@ def download(wanted: Wanted, limits: Limits, progress: Progress = lambda done: N
             if failures >= limits.attempts or time.monotonic() + pause >= limits.deadline:
                 late = "; the time given is over (--hours)" if failures < limits.attempts else ""
                 kept = f"{_size(aside)} bytes are kept; run the same command again to go on"
+                if str(cut) == UNREACHABLE and not most:
+                    kept = "check the network, or name a mirror: LEA_MIRROR=https://.."
                 raise UserError(f"{wanted.url}: {cut}{late}; {kept}") from None
+            if failures == 1 and not most:  # said once: otherwise a minute passes without a line
+                print(f"  {wanted.path.name}: {cut}; trying again, up to {limits.attempts} times", file=sys.stderr)
             time.sleep(pause)
     return _accept(wanted, aside)
 

@@ -19,6 +19,7 @@ from components.errors import UserError
 MOST_REDIRECTS = 5
 LONGEST_WAIT_S = 120.0  # that a server may ask for
 PIECE = 1 << 18  # bytes
+UNREACHABLE = "cannot be reached"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
@@ -148,5 +149,5 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return f"its certificate is refused ({str(error)[-120:]})"
     if isinstance(error, requests.exceptions.ConnectionError) and "Failed to" in str(error):
-        return "cannot be reached"
+        return UNREACHABLE
     return "the connection was cut"

@@ -32,6 +32,7 @@ from components.data.schema import IMAGE_MARKER
 from components.digests import folder_digest
 from components.errors import UserError
 from components.files import write_json
+from components.model.hub import downloaded, nearest
 from components.model.language import check_language, check_layers
 from components.model.stored import REFERENCE_FILE, read_reference
 
@@ -155,9 +156,7 @@ def refer_to_checkpoint(folder: Path, model: str, revision: str | None) -> None:
     if config.model_type != "llava":
         raise UserError(f"params.yaml: base.checkpoint.model {model} is a {config.model_type} model, not llava")
     check_layers(config, f"params.yaml: base.checkpoint.model {model}")
-    from huggingface_hub import snapshot_download
-
-    local = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
+    local = downloaded(model, revision)
     if Path(model).is_dir():  # workers and queued experiments run in other folders
         model, commit = str(local.resolve()), None
     else:
@@ -217,9 +216,10 @@ def load_tokenizer(place: str, setting: str, revision: str | None = None) -> Any
 def _found(loader: Any, place: str, setting: str, **options: Any) -> Any:
     _show_bars_in_terminals_only()
     try:
-        return loader.from_pretrained(place, trust_remote_code=False, **options)
+        near = nearest(place, options.get("revision"))
+        return loader.from_pretrained(near, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].removesuffix(".")
         if "trust_remote_code" in str(error):
             reason = "it brings code of its own (auto_map), which is never run"
         raise UserError(

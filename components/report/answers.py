@@ -57,7 +57,8 @@ def asked(item: Mapping[str, Any], methods: Mapping[str, str] | None = None) -> 
     shown = [parse_recipe(text) if item["task"] == "recipe" else text for text in references]
     others = answers[1:] if first else answers
     compared = [_answer(method, text, item["task"], references) for method, text in (methods or {}).items()]
-    return Asked(item["task"], item["question"], " / ".join(shown), first, others, compared)
+    truth = " / ".join(shown) + (f" ({len(shown)} answers, each of them right)" if len(shown) > 1 else "")
+    return Asked(item["task"], item["question"], truth, first, others, compared)
 
 
 def _answer(row: str, text: str, task: str, references: Sequence[str]) -> Answer:

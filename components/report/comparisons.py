@@ -98,7 +98,7 @@ def scores(record: Mapping[str, Any]) -> Table:
         task, printed = name.partition(".")[0], _printed(record, name)
         metric, of_task = name.partition(".")[2], [one.partition(".")[2] for one in names if one.startswith(f"{task}.")]
         main = task == ALL if record["table"] == SWEEP else is_main(task, metric, of_task)
-        first = not columns or columns[-1].task != task
+        first = all((one.task, one.main) != (task, main) for one in columns)
         columns.append(Column(task, printed.name, printed.higher_is_better, first, main, metric_meaning(task, metric)))
         entries = [row["figures"].get(name) for row in rows]
         best = printed.best([entry["mean"] if entry else None for entry in entries])

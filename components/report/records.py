@@ -86,7 +86,8 @@ class Registration:
 
     @property
     def sentence(self) -> str:
-        known = " and ".join(self.aliases) if self.aliases else "no alias"
+        aliases = f"the alias{'es' if len(self.aliases) > 1 else ''} {' and '.join(self.aliases)}"
+        known = aliases if self.aliases else "no alias"
         empty = self.passed is not None and (not self.reasons or self.reasons[0].startswith("no thresholds"))
         gate = {True: "it passed the gate", False: "the gate refused it", None: "the gate was not used"}[self.passed]
         gate = "the gate has no thresholds, so nothing was tested" if empty else gate

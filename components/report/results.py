@@ -33,7 +33,7 @@ class Column:
     task: str
     name: str
     higher_is_better: bool
-    first: bool  # of its task
+    first: bool  # of its task, among the main columns or the others
     main: bool = True  # shown at once; the others are folded
     meaning: str = ""
 
@@ -132,8 +132,8 @@ def metrics_table(metrics: Mapping[str, Any], asked: Asked | None = None) -> Tab
             groups.append((task, len(scores)))
         for metric in scores:
             printed = figure(f"{task}.{metric}")
-            first = not columns or columns[-1].task != task
             main, meaning = is_main(task, metric, scores), metric_meaning(task, metric)
+            first = all((one.task, one.main) != (task, main) for one in columns)
             columns.append(Column(task, printed.name, printed.higher_is_better, first, main, meaning))
             values = {name: metrics[name].get(task, {}).get(metric) for name in names}
             if f"{task}.{metric}" in WITH_IMAGE and _fewer_blind(task, asked or {}):

@@ -23,8 +23,9 @@ TEXTS = {
     "that follows; brighter is larger. After that norm every patch is given nearly the same amount, so that this map "
     "does not show where the cue changes the answer.",
     "occlusion": "What the answer rests on: each cell of a 6 by 6 grid is covered with the image's mean colour, and "
-    "the answer to the first question read again. Orange: without this cell the answer is less likely. Blue: more "
-    "likely. Stronger colour is a larger change, and the largest in nats stands below. The first images only.",
+    "the probability that the model gives its own answer to the first question is taken again. Orange: without this "
+    "cell that answer is less likely. Blue: more likely. Stronger colour is a larger change; below stands the largest, "
+    "in nats (1 nat: 2.7 times less likely). Drawn for the first images only.",
     "entropy": "Entropy of the skill space by depth in the language model, before and after the task space rectifies "
     "it: means over adapted layers and tasks. Low: few units carry the energy.",
     "distribution": "How the energy is spread over the units of the skill space, by depth: means over tokens, tasks "
@@ -32,8 +33,9 @@ TEXTS = {
     "entropy_table": "Entropy before and after rectification in nats, and the share of task units at zero.",
     "experts": "Mean router weight of each expert over the tokens of test questions with their true answers, and the "
     "share of tokens for which an expert is switched off (weight exactly zero).",
-    "data": "Records are samples: one question with its answer. Kept and rejected add up to read. Samples that share "
-    "an image or a group never stand in two splits.",
+    "data": "Counted in samples: a conversation, mostly a question with its answer, of which a record may "
+    "hold several (three for a dish of UniFood, five captions of a photo). Kept and rejected add up to read. Samples "
+    "that share an image or a group never stand in two splits.",
     "comparisons": "Each row is a model of its own, trained and tested on this run's data with the settings of the "
     "paper's row, by the version of this program that is named under each table. Differences are to the first row, in "
     "points, with paired bootstrap intervals over the test questions (95\u00a0%) of the mean over seeds. In colour: "

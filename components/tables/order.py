@@ -37,7 +37,7 @@ def sentence(
     equal = f", and {level} {'is' if level == 1 else 'are'} exactly level" if level else ""
     counted = (
         f"of {pairs} comparisons of two rows in one column, {alike} come out as the paper prints them{equal}; chance "
-        f"would give half, and with {PART:.0%} we say that it appears in part"
+        f"would give half, and from {100 * PART:g} % on we say that it appears in part"
     )
     apart = [
         f"{_listed(rows)} {'is' if len(rows) == 1 else 'are'} {how}"
@@ -51,7 +51,7 @@ def sentence(
 
 
 def _listed(rows: Sequence[str]) -> str:
-    """Names, in quotation marks where one has a comma of its own."""
-    quote = '"' * any("," in row for row in rows)
+    """Names, in quotation marks where one has a comma of its own or is a word of the sentence, as `both`."""
+    quote = '"' * any("," in row or row[:1].islower() for row in rows)
     *first, last = (f"{quote}{row}{quote}" for row in rows)
     return f"{', '.join(first)} and {last}" if first else last

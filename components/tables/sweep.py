@@ -1,4 +1,4 @@
-"""When do gates and Dual-LoRA beat plain LoRA? The methods under 1, 2, 3, 6, 12 and 24 tasks at once.
+"""Do Dual-LoRA and mixtures of experts beat plain LoRA as tasks are added? All of them under 1, 2, 3, 6, 12 and 24.
 
 One step sees DISHES_A_STEP photos with all questions of the point's tasks, so that steps, photos and what each task
 brings are the same at every point: only the number of tasks grows, that one adapter of one size must hold. Each method

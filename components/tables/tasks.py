@@ -23,6 +23,7 @@ from components.tables.resampling import over_seeds_and_images
 from components.tables.sweep import COUNTS, DISHES, EQUAL
 
 TABLE = "tasks"
+TITLE = "Dual-LoRA and mixtures of experts beside plain LoRA: right answers in percent, by the number of tasks"
 FIRST = POSED[0]  # the task that is posed at every point
 ALL, ONE = "all", FIRST.name  # questions that a figure is over
 Asked = Mapping[int, Sequence[Question]]  # by number of tasks
@@ -39,7 +40,7 @@ def record(scores: Sequence[Scores], asked: Asked, *, params: Params, data: str)
     }
     return {
         "table": TABLE,
-        "title": "When do gates and Dual-LoRA beat plain LoRA? Right answers in percent by the number of tasks",
+        "title": TITLE,
         "profile": params.profile,
         "published": [],
         "seeds": list(scores[0].of[counts[0]]),
@@ -131,16 +132,16 @@ def sentences(scores: Sequence[Scores], counts: Sequence[int], found: Mapping[st
 
 
 def collapse(plain: Scores, counts: Sequence[int], asked: Asked) -> str:
-    """Whether and where plain LoRA falls apart as tasks are added, by the one task that every point poses."""
+    """Whether and where plain LoRA falls apart as tasks are added, by the one task that every point has."""
     places = {n: [place for place, one in enumerate(asked[n]) if one.task == ONE] for n in counts}
     right = {n: float(plain.percent(n)[:, places[n]].mean()) for n in counts}
     halved = [f"{few} to {many}" for few, many in pairwise(counts) if right[many] < right[few] / 2]
-    steps = f"going from {' and from '.join(halved)} tasks it loses more than half" if halved else "no step loses half"
+    steps = f"From {' and from '.join(halved)} tasks it loses more than half" if halved else "No step loses half"
     middle = [n for n in counts if n == counts[0] or n >= 6]
-    listed = ", ".join(f"{right[n]:.1f} % {'alone' if n == 1 else f'among {n}'}" for n in middle)
+    listed = ", ".join(f"{right[n]:.1f} % {'when it is trained alone' if n == 1 else f'among {n}'}" for n in middle)
     return (
-        "mtLoRA (arXiv 2603.01526) reports that plain LoRA collapses between 5 and 15 tasks. Here the task that every "
-        f"point poses is answered right by {plain.curve.name} in {listed}: {steps}."
+        "mtLoRA (arXiv 2603.01526) reports that plain LoRA collapses between 5 and 15 tasks. Here one task "
+        f"is part of every mix; of its questions {plain.curve.name} answers rightly {listed}. {steps}."
     )
 
 

@@ -145,5 +145,5 @@ STUDIES: dict[str, Study] = {
 
 def study(name: str) -> Study:
     if name not in STUDIES:
-        raise UserError(f"there is no table {name!r}; known: {', '.join(STUDIES)}")
+        raise UserError(f"there is no table {name!r}; known: {', '.join(STUDIES)}, tasks")
     return STUDIES[name]

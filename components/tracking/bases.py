@@ -14,6 +14,7 @@ from typing import Any
 from components.digests import digest, file_digest
 from components.errors import UserError
 from components.files import expanded, fresh_folder, write_json
+from components.model.hub import downloaded
 from components.shared_storage import shared_storage
 from components.snapshots import Digests, fetch_folder, put_folder
 from components.workspace import BASE, home
@@ -172,10 +173,8 @@ def _kept(reference: Mapping[str, Any]) -> Path:
 
 
 def _downloaded(model: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(snapshot_download(model, revision=revision))  # from the cache, where it is there
-    except (OSError, ValueError) as error:  # hub errors are OSErrors; ValueError: not the form of an id
-        reason = str(error).strip().splitlines()[0]
+        return downloaded(model, revision)
+    except (OSError, ValueError) as error:  # ValueError: not the form of an id
+        reason = str(error).strip().splitlines()[0].removesuffix(".")
         raise UserError(f"the model's base {model} at {revision} cannot be downloaded: {reason}") from None

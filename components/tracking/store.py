@@ -164,6 +164,8 @@ def first_line(error: BaseException, length: int = 160) -> str:
     text = masked(next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__))
     if "Connection refused" in str(error):
         text = "connection refused"
+    elif "Name or service not known" in str(error) or "Failed to resolve" in str(error):
+        text = "no machine of this name is known here"
     elif "timed out" in str(error):
         text = "no answer in time"
     return text if len(text) <= length else f"{text[: length - 3]}..."

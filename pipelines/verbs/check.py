@@ -36,9 +36,14 @@ def run(arguments: argparse.Namespace) -> None:
         _tell_rejects(report.rejects)
         if not arguments.images and any(one.reason == "image_missing" for one in report.rejects):
             place = spec.images if isinstance(spec.images, str) else "."
-            print(f"looked for images in {Path(spec.path, place)}; name another folder or archive with --images")
+            where = f"data.sources.{arguments.target}.images" if arguments.target in data.sources else "--images"
+            print(f"looked for images in {Path(spec.path, place)}; name another folder or archive with {where}")
     if report.problem:
         raise UserError(report.problem)
+    if not arguments.json:
+        kept, left_out = report.counts.kept, report.counts.rejected
+        within = f"; {left_out} left out, within data.max_rejected {data.max_rejected:g}" if left_out else ""
+        print(f"{report.name}: {kept} of {kept + left_out} samples can be used{within}")
 
 
 def _tell_rejects(rejects: list) -> None:

@@ -35,4 +35,5 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(result))
     else:
-        print(f"{result['model']} version {result['version']}: {size:,} bytes in {arguments.folder}")
+        written_to = f"{size:,} bytes in {arguments.folder}"
+        print(f"{result['model']} version {result['version']}: {written_to}; how to load it: README.md there")

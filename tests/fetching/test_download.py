@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,6 +85,15 @@ def test_a_connection_that_brings_nothing_is_given_up(server: FileServer, tmp_pa
     with pytest.raises(UserError, match=r"the connection .*; 0 bytes are kept; run the same command again"):
         download(wanted(server, tmp_path), quick())
     assert len(server.seen) == 3
+
+
+def test_a_server_that_is_away_is_named_at_once_and_what_to_do_at_the_end(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = replace(wanted(server, tmp_path), url="http://127.0.0.1:9/a.zip")
+    with pytest.raises(UserError, match=r"cannot be reached; check the network, or name a mirror: LEA_MIRROR"):
+        download(away, quick())
+    assert capsys.readouterr().err.count("a.zip: cannot be reached; trying again") == 1
 
 
 def test_a_later_call_goes_on(server: FileServer, tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ def test_source_of_params_is_checked_by_name(mine: Path, capsys: pytest.CaptureF
     (mine / "mine.json").rename(raw / "captions.json")
     write_tar(raw / "images.tar", {f"{number}.png": picture(number) for number in range(30)})
     lea("captions")
-    assert "captions: 30 rows, 30 images" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "captions: 30 rows, 30 images" in out
+    assert out.splitlines()[-1] == "captions: 30 of 30 samples can be used"
 
 
 def test_what_is_neither_file_nor_source_is_one_line(mine: Path) -> None:

@@ -123,3 +123,9 @@ def test_mistake_is_one_line(words: list[str], complaint: str) -> None:
     with pytest.raises(UserError, match=complaint) as caught:
         plan(*words)
     assert "\n" not in str(caught.value)
+
+
+def test_the_last_line_says_what_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    plan("llava-1.5-7b-general", "--gpu-memory", "80GiB", "--price", "2")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"llava-1\.5-7b-general on 8 GPUs: Fits 80 GiB.* Training: [\d.]+ h, price [\d.,]+\.", last)

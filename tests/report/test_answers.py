@@ -26,7 +26,7 @@ def test_choice_is_marked_by_its_letter() -> None:
 def test_our_model_answers_first_and_the_others_after_it() -> None:
     shown = asked(item("caption", ["a", "b"], base="x", blind="y", finetune="z"))
     assert [answer.row for answer in shown.all] == ["stage 2", "blind", "base"]
-    assert shown.reference == "a / b"
+    assert shown.reference == "a / b (2 answers, each of them right)"
 
 
 def test_answers_without_our_model_are_still_shown() -> None:

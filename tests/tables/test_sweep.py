@@ -90,10 +90,12 @@ def test_table_says_where_a_method_is_above_plain_lora(params: Params) -> None:
     assert said[1] == "Dual-LoRA, rank 8 against LoRA, rank 8: undecided with any number of tasks."
     text = markdown(table)
     assert "| LoRA, rank 8 | 10 | 20.0 (" in text
-    assert "20.0 % alone, 20.0 % among 12: no step loses half." in text
+    assert "20.0 % when it is trained alone, 20.0 % among 12. No step loses half." in text
 
     fallen = record([scored("LoRA, rank 8", 0.6, 0.2), *scores[1:]], questions, params=params, data="d")
-    assert fallen["order"].endswith("60.0 % alone, 20.0 % among 12: going from 1 to 12 tasks it loses more than half.")
+    assert fallen["order"].endswith(
+        "60.0 % when it is trained alone, 20.0 % among 12. From 1 to 12 tasks it loses more than half."
+    )
 
     (shown,) = comparisons({"tasks": table}, "d")
     assert shown.claims == said

@@ -30,6 +30,11 @@ def test_a_database_that_could_not_be_made_whole_is_made_anew(tmp_path: Path, mo
     assert [path.name for path in folder.iterdir() if path.is_file()] == ["mlflow.db"]
 
 
+def test_a_host_that_nobody_knows_is_said_in_words() -> None:
+    error = OSError("HTTPConnectionPool(host='x'): Failed to resolve 'x' ([Errno -2] Name or service not known)")
+    assert store.first_line(error) == "no machine of this name is known here"
+
+
 def test_a_tag_that_another_process_has_just_inserted_is_set_all_the_same():
     tries = []
 
