@@ -18,13 +18,12 @@ from components.params import Source
 
 Split = Literal["train", "validation", "test"]
 
-_SPLITS: dict[str, Split] = {
-    "train": "train",
-    "restval": "train",
-    "val": "validation",
-    "validation": "validation",
-    "test": "test",
+_SPLITS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training", "restval"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "testa", "testb", "testdev", "teststd", "eval", "evaluation", "holdout", "heldout"),
 }
+_SPLIT_OF: dict[str, Split] = {name: split for split, names in _SPLITS.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,10 @@ class Malformed(ValueError):
 
 
 def declared_split(name: Any) -> Split | None:
-    """The split a publisher names; other names (mini sets) declare nothing."""
-    return _SPLITS.get(name) if isinstance(name, str) else None
+    """The split a publisher names, also as `Test`, `val2014` or `test-dev`; other names (mini sets) declare nothing."""
+    if not isinstance(name, str):
+        return None
+    return _SPLIT_OF.get(re.sub(r"[\W_]|(?:19|20)\d\d$", "", name.lower()))
 
 
 def record_id(record: Mapping[str, Any], fallback: str) -> str:

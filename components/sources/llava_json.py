@@ -8,7 +8,8 @@ an image field that is a list, content that is a list of parts, a conversation t
 Hugging Face's vision data have it: image parts without a name take the names of `images` in order, or by their `index`;
 a name may be {"path": .., "bytes": null}; fields of other kinds of parts, and of other spellings, are null. Image parts
 stand before the text and text parts are joined by a blank, as in the template of LLaVA-1.5 there; an image that is sent
-again in a later turn stands once.
+again in a later turn stands once. An image may stand under a key of its turn (GLM-4V, Ollama), or in a question as
+<img>1.jpg</img> (Qwen-VL).
 
 Text of the role `system` (`developer`), before the first turn or under the key `system`, stands before the first
 question: the templates here have a fixed system text. As in LLaVA's code, a conversation that begins with the assistant
@@ -27,9 +28,18 @@ from components.data.parts import joined
 from components.data.schema import IMAGE_MARKER, Sample, Turn
 from components.data.tasks import CAPTION_QUESTIONS
 from components.params import Source
-from components.sources.entry import Entry, Malformed, Reject, annotation_files, record_id, text_of
+from components.sources.entry import (
+    Entry,
+    Malformed,
+    Reject,
+    annotation_files,
+    declared_split,
+    record_id,
+    text_of,
+)
 from components.sources.record_images import RecordImages, check_medium
 from components.sources.records import read_records
+from components.sources.unwanted import check_answer, check_record
 
 _KEYS = ("messages", "conversations", "conversation")
 _SPELLINGS = (("role", "content"), ("from", "value"))  # the keys of a turn's role and text
@@ -55,6 +65,7 @@ def read(spec: Source) -> Iterator[Entry | Reject]:
 def _entry(record: dict[str, Any], place: str) -> Entry | Reject:
     id = record_id(record, place)
     try:
+        check_record(record)
         images = RecordImages(record)
         turns = _turns(record, images)
         questions = [turn.text for turn in turns if turn.role == "human"]
@@ -65,7 +76,8 @@ def _entry(record: dict[str, Any], place: str) -> Entry | Reject:
         return Reject(id, error.reason, str(error))
     # a text-only record is its own group, the same wherever and under whichever id it stands
     group = image or "text:" + sha256(json.dumps([turn.text for turn in turns]).encode()).hexdigest()
-    return Entry(image, f"llava_json:{group}", [Sample(id, _task(turns, image), turns)])
+    samples = [Sample(id, _task(turns, image), turns)]
+    return Entry(image, f"llava_json:{group}", samples, declared_split(record.get("split")))
 
 
 def _task(turns: list[Turn], image: str | None) -> str:
@@ -88,10 +100,12 @@ def _turns(record: dict[str, Any], images: RecordImages) -> list[Turn]:
         if name not in _ROLES:
             place = " (system: before the first turn)" if name in _SYSTEM_ROLES else ""
             raise Malformed(f"{key}[{number}].{role} must be one of {', '.join(_ROLES)}, found {name[:40]!r}{place}")
+        if _ROLES[name] == "assistant":
+            check_answer(turn, f"{key}[{number}]")
         content = _of_parts(turn[text], images) if isinstance(turn.get(text), list) else text_of(turn, text)
         for marker in _OTHER_MARKERS:
             content = content.replace(marker, IMAGE_MARKER)
-        turns.append(Turn(_ROLES[name], content))
+        turns.append(Turn(_ROLES[name], images.in_turn(turn, content)))
     return _with_system(_trimmed(turns), system)
 
 

@@ -62,7 +62,7 @@ def _conversation(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
     samples = [dish_sample(f"{name}/qa{n}", *pair, image=image is not None) for n, pair in enumerate(pairs)]
     # a record without an image is its own group, the same wherever it stands
     group = image or "text:" + sha256(json.dumps(pairs).encode()).hexdigest()
-    yield Entry(image, f"unifood:{group}", samples)
+    yield Entry(image, f"unifood:{group}", samples, declared_split(record.get("split")))
 
 
 def _pairs(turns: Any) -> list[tuple[str, str]]:

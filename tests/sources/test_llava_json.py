@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.params import Source
-from components.prepare.checks import REASONS
+from components.prepare.checks import REASONS, sample_problem
 from components.sources import SOURCES
 from components.sources.entry import Entry, Reject
 
@@ -169,6 +169,107 @@ def test_image_that_a_part_names_is_not_compared_with_the_keys_of_other_tools(tm
 
 def test_image_part_without_a_name_takes_that_of_another_tools_key(tmp_path):
     assert kept(tmp_path, {"img": "1.png", **asked([{"type": "image"}, TEXT])}) == ("1.png", ["<image>\nWhat?", "A"])
+
+
+@pytest.mark.parametrize("named", [{"image": "1.png"}, {"images": ["./1.png"]}, {"image_url": {"url": "1.png"}}])
+@pytest.mark.parametrize("question", ["What?", "<image>\nWhat?", [TEXT], [IMAGE, TEXT]])
+def test_image_under_a_key_of_its_turn_is_shown_there(tmp_path, named: dict[str, Any], question: Any):
+    """As GLM-4V's records and Ollama's messages have it."""
+    record = asked(question, "And?")
+    record["messages"][0] |= named
+    image, texts = kept(tmp_path, record)
+    assert (image is not None, texts) == (True, ["<image>\nWhat?", "A", "And?", "A"])
+
+
+@pytest.mark.parametrize("beside", [{"image": None, "images": []}, {"images": 1}, {"picture": "1.png"}, {"img": False}])
+def test_turn_that_names_no_image_is_text(tmp_path, beside: dict[str, Any]):
+    record = asked("What?")
+    record["messages"][0] |= beside
+    assert kept(tmp_path, record) == (None, ["What?", "A"])
+
+
+def test_bytes_in_a_turn_are_rejected(tmp_path):
+    record = asked("What?")
+    record["messages"][0]["images"] = [{"bytes": "iVBOR", "path": None}]
+    assert rejected(tmp_path, record)[0] == "image_in_record"
+
+
+@pytest.mark.parametrize(
+    ("contents", "beside", "texts"),
+    [
+        (["Picture 1: <img>a/1.png</img>\nWhat?"], {}, ["<image>\nWhat?", "A"]),
+        (["<img>a/1.png</img>What?", "And?"], {"images": ["a/1.png"]}, ["<image>What?", "A", "And?", "A"]),
+        (["<img>a/1.png</img>\nWhat?", "<img>./a/1.png</img>\nAnd?"], {}, ["<image>\nWhat?", "A", "And?", "A"]),
+        ([[{"type": "text", "text": "<img>a/1.png</img>What?"}]], {}, ["<image>What?", "A"]),
+    ],
+)
+def test_image_in_a_tag_of_the_question_is_read(tmp_path, contents: Any, beside: Any, texts: list[str]):
+    """As Qwen-VL's records have it."""
+    assert kept(tmp_path, {**asked(*contents), **beside}) == ("a/1.png", texts)
+
+
+def test_two_images_in_tags_are_too_many(tmp_path):
+    reason, _ = rejected(tmp_path, asked("Picture 1: <img>1.png</img>\nPicture 2: <img>2.png</img>\nWhich?"))
+    assert reason == "image_many"
+
+
+@pytest.mark.parametrize("text", ["Why <img></img>?", "Is <img>logo</img> HTML?", '<img src="1.png"> and </img>?'])
+def test_tag_without_a_path_is_text(tmp_path, text: str):
+    assert kept(tmp_path, asked(text)) == (None, [text, "A"])
+
+
+@pytest.mark.parametrize("key", ["image_path", "image_file", "img_path", "image_paths", "Image", "img"])
+def test_image_that_no_question_marks_is_not_trained_as_text(tmp_path, key: str):
+    found = read(tmp_path, {key: "1.png", "conversations": PLAIN})
+    assert isinstance(found, Entry)
+    assert found.image == "1.png"
+    assert sample_problem(found.samples[0], has_image=True) == ("marker_missing", "")
+
+
+# --- answers and splits that a record declares ---
+
+
+@pytest.mark.parametrize("flag", [{"label": False}, {"kto_tag": False}])
+def test_bad_example_is_not_trained_on(tmp_path, flag: dict[str, Any]):
+    assert rejected(tmp_path, {**asked("What?"), **flag})[0] == "answer_not_wanted"
+
+
+@pytest.mark.parametrize("flag", [{"loss": False}, {"train": False}, {"weight": 0}, {"loss_scale": 0.0}])
+def test_answer_that_is_left_out_of_the_loss_is_not_trained_on(tmp_path, flag: dict[str, Any]):
+    record = asked("What?", "And?")
+    record["messages"][1] |= flag
+    [key] = flag
+    assert rejected(tmp_path, record) == ("answer_not_wanted", f"messages[1].{key} is {flag[key]}")
+
+
+def test_flags_that_ask_for_training_and_those_of_questions_change_nothing(tmp_path):
+    record = {**asked("What?"), "label": 0, "kto_tag": True}
+    question, answer = record["messages"]
+    record["messages"] = [{**question, "loss": False, "weight": 0}, {**answer, "loss": True, "weight": None}]
+    assert kept(tmp_path, record) == (None, ["What?", "A"])
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("test", "test"),
+        ("Test", "test"),
+        ("test-dev2015", "test"),
+        ("eval", "test"),
+        ("valid", "validation"),
+        ("val2014", "validation"),
+        ("dev", "validation"),
+        ("TRAIN", "train"),
+        ("minitest", None),
+        ("pretrain", None),
+        (0, None),
+        (None, None),
+    ],
+)
+def test_declared_split_of_a_record_is_kept(tmp_path, name: Any, split: str | None):
+    found = read(tmp_path, {"split": name, "image": "1.png", "conversations": TALK})
+    assert isinstance(found, Entry)
+    assert found.split == split
 
 
 # --- other media ---
