@@ -55,7 +55,7 @@ def assign(prepared: Mapping[str, PreparedRows], shares: Splits, seed: int) -> t
 def _none_for(split: str, indexes: Iterable[pa.Table]) -> str:
     declared = [one is not None for index in indexes for one in _values(index, "split")]
     if all(declared):
-        remedy = f'mark some records with "split": "{split}", or leave the field out'
+        remedy = f'let "split" of some records or the name of a file say {split}, or none of them'
         return f"data.splits: each of the {len(declared)} rows declares its split, and none {split}; {remedy}"
     return f"data.splits: {len(declared)} rows leave none for {split}; add data or change data.splits"
 

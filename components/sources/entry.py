@@ -115,8 +115,32 @@ def annotation_files(spec: Source) -> list[Path]:
     root = source_root(spec)
     if Path(spec.annotations).is_absolute():
         raise UserError(f"annotations must be a pattern under {root}, got {spec.annotations!r}")
-    found = (path for path in root.glob(spec.annotations) if not is_companion(path.relative_to(root).as_posix()))
-    files = sorted(path for path in found if path.is_file())
+    files = sorted(path for path in root.glob(spec.annotations) if path.is_file() and _is_meant(path, root, spec))
     if not files:
         raise UserError(f"{root} holds no file {spec.annotations!r}; put it there or change the source's annotations")
     return files
+
+
+def _is_meant(path: Path, root: Path, spec: Source) -> bool:
+    """Not what systems and editors put there: `**` also leads into .ipynb_checkpoints, where older copies lie."""
+    name = os.path.relpath(path, root)
+    hidden = any(part.startswith(".") and part != ".." for part in Path(name).parts)
+    named = any(part.startswith(".") and part != ".." for part in Path(spec.annotations).parts)
+    return not is_companion(name) and (named or not hidden)
+
+
+def files_and_splits(spec: Source) -> list[tuple[Path, Split | None]]:
+    """The annotation files, with the splits that their names declare where these differ: train.json, val/a.json.
+
+    A single train.json declares nothing: it is all that there is.
+    """
+    root, files = source_root(spec), annotation_files(spec)
+    splits = [_split_in(os.path.relpath(path, root)) for path in files]
+    declared = len(set(splits) - {None}) > 1
+    return [(path, split if declared else None) for path, split in zip(files, splits, strict=True)]
+
+
+def _split_in(name: str) -> Split | None:
+    """The one split that a word of the path names."""
+    found = {split for word in re.split(r"[\W_]+", name) if (split := declared_split(word))}
+    return found.pop() if len(found) == 1 else None

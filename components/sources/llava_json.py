@@ -32,8 +32,9 @@ from components.sources.entry import (
     Entry,
     Malformed,
     Reject,
-    annotation_files,
+    Split,
     declared_split,
+    files_and_splits,
     record_id,
     text_of,
 )
@@ -52,17 +53,17 @@ _OTHER_MARKERS = ("<IMG_CONTEXT>",)
 
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
-    for path in annotation_files(spec):
+    for path, split in files_and_splits(spec):
         for place, record in read_records(path, _KEYS):
             if isinstance(record, Reject):
                 yield record
             elif not isinstance(record, dict):
                 yield Reject(place, "record_malformed", f"must be an object, found {type(record).__name__}")
             else:
-                yield _entry(record, place)
+                yield _entry(record, place, split)
 
 
-def _entry(record: dict[str, Any], place: str) -> Entry | Reject:
+def _entry(record: dict[str, Any], place: str, split: Split | None) -> Entry | Reject:
     id = record_id(record, place)
     try:
         check_record(record)
@@ -77,7 +78,7 @@ def _entry(record: dict[str, Any], place: str) -> Entry | Reject:
     # a text-only record is its own group, the same wherever and under whichever id it stands
     group = image or "text:" + sha256(json.dumps([turn.text for turn in turns]).encode()).hexdigest()
     samples = [Sample(id, _task(turns, image), turns)]
-    return Entry(image, f"llava_json:{group}", samples, declared_split(record.get("split")))
+    return Entry(image, f"llava_json:{group}", samples, declared_split(record.get("split")) or split)
 
 
 def _task(turns: list[Turn], image: str | None) -> str:

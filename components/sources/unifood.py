@@ -25,8 +25,9 @@ from components.sources.entry import (
     Entry,
     Malformed,
     Reject,
-    annotation_files,
+    Split,
     declared_split,
+    files_and_splits,
     record_id,
     text_of,
 )
@@ -36,7 +37,7 @@ from components.sources.records import read_records
 
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
-    for path in annotation_files(spec):
+    for path, split in files_and_splits(spec):
         for place, record in read_records(path, ("image",)):
             if isinstance(record, Reject):
                 yield record
@@ -44,10 +45,10 @@ def read(spec: Source) -> Iterator[Entry | Reject]:
                 yield Reject(place, "record_malformed", f"must be an object, found {type(record).__name__}")
             else:
                 read_record = _conversation if record.get("conversations") is not None else _fields
-                yield from read_record(record, record_id(record, place))
+                yield from read_record(record, record_id(record, place), split)
 
 
-def _conversation(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
+def _conversation(record: dict[str, Any], id: str, split: Split | None) -> Iterator[Entry | Reject]:
     """The authors' form."""
     try:
         pairs = _pairs(record["conversations"])
@@ -62,7 +63,7 @@ def _conversation(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
     samples = [dish_sample(f"{name}/qa{n}", *pair, image=image is not None) for n, pair in enumerate(pairs)]
     # a record without an image is its own group, the same wherever it stands
     group = image or "text:" + sha256(json.dumps(pairs).encode()).hexdigest()
-    yield Entry(image, f"unifood:{group}", samples, declared_split(record.get("split")))
+    yield Entry(image, f"unifood:{group}", samples, declared_split(record.get("split")) or split)
 
 
 def _pairs(turns: Any) -> list[tuple[str, str]]:
@@ -78,7 +79,7 @@ def _pairs(turns: Any) -> list[tuple[str, str]]:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def _fields(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
+def _fields(record: dict[str, Any], id: str, split: Split | None) -> Iterator[Entry | Reject]:
     try:
         image = text_of(record, "image")
     except Malformed as error:
@@ -102,7 +103,7 @@ def _fields(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
     if samples:
         dish = record.get("dish")
         group = str(dish) if isinstance(dish, str | int) and dish != "" else id
-        yield Entry(image, f"unifood:{group}", samples, declared_split(record.get("split")))
+        yield Entry(image, f"unifood:{group}", samples, declared_split(record.get("split")) or split)
 
 
 def _ingredients(id: str, names: Any) -> Sample:
