@@ -63,7 +63,17 @@ def test_source_of_params_is_checked_by_name(mine: Path, capsys: pytest.CaptureF
     (mine / "mine.json").rename(raw / "captions.json")
     write_tar(raw / "images.tar", {f"{number}.png": picture(number) for number in range(30)})
     lea("captions")
-    assert "captions: 30 rows, 30 images" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "captions: 30 rows, 30 images" in shown.out
+    assert "note:" not in shown.err
+    (raw / "images.tar").rename(mine / "images.tar")
+    (mine / "params.yaml").write_text(
+        (mine / "params.yaml").read_text().replace("images: images.tar", "images: ../../../images.tar", 1)
+    )
+    lea("captions")
+    noted = " ".join(capsys.readouterr().err.split())
+    assert "images.tar lies outside data.sources.captions.path: DVC neither keeps it nor sees when it changes" in noted
+    assert noted.endswith("dvc repro -s -f prepare@captions")
 
 
 def test_what_is_neither_file_nor_source_is_one_line(mine: Path) -> None:
