@@ -179,12 +179,18 @@ def _with_system(turns: list[Turn], system: list[str]) -> list[Turn]:
 
 
 def _of_parts(parts: list[Any], images: RecordImages) -> str:
-    """Content as a list: {"type": "text", "text": ..} and {"type": "image"} or {"type": "image_url"}."""
+    """Content as a list: {"type": "text", "text": ..} and {"type": "image"} or {"type": "image_url"}.
+
+    Also text alone, and parts that have no type but one of these keys, as in Qwen's messages.
+    """
     texts, new = list[str](), 0
     for part in parts:
+        if isinstance(part, str):
+            part = {"type": "text", "text": part}
         if not isinstance(part, dict):
             raise Malformed(f"content part must be an object, found {type(part).__name__}")
-        kind = text_of(part, "type")
+        untyped = (key for key in ("text", "image", "image_url", *_MEDIA_PARTS) if part.get(key) is not None)
+        kind = text_of(part if part.get("type") is not None else {"type": next(untyped, None)}, "type")
         if kind == "text":
             texts.append(text_of(part, "text"))
         elif kind in ("image", "image_url"):

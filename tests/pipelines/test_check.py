@@ -76,6 +76,15 @@ def test_source_of_params_is_checked_by_name(mine: Path, capsys: pytest.CaptureF
     assert noted.endswith("dvc repro -s -f prepare@captions")
 
 
+def test_images_under_another_ending_are_counted_on_the_screen(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the photos there may be their masks, under the same names."""
+    write_zip(
+        mine / "others.zip", {f"{number}.{'gif' if number < 3 else 'png'}": picture(number) for number in range(30)}
+    )
+    lea("mine.json", "--images", "others.zip")
+    assert "images under another ending │      3" in capsys.readouterr().out
+
+
 def test_what_is_neither_file_nor_source_is_one_line(mine: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\.json is no file and no source of params\.yaml"):
         lea("nothing.json")

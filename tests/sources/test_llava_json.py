@@ -375,6 +375,26 @@ def test_system_turns_before_the_first_stand_before_the_question(tmp_path, syste
     assert kept(tmp_path, {"messages": system + asked("What?")["messages"]})[1] == [f"{text}\n\nWhat?", "A"]
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"image": "1.png"}, {"text": "What?"}],
+        [{"type": None, "image": "1.png", "text": None}, {"type": None, "image": None, "text": "What?"}],
+        [{"image_url": {"url": "1.png"}}, "What?"],
+    ],
+)
+def test_parts_without_a_type_are_what_their_key_says(tmp_path, parts: list[Any]):
+    assert kept(tmp_path, asked(parts)) == ("1.png", ["<image>\nWhat?", "A"])
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [({"video": "1.mp4"}, "medium_not_read"), ({"tool": "x"}, "record_malformed"), (1, "record_malformed")],
+)
+def test_parts_of_other_keys_are_rejected(tmp_path, part: Any, reason: str):
+    assert rejected(tmp_path, asked([part, TEXT]))[0] == reason
+
+
 def test_text_parts_are_joined_by_a_blank(tmp_path):
     """As the chat template of llava-hf/llava-1.5-7b-hf: `{{ content['text'] + ' ' }}`."""
     record = {"messages": asked([TEXT, IMAGE, AGAIN])["messages"][:1]}
