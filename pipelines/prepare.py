@@ -58,6 +58,9 @@ def records_table(manifest: dict[str, Any]) -> Table:
         table.add_row(f"  {reason}", str(count), style="dim")
     table.add_section()
     table.add_row("read", str(records["read"]))
+    for split, count in manifest["declared_splits"].items():
+        if split != "none":
+            table.add_row(f"  declared {split}", str(count), style="dim")
     if other := manifest["images_under_another_ending"]:
         table.add_row("images under another ending", str(other), style="yellow")  # 1.png for 1.jpg: perhaps its mask
     return table

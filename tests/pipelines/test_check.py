@@ -85,6 +85,15 @@ def test_images_under_another_ending_are_counted_on_the_screen(mine: Path, capsy
     assert "images under another ending │      3" in capsys.readouterr().out
 
 
+def test_declared_splits_are_counted_on_the_screen(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [llava_record(number) | ({"split": "test"} if number < 4 else {}) for number in range(29)]
+    (mine / "mine.json").write_text(json.dumps(records))
+    lea("mine.json", "--images", "images.zip")
+    shown = capsys.readouterr().out
+    assert "declared test │      4" in shown
+    assert "declared none" not in shown
+
+
 def test_what_is_neither_file_nor_source_is_one_line(mine: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\.json is no file and no source of params\.yaml"):
         lea("nothing.json")
