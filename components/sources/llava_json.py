@@ -49,7 +49,11 @@ _ROLES: dict[str, Any] = {"human": "human", "user": "human", "gpt": "assistant",
 _ROLES |= dict.fromkeys(("chatgpt", "bing", "bard", "model"), "assistant")
 _SYSTEM_ROLES = ("system", "developer")
 _MEDIA_PARTS = ("video", "audio", "input_audio")  # how the types of such parts begin
-_OTHER_MARKERS = ("<IMG_CONTEXT>",)
+# What others write for <image>: InternVL, Qwen2-VL, Phi and Llama, DeepSeek-VL, XComposer, Gemma, MiniCPM-V and MMMU.
+_OTHER_MARKERS = re.compile(
+    r"<img>(?:<IMG_CONTEXT>)+</img>|<IMG_CONTEXT>|<IMG>|<\|vision_start\|><\|image_pad\|><\|vision_end\|>|<\|image_pad\|>"
+    r"|<\|image(?:_\d+)?\|>|<image_placeholder>|(?:<Img>)?<ImageHere>(?:</Img>)?|<start_of_image>|<image[ _]?\d+>"
+)
 
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
@@ -104,8 +108,7 @@ def _turns(record: dict[str, Any], images: RecordImages) -> list[Turn]:
         if _ROLES[name] == "assistant":
             check_answer(turn, f"{key}[{number}]")
         content = _of_parts(turn[text], images) if isinstance(turn.get(text), list) else text_of(turn, text)
-        for marker in _OTHER_MARKERS:
-            content = content.replace(marker, IMAGE_MARKER)
+        content = _OTHER_MARKERS.sub(IMAGE_MARKER, content)
         turns.append(Turn(_ROLES[name], images.in_turn(turn, content)))
     return _with_system(_trimmed(turns), system)
 
@@ -200,5 +203,5 @@ def _of_parts(parts: list[Any], images: RecordImages) -> str:
         else:
             raise Malformed(f"content part of type {kind[:40]!r} is not supported")
     text = joined(texts)
-    marked = any(marker in text for marker in (IMAGE_MARKER, *_OTHER_MARKERS))
+    marked = IMAGE_MARKER in text or _OTHER_MARKERS.search(text)
     return text if marked else f"{IMAGE_MARKER}\n" * new + text

@@ -193,6 +193,8 @@ def _values(value: Any) -> list[Any]:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return [value]  # a name that begins so
+    if isinstance(value, dict) and value and all(key.startswith("<image") for key in value):
+        value = [name for name in value.values() if name is not None]  # MiniCPM-V: {"<image_00>": name, ..}
     return value if isinstance(value, list) else [value] if value else []
 
 

@@ -208,6 +208,42 @@ def test_image_in_a_tag_of_the_question_is_read(tmp_path, contents: Any, beside:
     assert kept(tmp_path, {**asked(*contents), **beside}) == ("a/1.png", texts)
 
 
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "<IMG_CONTEXT>",
+        "<img><IMG_CONTEXT><IMG_CONTEXT></img>",
+        "<IMG>",
+        "<|vision_start|><|image_pad|><|vision_end|>",
+        "<|image_pad|>",
+        "<|image|>",
+        "<|image_1|>",
+        "<image_placeholder>",
+        "<Img><ImageHere></Img>",
+        "<start_of_image>",
+        "<image 1>",
+        "<image_00>",
+    ],
+)
+def test_markers_of_other_models_mark_the_image(tmp_path, marker: str):
+    record = asked(f"{marker}\nWhat?")
+    assert kept(tmp_path, {"images": ["1.png"], **record}) == ("1.png", ["<image>\nWhat?", "A"])
+    assert kept(tmp_path, {"image": {"<image_00>": "1.png"}, **record})[0] == "1.png"
+    found = read(tmp_path, record)  # whose image is lacking: no record of text alone
+    assert isinstance(found, Entry)
+    assert sample_problem(found.samples[0], has_image=False) == ("marker_without_image", "")
+
+
+@pytest.mark.parametrize("text", ['<IMG SRC="a.png">', "[IMG]x[/IMG]", "<image>s</image>"[1:], "<|image", "<images1>"])
+def test_what_only_resembles_a_marker_is_text(tmp_path, text: str):
+    assert kept(tmp_path, asked(text)) == (None, [text, "A"])
+
+
+def test_two_images_of_one_record_are_too_many(tmp_path):
+    images = {"<image_00>": "1.png", "<image_01>": "2.png"}
+    assert rejected(tmp_path, {"image": images, **asked("<image_00> or <image_01>?")})[0] == "image_many"
+
+
 def test_two_images_in_tags_are_too_many(tmp_path):
     reason, _ = rejected(tmp_path, asked("Picture 1: <img>1.png</img>\nPicture 2: <img>2.png</img>\nWhich?"))
     assert reason == "image_many"
