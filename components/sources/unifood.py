@@ -38,7 +38,7 @@ from components.sources.records import read_records
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
     for path, split in files_and_splits(spec):
-        for place, record in read_records(path, ("image",)):
+        for place, record in read_records(path, ("image", "conversations")):
             if isinstance(record, Reject):
                 yield record
             elif not isinstance(record, dict):
