@@ -135,12 +135,12 @@ def files_and_splits(spec: Source) -> list[tuple[Path, Split | None]]:
     A single train.json declares nothing: it is all that there is.
     """
     root, files = source_root(spec), annotation_files(spec)
-    splits = [_split_in(os.path.relpath(path, root)) for path in files]
+    splits: list[Split | None] = [_split_in(os.path.relpath(path, root)) for path in files]
     declared = len(set(splits) - {None}) > 1
     return [(path, split if declared else None) for path, split in zip(files, splits, strict=True)]
 
 
 def _split_in(name: str) -> Split | None:
     """The one split that a word of the path names."""
-    found = {split for word in re.split(r"[\W_]+", name) if (split := declared_split(word))}
+    found: set[Split | None] = {declared_split(word) for word in re.split(r"[\W_]+", name)} - {None}
     return found.pop() if len(found) == 1 else None

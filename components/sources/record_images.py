@@ -163,7 +163,8 @@ def _elsewhere(record: Mapping[str, Any]) -> list[str]:
     fields = {key.lower(): value for key, value in record.items()}
     named = {key: fields.get(key) for key in _OTHER_KEYS}
     for key in _NOT_ALWAYS:
-        if not (isinstance(named[key], str) and has_image_ending(named[key])):
+        name = named[key]
+        if not (isinstance(name, str) and has_image_ending(name)):
             del named[key]
     return _first(named, _OTHER_KEYS)
 

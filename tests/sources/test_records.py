@@ -73,7 +73,7 @@ def test_a_line_with_anything_but_objects_is_one_bad_record(tmp_path, line: str)
     ("held", "said"),
     [
         ({"data": [{"messages": []}] * 3}, "with a table under data;"),
-        ({"info": {"year": 1}, "images": [{"id": 1}], "annotations": [{"id": 1}]}, "with a table under images, annotations;"),
+        ({"info": {}, "images": [{"id": 1}], "annotations": [{"id": 1}]}, "with a table under images, annotations;"),
         ({"1": {"messages": []}, "2": {"messages": []}}, "with a table by id;"),
     ],
 )
