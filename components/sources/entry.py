@@ -70,11 +70,18 @@ def declared_split(name: Any) -> Split | None:
 
 
 def record_id(record: Mapping[str, Any], fallback: str) -> str:
-    """Ids come as text or whole numbers, or not at all."""
-    value = record.get("id")
-    if isinstance(value, str) and value:
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else fallback
+    """Ids come as text or numbers, or not at all."""
+    return as_id(record.get("id")) or fallback
+
+
+def as_id(value: Any) -> str | None:
+    """Text or a number as an id, None for anything else. Tables with an empty cell make 12.0 of 12."""
+    if isinstance(value, float):
+        whole = value.is_integer()  # not so of nan and inf
+        return str(int(value)) if whole else str(value) if math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return str(value) or None
 
 
 def text_of(record: Mapping[str, Any], key: str) -> str:

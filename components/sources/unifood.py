@@ -26,6 +26,7 @@ from components.sources.entry import (
     Malformed,
     Reject,
     Split,
+    as_id,
     declared_split,
     files_and_splits,
     record_id,
@@ -81,7 +82,7 @@ def _pairs(turns: Any) -> list[tuple[str, str]]:
 
 def _fields(record: dict[str, Any], id: str, split: Split | None) -> Iterator[Entry | Reject]:
     try:
-        image = text_of(record, "image")
+        image, dish = text_of(record, "image"), _dish(record)
     except Malformed as error:
         yield Reject(id, "record_malformed", str(error))
         return
@@ -101,9 +102,16 @@ def _fields(record: dict[str, Any], id: str, split: Split | None) -> Iterator[En
         else:
             samples.append(sample)
     if samples:
-        dish = record.get("dish")
-        group = str(dish) if isinstance(dish, str | int) and dish != "" else id
-        yield Entry(image, f"unifood:{group}", samples, declared_split(record.get("split")) or split)
+        yield Entry(image, f"unifood:{dish or id}", samples, declared_split(record.get("split")) or split)
+
+
+def _dish(record: dict[str, Any]) -> str | None:
+    """What holds photos together; one that is no id would let them stand in several splits."""
+    value = record.get("dish")
+    dish = as_id(value)
+    if dish is None and value not in (None, "") and value == value:  # an empty cell may come as NaN
+        raise Malformed(f"dish must be text or a number, found {type(value).__name__}")
+    return dish
 
 
 def _ingredients(id: str, names: Any) -> Sample:
