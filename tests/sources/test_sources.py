@@ -440,6 +440,9 @@ def test_nutrition5k_published_splits_are_kept(tmp_path):
     (tmp_path / "raw/dish_ids/splits").mkdir(parents=True)
     (tmp_path / "raw/dish_ids/splits/rgb_test_ids.txt").write_text("dish_1\n")
     assert [entry.split for entry in read(spec)[0]] == [None, None, "test", "test"]
+    (tmp_path / "raw/dish_ids/splits/depth_test_ids.txt").write_text("dish_0\n")
+    (tmp_path / "raw/dish_ids/splits/rgb_train_ids.txt").write_text("dish_0\ndish_1\n")
+    assert [entry.split for entry in read(spec)[0]] == ["test"] * 4
 
 
 # --- webdataset ---
