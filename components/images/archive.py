@@ -189,6 +189,8 @@ def open_archive(path: Path) -> Archive:
         raise UserError(f"{path} is a Git LFS pointer, not the archive itself; run: git lfs pull")
     if kind in _OTHER_ARCHIVES:
         raise UserError(f"{path} is {kind}; images are read from a folder, a zip or a plain tar: unpack it to one")
+    if kind is None and (remedy := _joining(path)):  # a later part begins within a member
+        raise UserError(remedy)
     return Archive(path, _of_tar)
 
 
@@ -223,10 +225,11 @@ def _of_zip(path: Path) -> Iterator[Member]:
 
 
 def _joining(path: Path) -> str | None:
-    """What to do with a file that is one of a zip's parts by its name: x.zip beside x.z01, or x.zip.001."""
-    if re.fullmatch(r"\.\d{3}", path.suffix):
+    """What to do with a file that is one of a zip's parts by its name: x.zip and x.z02 beside x.z01, or x.zip.001."""
+    if re.fullmatch(r"\.zip\.\d{3}", "".join(path.suffixes[-2:])):
         return f"{path} is a part of a zip; join them: cat {path.with_suffix('')}.* > {path.with_suffix('')}"
-    return _in_parts(path) if path.with_suffix(".z01").exists() else None
+    named = re.fullmatch(r"\.z(?:ip|\d\d)", path.suffix, re.IGNORECASE)
+    return _in_parts(path) if named and path.with_suffix(".z01").exists() else None
 
 
 def _in_parts(path: Path) -> str:

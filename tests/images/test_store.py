@@ -307,12 +307,14 @@ def test_member_of_a_zip_without_a_name_is_left_out(tmp_path):
         ("a.zip.001", "a.zip.002", r"cat \S+a\.zip\.\* > \S+a\.zip$"),
         ("a.zip", "a.z01", r"zip -s 0 \S+a\.zip --out whole\.zip$"),
         ("a.z01", "a.zip", r"zip -s 0 \S+a\.zip --out whole\.zip$"),
+        ("a.z02", "a.z01", r"zip -s 0 \S+a\.zip --out whole\.zip$"),
     ],
 )
 def test_part_of_a_zip_is_said_with_the_command_that_joins_it(tmp_path: Path, part: str, beside: str, remedy: str):
     write_zip(tmp_path / "whole", FILES)
     data = (tmp_path / "whole").read_bytes()
-    (tmp_path / part).write_bytes(b"PK\7\x08" * (part == "a.z01") + data[:-30])
+    start = {"a.z01": b"PK\7\x08", "a.z02": b"within a member"}.get(part, b"")
+    (tmp_path / part).write_bytes(start + data[:-30])
     (tmp_path / beside).write_bytes(data[-30:])
     with pytest.raises(UserError, match=rf"is a part of a zip; join them: {remedy}"):
         ImageStore.open(tmp_path, part, 1000)
