@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def main(file: str, folder: str) -> None:
+    if Path(folder).is_dir() and any(Path(folder).iterdir()):
+        sys.exit(f"{folder} is there already; give a new folder")
     place = {"pretrained_model_name_or_path": str(Path(file).parent), "gguf_file": Path(file).name}
     read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
     for name in ("quantization_config", "_pre_quantization_dtype"):

@@ -9,6 +9,7 @@ names, a linear weight goes by the name of the MatMul that reads it, and lies tr
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -24,6 +25,8 @@ POSITIONS = "embeddings.position_embeddings"
 
 def main(file: str, folder: str, *, heads: int = 6, side: int = 112) -> None:
     """`heads`: of the attention (the file does not name it; 6 for ViT-S). `side`: pixels of the processor's images."""
+    if Path(folder).is_dir() and any(Path(folder).iterdir()):
+        sys.exit(f"{folder} is there already; give a new folder")
     found = weights(onnx.load(file))
     width, patch = found["embeddings.patch_embeddings.projection.weight"].shape[0::3]
     config = Dinov2Config(

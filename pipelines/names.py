@@ -11,6 +11,7 @@ from typing import Any
 from components.errors import UserError
 from components.files import read_json
 from components.metrics import LIMITS, METRICS, find
+from components.model.local_files import check_own_place
 from components.params import Base, Params
 from components.workspace import SPLITS_SUMMARY
 
@@ -31,6 +32,7 @@ def check_names(params: Params) -> None:
             )
     for name in params.evaluate.files:
         _known(name, {**PUBLISHED, **JUDGED}, "evaluate.files")
+    check_own_place(params.base)
     check_levels(params)
     tasks = {task for name in params.evaluate.benchmarks for task in (name, *modules[name].TASKS)}
     for metric in params.registry.gate.metrics:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from rich.table import Table
 from components.errors import UserError
 from components.params import Params
 from components.prepare.source import prepare_source
+from components.prepare.unseen import unseen_by_dvc
 from components.progress import print_table
 from components.workspace import PREPARED, TOKENIZER
 from pipelines import stage
@@ -22,6 +25,8 @@ def run(params: Params, name: str = "") -> None:
         if not name:
             raise UserError(f"prepare: name one of data.sources: {known}")
         raise UserError(f"data.sources has no {name!r}; it has {known}")
+    for place in unseen_by_dvc(params.data.sources[name]):
+        print(f"note: {unseen_note(name, place)}", file=sys.stderr)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)
@@ -33,6 +38,13 @@ def run(params: Params, name: str = "") -> None:
     print_table(records_table(manifest), f"{name}: {manifest['rows']} rows, {manifest['images']} images")
     if manifest["records"]["rejected"]:
         print(f"what was rejected, and why: {PREPARED / name / 'rejects.parquet'}")
+
+
+def unseen_note(name: str, place: Path) -> str:
+    return (
+        f"{place} lies outside data.sources.{name}.path: DVC neither keeps it nor sees when it changes; "
+        f"put it there, not as a link to a folder, or run after a change: dvc repro -s -f prepare@{name}"
+    )
 
 
 def records_table(manifest: dict[str, Any]) -> Table:
@@ -48,6 +60,11 @@ def records_table(manifest: dict[str, Any]) -> Table:
         table.add_row(f"  {reason}", str(count), style="dim")
     table.add_section()
     table.add_row("read", str(records["read"]))
+    for split, count in manifest["declared_splits"].items():
+        if split != "none":
+            table.add_row(f"  declared {split}", str(count), style="dim")
+    if other := manifest["images_under_another_ending"]:
+        table.add_row("images under another ending", str(other), style="yellow")  # 1.png for 1.jpg: perhaps its mask
     return table
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import stat
 import struct
@@ -51,6 +52,7 @@ _ZIP_DAMAGE = (  # what zipfile raises where a directory was cut off or altered
     OverflowError,
     struct.error,
 )
+_IN_ZIP64 = 0xFFFF  # for a part's number that stands elsewhere
 _ENCRYPTED = 1  # bit of a zip member's flags
 _MOST_LINKS = 8  # from one hard link to the next; tar itself writes none to another link
 _SAMPLE = 1000  # names in old encodings from which the likely encoding is seen
@@ -187,6 +189,8 @@ def open_archive(path: Path) -> Archive:
         raise UserError(f"{path} is a Git LFS pointer, not the archive itself; run: git lfs pull")
     if kind in _OTHER_ARCHIVES:
         raise UserError(f"{path} is {kind}; images are read from a folder, a zip or a plain tar: unpack it to one")
+    if kind is None and (remedy := _joining(path)):  # a later part begins within a member
+        raise UserError(remedy)
     return Archive(path, _of_tar)
 
 
@@ -208,14 +212,28 @@ def _of_zip(path: Path) -> Iterator[Member]:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except _ZIP_DAMAGE as error:
-        raise UserError(f"{path} is cut off or damaged ({error}); get the file again") from None
+        raise UserError(_joining(path) or f"{path} is cut off or damaged ({error}); get the file again") from None
     for member in members:
+        if 0 < member.volume < _IN_ZIP64:
+            raise UserError(_in_parts(path))
         if member.filename.endswith(("/", "\\")):
             continue
         encrypted = "encrypted" if member.flag_bits & _ENCRYPTED else None
         problem = "link" if stat.S_ISLNK(member.external_attr >> 16) else encrypted
         size, packed, method = member.file_size, member.compress_size, member.compress_type
         yield Member(_zip_name(member), problem, member.header_offset, size, packed, method, member.CRC)
+
+
+def _joining(path: Path) -> str | None:
+    """What to do with a file that is one of a zip's parts by its name: x.zip and x.z02 beside x.z01, or x.zip.001."""
+    if re.fullmatch(r"\.zip\.\d{3}", "".join(path.suffixes[-2:])):
+        return f"{path} is a part of a zip; join them: cat {path.with_suffix('')}.* > {path.with_suffix('')}"
+    named = re.fullmatch(r"\.z(?:ip|\d\d)", path.suffix, re.IGNORECASE)
+    return _in_parts(path) if named and path.with_suffix(".z01").exists() else None
+
+
+def _in_parts(path: Path) -> str:
+    return f"{path} is a part of a zip; join them: zip -s 0 {path.with_suffix('.zip')} --out whole.zip"
 
 
 def _zip_name(member: zipfile.ZipInfo) -> str | bytes:

@@ -26,6 +26,7 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"v/1\1", "OpenEXR"),
     (b"PK\3\4", "zip"),
     (b"PK\5\6", "zip"),
+    (b"PK\7\x08", "zip"),  # the first of several parts
     (b"Rar!\x1a\7", "RAR"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"\x1f\x8b", "gzip"),

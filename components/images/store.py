@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from components.images.byte_ranges import ByteRange, read_byte_range
 from components.images.decoding import ImageError
 from components.images.endings import with_other_endings
+from components.images.names import plain_name
 from components.images.places import Parts, Place, Tars, open_place
 
 _BYTES_PER_PIXEL = 8  # no image file of the accepted size is larger than this
@@ -44,7 +45,11 @@ class ImageStore:
 
     def find(self, name: str) -> tuple[ByteRange, bool]:
         """Where the bytes lie, and whether under another ending. ImageError: outside, a link, missing, too large."""
-        name = safe_name(name)
+        try:
+            name = safe_name(name)
+        except ImageError as error:
+            shorter = self._shorter(name) if error.reason == "image_outside_root" else ""
+            raise ImageError(error.reason, error.detail + shorter) from None
         found = self._place.find(name)
         if found is not None:
             return self._small_enough(found, name), False
@@ -59,11 +64,24 @@ class ImageStore:
         if similar:
             return f"; {similar} differs in capitals"
         plain = unquote(name)
+        if plain != name and self._is_there(plain):
+            return f"; {plain} is there, and the record has it as a URL has it"
+        return self._shorter(name)
+
+    def _shorter(self, name: str) -> str:
+        """What lies there under the name without its first folders, in words: of an absolute path, say."""
+        parts = plain_name(name).split("/")
+        found = (n for n in range(1, len(parts)) if ".." not in parts[n:] and self._is_there("/".join(parts[n:])))
+        number = next(found, None)
+        if number is None:
+            return ""
+        return f"; {'/'.join(parts[number:])} is there, without {'/'.join(parts[:number])}"
+
+    def _is_there(self, name: str) -> bool:
         try:
-            there = plain != name and self._place.find(safe_name(plain)) is not None
+            return self._place.find(safe_name(name)) is not None
         except ImageError:
-            there = False
-        return f"; {plain} is there, and the record has it as a URL has it" if there else ""
+            return False
 
     def read(self, name: str) -> tuple[bytes, bool]:
         """The bytes, and whether they lay under another ending."""

@@ -57,8 +57,10 @@ PROJECTOR = re.compile(r"(?:.*\.)?mm_projector\.mm_projector_llava\.(\d+)\.(weig
 def import_parts(folder: Path, base: Path, out: Path) -> dict[str, int]:
     """Write parts (connector, adapter, model.json) from a folder of the authors; returns how many tensors each has.
 
-    base: a folder as the stage `base` writes it; the tensors must fit it.
+    base: a folder as the stage `base` writes it; the tensors must fit it. UserError where `out` holds anything.
     """
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UserError(f"{out} is there already; give a new folder: --out")
     theirs = read_weights(folder / WEIGHTS)
     vce, adapter = _vce(folder, theirs), _adapter(folder, theirs)
     with torch.device("meta"):

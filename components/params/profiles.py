@@ -7,6 +7,7 @@ adapter: {rank: 128}      # only what differs
 from __future__ import annotations
 
 import difflib
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,18 @@ def apply(name: str, path: Path = PARAMS_FILE) -> list[tuple[str, Any, Any]]:
     after = with_profile(before, overlay(name))
     validate_params(after, f"profile {name} with {path}")
     if after != before:
-        write_text(path, rewritten(text, after))
+        _write_back(path, rewritten(text, after))
     return _changes(flatten(before), flatten(after))
+
+
+def _write_back(path: Path, text: str) -> None:
+    """Into the file that a link leads to, with the permissions, line ends and byte-order mark that it has."""
+    target = path.resolve()
+    mode, was = target.stat().st_mode, target.read_bytes()
+    if b"\r\n" in was:
+        text = text.replace("\n", "\r\n")
+    write_text(target, "\ufeff" * was.startswith(BOM_UTF8) + text)
+    target.chmod(mode)
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -43,6 +43,7 @@ REASONS = {
     "no_turns": "a conversation without turns",
     "question_empty": "a human turn without text or image",
     "answer_empty": "an answer without text",
+    "answer_not_wanted": "the record marks an answer as not to be learnt",
     "text_not_unicode": "text with broken characters",
     "ingredient_deprecated": "an ingredient that its publisher withdrew",
     "nutrition_malformed": "a nutrition value is missing or no number",

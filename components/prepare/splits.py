@@ -48,9 +48,16 @@ def assign(prepared: Mapping[str, PreparedRows], shares: Splits, seed: int) -> t
         counts[source] = _count(chosen, index)
     for split in ("train", "test"):
         if not any(split in of_source for of_source in counts.values()):
-            total = sum(len(rows) for rows in table)
-            raise UserError(f"data.splits: {total} rows leave none for {split}; add data or change data.splits")
+            raise UserError(_none_for(split, indexes.values()))
     return pa.concat_tables(table), counts
+
+
+def _none_for(split: str, indexes: Iterable[pa.Table]) -> str:
+    declared = [one is not None for index in indexes for one in _values(index, "split")]
+    if all(declared):
+        remedy = f'let "split" of some records or the name of a file say {split}, or none of them'
+        return f"data.splits: each of the {len(declared)} rows declares its split, and none {split}; {remedy}"
+    return f"data.splits: {len(declared)} rows leave none for {split}; add data or change data.splits"
 
 
 def fingerprint(prepared: Mapping[str, PreparedRows], table: pa.Table, sources: Iterable[str]) -> dict[str, Any]:

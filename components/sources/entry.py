@@ -18,13 +18,12 @@ from components.params import Source
 
 Split = Literal["train", "validation", "test"]
 
-_SPLITS: dict[str, Split] = {
-    "train": "train",
-    "restval": "train",
-    "val": "validation",
-    "validation": "validation",
-    "test": "test",
+_SPLITS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training", "restval"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "testa", "testb", "testdev", "teststd", "eval", "evaluation", "holdout", "heldout"),
 }
+_SPLIT_OF: dict[str, Split] = {name: split for split, names in _SPLITS.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,25 @@ class Malformed(ValueError):
 
 
 def declared_split(name: Any) -> Split | None:
-    """The split a publisher names; other names (mini sets) declare nothing."""
-    return _SPLITS.get(name) if isinstance(name, str) else None
+    """The split a publisher names, also as `Test`, `val2014` or `test-dev`; other names (mini sets) declare nothing."""
+    if not isinstance(name, str):
+        return None
+    return _SPLIT_OF.get(re.sub(r"[\W_]|(?:19|20)\d\d$", "", name.lower()))
 
 
 def record_id(record: Mapping[str, Any], fallback: str) -> str:
-    """Ids come as text or whole numbers, or not at all."""
-    value = record.get("id")
-    if isinstance(value, str) and value:
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else fallback
+    """Ids come as text or numbers, or not at all."""
+    return as_id(record.get("id")) or fallback
+
+
+def as_id(value: Any) -> str | None:
+    """Text or a number as an id, None for anything else. Tables with an empty cell make 12.0 of 12."""
+    if isinstance(value, float):
+        whole = value.is_integer()  # not so of nan and inf
+        return str(int(value)) if whole else str(value) if math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return str(value) or None
 
 
 def text_of(record: Mapping[str, Any], key: str) -> str:
@@ -114,8 +122,32 @@ def annotation_files(spec: Source) -> list[Path]:
     root = source_root(spec)
     if Path(spec.annotations).is_absolute():
         raise UserError(f"annotations must be a pattern under {root}, got {spec.annotations!r}")
-    found = (path for path in root.glob(spec.annotations) if not is_companion(path.relative_to(root).as_posix()))
-    files = sorted(path for path in found if path.is_file())
+    files = sorted(path for path in root.glob(spec.annotations) if path.is_file() and _is_meant(path, root, spec))
     if not files:
         raise UserError(f"{root} holds no file {spec.annotations!r}; put it there or change the source's annotations")
     return files
+
+
+def _is_meant(path: Path, root: Path, spec: Source) -> bool:
+    """Not what systems and editors put there: `**` also leads into .ipynb_checkpoints, where older copies lie."""
+    name = os.path.relpath(path, root)
+    hidden = any(part.startswith(".") and part != ".." for part in Path(name).parts)
+    named = any(part.startswith(".") and part != ".." for part in Path(spec.annotations).parts)
+    return not is_companion(name) and (named or not hidden)
+
+
+def files_and_splits(spec: Source) -> list[tuple[Path, Split | None]]:
+    """The annotation files, with the splits that their names declare where these differ: train.json, val/a.json.
+
+    A single train.json declares nothing: it is all that there is.
+    """
+    root, files = source_root(spec), annotation_files(spec)
+    splits: list[Split | None] = [_split_in(os.path.relpath(path, root)) for path in files]
+    declared = len(set(splits) - {None}) > 1
+    return [(path, split if declared else None) for path, split in zip(files, splits, strict=True)]
+
+
+def _split_in(name: str) -> Split | None:
+    """The one split that a word of the path names."""
+    found: set[Split | None] = {declared_split(word) for word in re.split(r"[\W_]+", name)} - {None}
+    return found.pop() if len(found) == 1 else None

@@ -8,7 +8,8 @@ an image field that is a list, content that is a list of parts, a conversation t
 Hugging Face's vision data have it: image parts without a name take the names of `images` in order, or by their `index`;
 a name may be {"path": .., "bytes": null}; fields of other kinds of parts, and of other spellings, are null. Image parts
 stand before the text and text parts are joined by a blank, as in the template of LLaVA-1.5 there; an image that is sent
-again in a later turn stands once.
+again in a later turn stands once. An image may stand under a key of its turn (GLM-4V, Ollama), or in a question as
+<img>1.jpg</img> (Qwen-VL).
 
 Text of the role `system` (`developer`), before the first turn or under the key `system`, stands before the first
 question: the templates here have a fixed system text. As in LLaVA's code, a conversation that begins with the assistant
@@ -27,9 +28,19 @@ from components.data.parts import joined
 from components.data.schema import IMAGE_MARKER, Sample, Turn
 from components.data.tasks import CAPTION_QUESTIONS
 from components.params import Source
-from components.sources.entry import Entry, Malformed, Reject, annotation_files, record_id, text_of
+from components.sources.entry import (
+    Entry,
+    Malformed,
+    Reject,
+    Split,
+    declared_split,
+    files_and_splits,
+    record_id,
+    text_of,
+)
 from components.sources.record_images import RecordImages, check_medium
 from components.sources.records import read_records
+from components.sources.unwanted import check_answer, check_record
 
 _KEYS = ("messages", "conversations", "conversation")
 _SPELLINGS = (("role", "content"), ("from", "value"))  # the keys of a turn's role and text
@@ -38,23 +49,28 @@ _ROLES: dict[str, Any] = {"human": "human", "user": "human", "gpt": "assistant",
 _ROLES |= dict.fromkeys(("chatgpt", "bing", "bard", "model"), "assistant")
 _SYSTEM_ROLES = ("system", "developer")
 _MEDIA_PARTS = ("video", "audio", "input_audio")  # how the types of such parts begin
-_OTHER_MARKERS = ("<IMG_CONTEXT>",)
+# What others write for <image>: InternVL, Qwen2-VL, Phi and Llama, DeepSeek-VL, XComposer, Gemma, MiniCPM-V and MMMU.
+_OTHER_MARKERS = re.compile(
+    r"<img>(?:<IMG_CONTEXT>)+</img>|<IMG_CONTEXT>|<IMG>|<\|vision_start\|><\|image_pad\|><\|vision_end\|>|<\|image_pad\|>"
+    r"|<\|image(?:_\d+)?\|>|<image_placeholder>|(?:<Img>)?<ImageHere>(?:</Img>)?|<start_of_image>|<image[ _]?\d+>"
+)
 
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
-    for path in annotation_files(spec):
+    for path, split in files_and_splits(spec):
         for place, record in read_records(path, _KEYS):
             if isinstance(record, Reject):
                 yield record
             elif not isinstance(record, dict):
                 yield Reject(place, "record_malformed", f"must be an object, found {type(record).__name__}")
             else:
-                yield _entry(record, place)
+                yield _entry(record, place, split)
 
 
-def _entry(record: dict[str, Any], place: str) -> Entry | Reject:
+def _entry(record: dict[str, Any], place: str, split: Split | None) -> Entry | Reject:
     id = record_id(record, place)
     try:
+        check_record(record)
         images = RecordImages(record)
         turns = _turns(record, images)
         questions = [turn.text for turn in turns if turn.role == "human"]
@@ -65,7 +81,8 @@ def _entry(record: dict[str, Any], place: str) -> Entry | Reject:
         return Reject(id, error.reason, str(error))
     # a text-only record is its own group, the same wherever and under whichever id it stands
     group = image or "text:" + sha256(json.dumps([turn.text for turn in turns]).encode()).hexdigest()
-    return Entry(image, f"llava_json:{group}", [Sample(id, _task(turns, image), turns)])
+    samples = [Sample(id, _task(turns, image), turns)]
+    return Entry(image, f"llava_json:{group}", samples, declared_split(record.get("split")) or split)
 
 
 def _task(turns: list[Turn], image: str | None) -> str:
@@ -88,10 +105,11 @@ def _turns(record: dict[str, Any], images: RecordImages) -> list[Turn]:
         if name not in _ROLES:
             place = " (system: before the first turn)" if name in _SYSTEM_ROLES else ""
             raise Malformed(f"{key}[{number}].{role} must be one of {', '.join(_ROLES)}, found {name[:40]!r}{place}")
+        if _ROLES[name] == "assistant":
+            check_answer(turn, f"{key}[{number}]")
         content = _of_parts(turn[text], images) if isinstance(turn.get(text), list) else text_of(turn, text)
-        for marker in _OTHER_MARKERS:
-            content = content.replace(marker, IMAGE_MARKER)
-        turns.append(Turn(_ROLES[name], content))
+        content = _OTHER_MARKERS.sub(IMAGE_MARKER, content)
+        turns.append(Turn(_ROLES[name], images.in_turn(turn, content)))
     return _with_system(_trimmed(turns), system)
 
 
@@ -164,12 +182,18 @@ def _with_system(turns: list[Turn], system: list[str]) -> list[Turn]:
 
 
 def _of_parts(parts: list[Any], images: RecordImages) -> str:
-    """Content as a list: {"type": "text", "text": ..} and {"type": "image"} or {"type": "image_url"}."""
+    """Content as a list: {"type": "text", "text": ..} and {"type": "image"} or {"type": "image_url"}.
+
+    Also text alone, and parts that have no type but one of these keys, as in Qwen's messages.
+    """
     texts, new = list[str](), 0
     for part in parts:
+        if isinstance(part, str):
+            part = {"type": "text", "text": part}
         if not isinstance(part, dict):
             raise Malformed(f"content part must be an object, found {type(part).__name__}")
-        kind = text_of(part, "type")
+        untyped = (key for key in ("text", "image", "image_url", *_MEDIA_PARTS) if part.get(key) is not None)
+        kind = text_of(part if part.get("type") is not None else {"type": next(untyped, None)}, "type")
         if kind == "text":
             texts.append(text_of(part, "text"))
         elif kind in ("image", "image_url"):
@@ -179,5 +203,5 @@ def _of_parts(parts: list[Any], images: RecordImages) -> str:
         else:
             raise Malformed(f"content part of type {kind[:40]!r} is not supported")
     text = joined(texts)
-    marked = any(marker in text for marker in (IMAGE_MARKER, *_OTHER_MARKERS))
+    marked = IMAGE_MARKER in text or _OTHER_MARKERS.search(text)
     return text if marked else f"{IMAGE_MARKER}\n" * new + text

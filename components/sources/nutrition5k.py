@@ -135,9 +135,11 @@ def _photos(root: Path, images: str | Mapping[str, str]) -> dict[str, list[str]]
 
 def _published_splits(root: Path) -> dict[str, Split]:
     """dish_ids/splits/{rgb,depth}_{train,test}_ids.txt of the full data set, where they are there."""
-    splits = {}
+    splits = dict[str, Split]()
     for path in sorted(root.glob("dish_ids/splits/*_ids.txt")):
         split = declared_split(path.stem.split("_")[1])
         if split:
-            splits.update(dict.fromkeys(path.read_text(encoding="utf-8-sig").split(), split))
+            dishes = path.read_text(encoding="utf-8-sig").split()
+            # a dish that is tested by one camera is not trained on by the other
+            splits |= {dish: split for dish in dishes if splits.get(dish) != "test"}
     return splits

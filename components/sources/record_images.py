@@ -23,6 +23,14 @@ _OTHER_KEYS = (  # in small letters; files before addresses, since a record may 
 )  # fmt: skip
 # An image's where the ending says so.
 _NOT_ALWAYS = ("file_name", "filename", "image_name", "image_id")
+# What stands here with an image's ending is shown even where no question marks it; `photo` may be a portrait.
+_SURELY = (
+    "image", "images", "image_path", "image_paths", "image_file", "image_files", "image_filename", "img_path",
+    "img_paths", "img", "imgs",
+)  # fmt: skip
+_OF_A_TURN = (*_SURELY, "image_url", "image_urls")
+# Qwen-VL's way to name an image inside a question; with a path, since pages have <img>, too.
+_TAG = re.compile(r"(?:Picture \d+: ?)?<img>([^<>\s][^<>\n]*)</img>(\n?)")
 _MEDIA_KEYS = ("video", "videos", "video_path", "video_url", "audio", "audios", "audio_path", "audio_url")
 _MEDIA_MARKERS = ("<video>", "<audio>")
 _MARKERS = re.compile("|".join((*_MEDIA_MARKERS, IMAGE_MARKER)))
@@ -50,6 +58,19 @@ class RecordImages:
         self._inside.append(name)
         return new
 
+    def in_turn(self, turn: Mapping[str, Any], text: str) -> str:
+        """The turn's text, with a marker for each image that stands under a key of the turn or in a tag of its text."""
+        text = _TAG.sub(self._marker, text)
+        names = _first(turn, _OF_A_TURN)
+        new = sum(self.take({"image": name}) for name in names)
+        return text if IMAGE_MARKER in text else f"{IMAGE_MARKER}\n" * new + text
+
+    def _marker(self, tag: re.Match[str]) -> str:
+        name, end = tag[1].strip(), tag[2]
+        if not (has_image_ending(name) or re.search(r"[/\\]|^data:", name)):
+            return tag[0]
+        return IMAGE_MARKER + end if self.take({"image": name}) else ""
+
     def _next(self, index: Any) -> str:
         if not self._listed:
             self._guess()
@@ -70,7 +91,9 @@ class RecordImages:
 
     def one(self, questions: Iterable[str]) -> str | None:
         """The image, or None for a record of text alone: its other keys may hold a portrait, a page or a thumbnail."""
-        if not self._listed and not self._inside and any(IMAGE_MARKER in text for text in questions):
+        if not self._listed and not self._inside:
+            if not any(IMAGE_MARKER in text for text in questions):
+                return self._unmarked()
             self._guess()
         names = dict[str, str]()
         # what another tool's key holds beside an image that a part names says where that came from
@@ -81,6 +104,14 @@ class RecordImages:
             shown = ", ".join(names.values())[:200]
             raise Malformed(f"{len(names)} images ({shown}); a sample may have one", "image_many")
         return next(iter(names.values()), None)
+
+    def _unmarked(self) -> str | None:
+        """A file that the record surely shows, though no question says where."""
+        try:
+            names = _first({key.lower(): value for key, value in self._record.items()}, _SURELY)
+        except Malformed:  # bytes beside a text
+            return None
+        return next(filter(has_image_ending, names), None)
 
 
 def check_medium(record: Mapping[str, Any], questions: Iterable[str], image: str | None) -> None:
@@ -130,12 +161,19 @@ def _file(name: str) -> str:
 
 def _elsewhere(record: Mapping[str, Any]) -> list[str]:
     fields = {key.lower(): value for key, value in record.items()}
-    for key in _OTHER_KEYS:
-        value = fields.get(key)
-        if key in _NOT_ALWAYS and not (isinstance(value, str) and has_image_ending(value)):
-            continue
+    named = {key: fields.get(key) for key in _OTHER_KEYS}
+    for key in _NOT_ALWAYS:
+        name = named[key]
+        if not (isinstance(name, str) and has_image_ending(name)):
+            del named[key]
+    return _first(named, _OTHER_KEYS)
+
+
+def _first(fields: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    """The names under the first of the keys that holds any."""
+    for key in keys:
         try:
-            names = _names(value)
+            names = _names(fields.get(key))
         except Malformed as error:
             if error.reason == "image_in_record":
                 raise
@@ -156,6 +194,8 @@ def _values(value: Any) -> list[Any]:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return [value]  # a name that begins so
+    if isinstance(value, dict) and value and all(key.startswith("<image") for key in value):
+        value = [name for name in value.values() if name is not None]  # MiniCPM-V: {"<image_00>": name, ..}
     return value if isinstance(value, list) else [value] if value else []
 
 

@@ -1,4 +1,4 @@
-"""Records out of a file, one at a time: a JSON list, JSON lines, one object, or Parquet, whatever the ending says.
+"""Records out of a file, one at a time: a JSON list, JSON lines, objects in a row, or Parquet, whatever its ending.
 
 A list of a million records is decoded piece by piece, so memory does not grow with the file. Damage to one
 line costs that line; damage inside a list hides everything after it, so the file is refused.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,7 +29,8 @@ _BLANK = " \t\r\n"
 def read_records(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, Any]]:
     """Yield (place, record). A line that is no JSON comes as a Reject; `place` is `file:number`.
 
-    `columns`: a Parquet file without any of these holds other data, and is refused.
+    `columns`: a Parquet file without any of these holds other data, and is refused; so is one JSON object without
+    them that holds a table, which would count as one record however many are inside.
     """
     if is_parquet(path):
         yield from ((f"{path.name}:{number}", row) for number, row in enumerate(_of_parquet(path, columns)))
@@ -36,7 +38,7 @@ def read_records(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str,
     with open_text(path, newline="\n") as stream:
         start = _first_character(stream)
         stream.seek(0)
-        records = _of_list(stream, path) if start == "[" else _of_objects(stream, path)
+        records = _of_list(stream, path) if start == "[" else _no_wrapper(_of_objects(stream, path), path, columns)
         for number, record in enumerate(records):
             yield f"{path.name}:{number}", record
 
@@ -121,26 +123,58 @@ def _skip_blank(buffer: str, at: int) -> int:
     return at
 
 
+def _no_wrapper(records: Iterator[Any], path: Path, columns: Sequence[str]) -> Iterator[Any]:
+    first = list(islice(records, 2))
+    if len(first) == 1 and isinstance(first[0], dict) and columns and not set(columns) & set(first[0]):
+        tables = [key for key, value in first[0].items() if _is_table(value)]
+        if tables or _is_table(first[0]):
+            held = f"a table under {', '.join(tables)[:80]}" if tables else "a table by id"
+            raise UserError(f"{path} is one object with {held}; give its records as a list or as JSON lines")
+    yield from first
+    yield from records
+
+
+def _is_table(value: Any) -> bool:
+    rows = list(value.values()) if isinstance(value, dict) else value
+    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) for row in rows)
+
+
 def _of_objects(stream: TextIO, path: Path) -> Iterator[Any]:
-    """JSON lines; or one object over several lines, which some publishers call .jsonl."""
+    """JSON lines. Objects over several lines too, as jq writes them and some publishers call .jsonl, and several in
+    one line, as where files without a last line end were joined."""
+    first = True
     for number, line in enumerate(iter(lambda: stream.readline(_LONGEST_RECORD), "")):
         if not line.strip(_BLANK):
             continue
+        is_first, first = first, False
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            whole = _whole(path) if number == 0 else None
-            if whole is not None:
-                yield whole
+            if found := _values(line):
+                yield from found
+                continue
+            if is_first and (found := _whole(path)):
+                yield from found
                 return
             record = Reject(f"{path.name}:{number}", "record_not_json", str(error)[:200])
         yield record
 
 
-def _whole(path: Path) -> Any:
-    """The file as one JSON value, or None where it is none."""
+def _whole(path: Path) -> list[Any] | None:
     with open_text(path) as stream:
+        return _values(stream.read(_LONGEST_RECORD))
+
+
+def _values(text: str) -> list[Any] | None:
+    """The JSON objects that stand in a row; None where there is anything else."""
+    decode, found, at = json.JSONDecoder().raw_decode, list[Any](), _skip_blank(text, 0)
+    while at < len(text):
         try:
-            return json.loads(stream.read(_LONGEST_RECORD))
+            value, at = decode(text, at)
         except (ValueError, RecursionError):
             return None
+        if not isinstance(value, dict):
+            return None
+        found.append(value)
+        at = _skip_blank(text, at)
+    return found

@@ -25,8 +25,10 @@ from components.sources.entry import (
     Entry,
     Malformed,
     Reject,
-    annotation_files,
+    Split,
+    as_id,
     declared_split,
+    files_and_splits,
     record_id,
     text_of,
 )
@@ -36,18 +38,18 @@ from components.sources.records import read_records
 
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
-    for path in annotation_files(spec):
-        for place, record in read_records(path, ("image",)):
+    for path, split in files_and_splits(spec):
+        for place, record in read_records(path, ("image", "conversations")):
             if isinstance(record, Reject):
                 yield record
             elif not isinstance(record, dict):
                 yield Reject(place, "record_malformed", f"must be an object, found {type(record).__name__}")
             else:
                 read_record = _conversation if record.get("conversations") is not None else _fields
-                yield from read_record(record, record_id(record, place))
+                yield from read_record(record, record_id(record, place), split)
 
 
-def _conversation(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
+def _conversation(record: dict[str, Any], id: str, split: Split | None) -> Iterator[Entry | Reject]:
     """The authors' form."""
     try:
         pairs = _pairs(record["conversations"])
@@ -62,7 +64,7 @@ def _conversation(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
     samples = [dish_sample(f"{name}/qa{n}", *pair, image=image is not None) for n, pair in enumerate(pairs)]
     # a record without an image is its own group, the same wherever it stands
     group = image or "text:" + sha256(json.dumps(pairs).encode()).hexdigest()
-    yield Entry(image, f"unifood:{group}", samples)
+    yield Entry(image, f"unifood:{group}", samples, declared_split(record.get("split")) or split)
 
 
 def _pairs(turns: Any) -> list[tuple[str, str]]:
@@ -78,9 +80,9 @@ def _pairs(turns: Any) -> list[tuple[str, str]]:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def _fields(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
+def _fields(record: dict[str, Any], id: str, split: Split | None) -> Iterator[Entry | Reject]:
     try:
-        image = text_of(record, "image")
+        image, dish = text_of(record, "image"), _dish(record)
     except Malformed as error:
         yield Reject(id, "record_malformed", str(error))
         return
@@ -100,9 +102,16 @@ def _fields(record: dict[str, Any], id: str) -> Iterator[Entry | Reject]:
         else:
             samples.append(sample)
     if samples:
-        dish = record.get("dish")
-        group = str(dish) if isinstance(dish, str | int) and dish != "" else id
-        yield Entry(image, f"unifood:{group}", samples, declared_split(record.get("split")))
+        yield Entry(image, f"unifood:{dish or id}", samples, declared_split(record.get("split")) or split)
+
+
+def _dish(record: dict[str, Any]) -> str | None:
+    """What holds photos together; one that is no id would let them stand in several splits."""
+    value = record.get("dish")
+    dish = as_id(value)
+    if dish is None and value not in (None, "") and value == value:  # an empty cell may come as NaN
+        raise Malformed(f"dish must be text or a number, found {type(value).__name__}")
+    return dish
 
 
 def _ingredients(id: str, names: Any) -> Sample:

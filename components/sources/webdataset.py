@@ -9,18 +9,19 @@ from pathlib import Path
 from tarfile import TarInfo
 
 from components.data.tasks import caption_sample
+from components.images.endings import IN_ORDER
 from components.images.names import is_companion, shown
 from components.images.tar import is_plain, tar_members
 from components.params import Source
-from components.sources.entry import Entry, Reject, annotation_files, source_root
+from components.sources.entry import Entry, Reject, Split, files_and_splits, source_root
 
-_IMAGES = ("jpg", "jpeg", "png", "webp")
+_IMAGES = tuple(dict.fromkeys(ending[1:].lower() for ending in IN_ORDER))
 _LONGEST_TEXT = 1 << 20  # bytes
 
 
 def read(spec: Source) -> Iterator[Entry | Reject]:
     root = source_root(spec)
-    for path in annotation_files(spec):
+    for path, split in files_and_splits(spec):
         archive = path.relative_to(root).as_posix()
         with path.open("rb") as stream:
             for key, members in groupby(_own_members(path), key=lambda member: _split_name(member)[0]):
@@ -33,7 +34,7 @@ def read(spec: Source) -> Iterator[Entry | Reject]:
                         stream.seek(files[ending].offset_data)
                         texts[ending] = stream.read(files[ending].size)
                 image = next((_name(files[ending]) for ending in _IMAGES if ending in files), None)
-                yield _entry(f"{archive}/{key}", f"{archive}/{image}" if image else None, texts)
+                yield _entry(f"{archive}/{key}", f"{archive}/{image}" if image else None, texts, split)
 
 
 def _own_members(path: Path) -> Iterator[TarInfo]:
@@ -41,13 +42,13 @@ def _own_members(path: Path) -> Iterator[TarInfo]:
     return (member for member in tar_members(path) if not is_companion(member.name))
 
 
-def _entry(id: str, image: str | None, texts: dict[str, bytes]) -> Entry | Reject:
+def _entry(id: str, image: str | None, texts: dict[str, bytes], split: Split | None) -> Entry | Reject:
     if image is None:
         return Reject(id, "image_missing", f"no member ends in {', '.join(_IMAGES)}")
     caption = _caption(texts)
     if caption is None:
         return Reject(id, "record_malformed", "no .txt, and no .json with a caption")
-    return Entry(image, f"webdataset:{id}", [caption_sample(id, caption)])
+    return Entry(image, f"webdataset:{id}", [caption_sample(id, caption)], split)
 
 
 def _caption(texts: dict[str, bytes]) -> str | None:

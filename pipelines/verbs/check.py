@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 SUMMARY = "check a source of data, or any LLaVA-format JSON"
@@ -20,14 +21,17 @@ def run(arguments: argparse.Namespace) -> None:
     from components.errors import UserError
     from components.params import load_params
     from components.prepare.dry_run import check_source, named_source
+    from components.prepare.unseen import unseen_by_dvc
     from components.progress import Bar, print_table
-    from pipelines.prepare import TOKENIZER, records_table
+    from pipelines.prepare import TOKENIZER, records_table, unseen_note
 
     data = load_params().data
     spec = named_source(arguments.target, arguments.images, data.sources)
     tokenizer = TOKENIZER.resolve() if TOKENIZER.is_file() else None
     with Bar("check", None) as bar:
         report = check_source(arguments.target, spec, data, tokenizer, bar.at)
+    for place in unseen_by_dvc(spec) if arguments.target in data.sources and not arguments.images else ():
+        print(f"note: {unseen_note(arguments.target, place)}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report.plain()))
     else:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+# What stages and searches call their folders. LEA_HOME may be a folder whose runs/ holds those of TensorBoard, too.
+OURS = re.compile(r"\.?(?:prepare|pretrain|finetune|evaluate|search)-.+")
 SUMMARY = "list run state (checkpoints, half-finished work) and free it"
 
 
@@ -41,8 +44,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _runs(folder: Path) -> list[Path]:
-    """The run folders; files that someone else has put there are not ours."""
-    return sorted(run for run in folder.glob("*") if run.is_dir() and not run.is_symlink())
+    """The run folders; what someone else has put there is not ours."""
+    folders = (run for run in folder.glob("*") if run.is_dir() and not run.is_symlink())
+    return sorted(run for run in folders if OURS.fullmatch(run.name))
 
 
 def _free(folder: Path) -> str | None:

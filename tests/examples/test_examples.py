@@ -139,6 +139,10 @@ def test_gguf_becomes_a_folder(tmp_path: Path) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     np.testing.assert_array_equal(model.get_input_embeddings().weight.detach().numpy(), embeddings)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").is_fast
+    before = (tmp_path / "out" / "model.safetensors").stat()
+    with pytest.raises(SystemExit, match="out is there already; give a new folder"):
+        program("gguf_to_folder").main(str(tmp_path / "tiny.gguf"), str(tmp_path / "out"))
+    assert (tmp_path / "out" / "model.safetensors").stat() == before
 
 
 OLD_NAMES = {"q_proj": "attention.query", "k_proj": "attention.key", "v_proj": "attention.value"}
@@ -178,6 +182,8 @@ def test_onnx_becomes_a_folder(tmp_path: Path) -> None:
         torch.testing.assert_close(read(pixels).last_hidden_state, model(pixels).last_hidden_state)
     processor = AutoImageProcessor.from_pretrained(tmp_path / "out", backend="pil")
     assert processor(images=[Image.new("RGB", (20, 30))])["pixel_values"][0].shape == (3, 8, 8)
+    with pytest.raises(SystemExit, match="out is there already; give a new folder"):
+        program("onnx_to_dinov2").main(str(tmp_path / "tiny.onnx"), str(tmp_path / "out"), heads=2, side=8)
 
 
 def test_every_example_is_listed_and_run() -> None:

@@ -114,6 +114,20 @@ def test_name_as_a_url_has_it_is_named(tmp_path, kind: str):
 
 
 @KINDS
+def test_what_lies_there_without_the_first_folders_is_named(tmp_path, kind: str):
+    """An absolute path, and a zip of what the folder `images` holds, which the records name too."""
+    store = make(kind, tmp_path, {"train/1.jpg": b"one", "2.jpg": b"two"})
+    assert missing(store, "images/train/1.jpg") == "images/train/1.jpg; train/1.jpg is there, without images"
+    for name, where in (("/home/me/images/2.jpg", "home/me/images"), ("..\\images\\2.jpg", "../images")):
+        with pytest.raises(ImageError) as caught:
+            store.find(name)
+        assert (caught.value.reason, caught.value.detail) == (
+            "image_outside_root",
+            f"{name}; 2.jpg is there, without {where}",
+        )
+
+
+@KINDS
 def test_backslashes_are_separators(tmp_path, kind: str):
     """A zip made on Windows, and a folder into which one was unpacked elsewhere."""
     root, image = tmp_path / "images", "sub\\1.png"

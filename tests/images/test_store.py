@@ -299,3 +299,32 @@ def test_member_of_a_zip_without_a_name_is_left_out(tmp_path):
     store = ImageStore.open(tmp_path, "a.zip", 1000)
     assert list(store.names()) == ["b.png"]
     assert store.read("b.png") == (b"bytes", False)
+
+
+@pytest.mark.parametrize(
+    ("part", "beside", "remedy"),
+    [
+        ("a.zip.001", "a.zip.002", r"cat \S+a\.zip\.\* > \S+a\.zip$"),
+        ("a.zip", "a.z01", r"zip -s 0 \S+a\.zip --out whole\.zip$"),
+        ("a.z01", "a.zip", r"zip -s 0 \S+a\.zip --out whole\.zip$"),
+        ("a.z02", "a.z01", r"zip -s 0 \S+a\.zip --out whole\.zip$"),
+    ],
+)
+def test_part_of_a_zip_is_said_with_the_command_that_joins_it(tmp_path: Path, part: str, beside: str, remedy: str):
+    write_zip(tmp_path / "whole", FILES)
+    data = (tmp_path / "whole").read_bytes()
+    start = {"a.z01": b"PK\7\x08", "a.z02": b"within a member"}.get(part, b"")
+    (tmp_path / part).write_bytes(start + data[:-30])
+    (tmp_path / beside).write_bytes(data[-30:])
+    with pytest.raises(UserError, match=rf"is a part of a zip; join them: {remedy}"):
+        ImageStore.open(tmp_path, part, 1000)
+
+
+def test_last_part_of_a_zip_has_the_members_of_others_in_its_list(tmp_path: Path):
+    write_zip(tmp_path / "a.zip", FILES)
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    number = data.index(b"PK\1\2") + 34  # where the list says in which part its first member begins
+    data[number : number + 2] = struct.pack("<H", 2)
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(UserError, match="is a part of a zip"):
+        ImageStore.open(tmp_path, "a.zip", 1000)

@@ -239,6 +239,9 @@ def test_the_verb_reads_into_a_folder(
     VERBS["import"].run(arguments)
     assert "models/imported: 18 tensors of the connector and 20 of the adapter" in capsys.readouterr().out
     assert (tmp_path / "models" / "imported" / "model.json").exists()
+    with pytest.raises(UserError, match="models is there already; give a new folder"):
+        VERBS["import"].run(parser().parse_args(["import", "authors", str(folder), "--out", "models"]))
+    assert (tmp_path / "models" / "base").exists()
 
 
 def test_a_config_that_is_not_theirs_is_refused(folder: Path, base: Path, tmp_path: Path) -> None:

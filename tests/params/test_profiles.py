@@ -56,6 +56,21 @@ def test_there_and_back_restores_every_byte(settings: Path) -> None:
     assert settings.read_bytes() == before
 
 
+def test_a_linked_windows_file_stays_one_with_its_permissions(settings: Path, tmp_path: Path) -> None:
+    before = b"\xef\xbb\xbf" + settings.read_bytes().replace(b"\n", b"\r\n")
+    mine = tmp_path / "mine.yaml"
+    mine.write_bytes(before)
+    mine.chmod(0o640)
+    settings.unlink()
+    settings.symlink_to(mine.name)
+    assert profiles.apply("compose", settings)
+    assert settings.is_symlink()
+    assert mine.stat().st_mode & 0o777 == 0o640
+    assert load_params(mine).profile == "compose"
+    profiles.apply("tiny", settings)
+    assert mine.read_bytes() == before
+
+
 def test_a_profile_depends_on_no_profile_before_it(settings: Path, tmp_path: Path) -> None:
     first = Path(shutil.copy(settings, tmp_path / "first.yaml"))
     profiles.apply("vlora", first)

@@ -63,9 +63,36 @@ def test_source_of_params_is_checked_by_name(mine: Path, capsys: pytest.CaptureF
     (mine / "mine.json").rename(raw / "captions.json")
     write_tar(raw / "images.tar", {f"{number}.png": picture(number) for number in range(30)})
     lea("captions")
-    out = capsys.readouterr().out
-    assert "captions: 30 rows, 30 images" in out
-    assert out.splitlines()[-1] == "captions: 30 of 30 samples can be used"
+    shown = capsys.readouterr()
+    assert "captions: 30 rows, 30 images" in shown.out
+    assert shown.out.splitlines()[-1] == "captions: 30 of 30 samples can be used"
+    assert "note:" not in shown.err
+    (raw / "images.tar").rename(mine / "images.tar")
+    (mine / "params.yaml").write_text(
+        (mine / "params.yaml").read_text().replace("images: images.tar", "images: ../../../images.tar", 1)
+    )
+    lea("captions")
+    noted = " ".join(capsys.readouterr().err.split())
+    assert "images.tar lies outside data.sources.captions.path: DVC neither keeps it nor sees when it changes" in noted
+    assert noted.endswith("dvc repro -s -f prepare@captions")
+
+
+def test_images_under_another_ending_are_counted_on_the_screen(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the photos there may be their masks, under the same names."""
+    write_zip(
+        mine / "others.zip", {f"{number}.{'gif' if number < 3 else 'png'}": picture(number) for number in range(30)}
+    )
+    lea("mine.json", "--images", "others.zip")
+    assert "images under another ending │      3" in capsys.readouterr().out
+
+
+def test_declared_splits_are_counted_on_the_screen(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [llava_record(number) | ({"split": "test"} if number < 4 else {}) for number in range(29)]
+    (mine / "mine.json").write_text(json.dumps(records))
+    lea("mine.json", "--images", "images.zip")
+    shown = capsys.readouterr().out
+    assert "declared test │      4" in shown
+    assert "declared none" not in shown
 
 
 def test_what_is_neither_file_nor_source_is_one_line(mine: Path) -> None:

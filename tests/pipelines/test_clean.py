@@ -40,9 +40,11 @@ def test_free_removes_run_state_and_nothing_else(own_home: Path, capsys: pytest.
     run = state(own_home, "pretrain-1")
     stranger = own_home / "runs" / "notes.txt"
     stranger.write_text("mine", encoding="utf-8")
+    others = [state(own_home, name) for name in ("exp1", "train", "Nov27_12-00-00_host", "my-finetune-1")]
     assert free(capsys) == ("", {"pretrain-1": None})
     assert not run.exists()
     assert stranger.exists()
+    assert all((other / "checkpoint.bin").exists() for other in others)
 
 
 def test_metrics_that_wait_to_be_sent_are_kept(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,21 @@ def test_what_is_not_known_is_reported_with_near_names(setting: str, value: Any,
         check_names(validate_params(tree))
 
 
+@pytest.mark.parametrize("place", ["models/base", "./models/base/", "models/pretrain/mine"])
+@pytest.mark.parametrize("setting", ["base.checkpoint.model", "base.compose.language"])
+def test_base_where_dvc_would_delete_it_is_refused(
+    setting: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(place).mkdir(parents=True)
+    settings = {setting: place, "base.kind": setting.split(".")[1]}
+    tree = changed(load_params(PARAMS).model_dump(), settings)
+    with pytest.raises(UserError, match=rf"{setting} is \S+, in models/\w+, which a stage writes"):
+        check_names(validate_params(tree))
+    Path(place).rename("models/mine")
+    check_names(validate_params(changed(tree, {setting: "models/mine"})))
+
+
 def in_splits(folder: Path, **tasks: int) -> None:
     (folder / "data" / "splits").mkdir(parents=True)
     summary = {"unifood": {"train": {"rows": 9, "choice": 9}, "test": {"rows": 3, **tasks}}}

@@ -104,6 +104,21 @@ def test_clean_removes_the_outputs_and_nothing_beside_them(tmp_path: Path) -> No
     assert all((tmp_path / path).exists() for path in own)
 
 
+def test_dvc_leaves_out_nothing_of_a_users_folder(tmp_path: Path) -> None:
+    """What is left out of `dvc add` is not in the cache, nor in a clone."""
+    shutil.copy(ROOT / ".dvcignore", tmp_path)
+    run = start_repository(tmp_path)
+    mine = tmp_path / "data" / "raw" / "mine"
+    names = ["site", "build", "dist", ".cache", ".lea", ".venv", ".hypothesis", "a.egg-info"]
+    for name in names:
+        (mine / name).mkdir(parents=True)
+        (mine / name / "1.jpg").write_text(name, encoding="utf-8")
+    (mine / "a.partial").write_text("a", encoding="utf-8")
+    run("dvc", "add", "-q", "data/raw/mine")
+    [added] = yaml.safe_load((mine.parent / "mine.dvc").read_text(encoding="utf-8"))["outs"]
+    assert added["nfiles"] == len(names) + 1
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_own_data_outlive_experiments_checkout_and_gc(tmp_path: Path, committed: bool) -> None:
     folder = tmp_path / "work"

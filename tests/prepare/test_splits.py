@@ -132,5 +132,10 @@ def test_fingerprint_of_a_stage_changes_with_its_own_sources_alone():
 
 @pytest.mark.parametrize(("split", "empty"), [("train", "test"), ("test", "train")])
 def test_empty_train_or_test_is_refused(split: str, empty: str):
-    with pytest.raises(UserError, match=f"leave none for {empty}"):
+    with pytest.raises(UserError, match=f"declares its split, and none {empty}"):
         assign({"a": Rows(("g", "h", split))}, SHARES, 0)  # type: ignore[dict-item]
+
+
+def test_too_few_rows_to_draw_a_test_split_are_refused():
+    with pytest.raises(UserError, match="60 rows leave none for test; add data"):
+        assign({"a": singles(60)}, Splits(validation=0.2, test=0.0), 0)  # type: ignore[dict-item]

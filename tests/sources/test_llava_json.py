@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.params import Source
-from components.prepare.checks import REASONS
+from components.prepare.checks import REASONS, sample_problem
 from components.sources import SOURCES
 from components.sources.entry import Entry, Reject
 
@@ -171,6 +171,143 @@ def test_image_part_without_a_name_takes_that_of_another_tools_key(tmp_path):
     assert kept(tmp_path, {"img": "1.png", **asked([{"type": "image"}, TEXT])}) == ("1.png", ["<image>\nWhat?", "A"])
 
 
+@pytest.mark.parametrize("named", [{"image": "1.png"}, {"images": ["./1.png"]}, {"image_url": {"url": "1.png"}}])
+@pytest.mark.parametrize("question", ["What?", "<image>\nWhat?", [TEXT], [IMAGE, TEXT]])
+def test_image_under_a_key_of_its_turn_is_shown_there(tmp_path, named: dict[str, Any], question: Any):
+    """As GLM-4V's records and Ollama's messages have it."""
+    record = asked(question, "And?")
+    record["messages"][0] |= named
+    image, texts = kept(tmp_path, record)
+    assert (image is not None, texts) == (True, ["<image>\nWhat?", "A", "And?", "A"])
+
+
+@pytest.mark.parametrize("beside", [{"image": None, "images": []}, {"images": 1}, {"picture": "1.png"}, {"img": False}])
+def test_turn_that_names_no_image_is_text(tmp_path, beside: dict[str, Any]):
+    record = asked("What?")
+    record["messages"][0] |= beside
+    assert kept(tmp_path, record) == (None, ["What?", "A"])
+
+
+def test_bytes_in_a_turn_are_rejected(tmp_path):
+    record = asked("What?")
+    record["messages"][0]["images"] = [{"bytes": "iVBOR", "path": None}]
+    assert rejected(tmp_path, record)[0] == "image_in_record"
+
+
+@pytest.mark.parametrize(
+    ("contents", "beside", "texts"),
+    [
+        (["Picture 1: <img>a/1.png</img>\nWhat?"], {}, ["<image>\nWhat?", "A"]),
+        (["<img>a/1.png</img>What?", "And?"], {"images": ["a/1.png"]}, ["<image>What?", "A", "And?", "A"]),
+        (["<img>a/1.png</img>\nWhat?", "<img>./a/1.png</img>\nAnd?"], {}, ["<image>\nWhat?", "A", "And?", "A"]),
+        ([[{"type": "text", "text": "<img>a/1.png</img>What?"}]], {}, ["<image>What?", "A"]),
+    ],
+)
+def test_image_in_a_tag_of_the_question_is_read(tmp_path, contents: Any, beside: Any, texts: list[str]):
+    """As Qwen-VL's records have it."""
+    assert kept(tmp_path, {**asked(*contents), **beside}) == ("a/1.png", texts)
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "<IMG_CONTEXT>",
+        "<img><IMG_CONTEXT><IMG_CONTEXT></img>",
+        "<IMG>",
+        "<|vision_start|><|image_pad|><|vision_end|>",
+        "<|image_pad|>",
+        "<|image|>",
+        "<|image_1|>",
+        "<image_placeholder>",
+        "<Img><ImageHere></Img>",
+        "<start_of_image>",
+        "<image 1>",
+        "<image_00>",
+    ],
+)
+def test_markers_of_other_models_mark_the_image(tmp_path, marker: str):
+    record = asked(f"{marker}\nWhat?")
+    assert kept(tmp_path, {"images": ["1.png"], **record}) == ("1.png", ["<image>\nWhat?", "A"])
+    assert kept(tmp_path, {"image": {"<image_00>": "1.png"}, **record})[0] == "1.png"
+    found = read(tmp_path, record)  # whose image is lacking: no record of text alone
+    assert isinstance(found, Entry)
+    assert sample_problem(found.samples[0], has_image=False) == ("marker_without_image", "")
+
+
+@pytest.mark.parametrize("text", ['<IMG SRC="a.png">', "[IMG]x[/IMG]", "<image>s</image>"[1:], "<|image", "<images1>"])
+def test_what_only_resembles_a_marker_is_text(tmp_path, text: str):
+    assert kept(tmp_path, asked(text)) == (None, [text, "A"])
+
+
+def test_two_images_of_one_record_are_too_many(tmp_path):
+    images = {"<image_00>": "1.png", "<image_01>": "2.png"}
+    assert rejected(tmp_path, {"image": images, **asked("<image_00> or <image_01>?")})[0] == "image_many"
+
+
+def test_two_images_in_tags_are_too_many(tmp_path):
+    reason, _ = rejected(tmp_path, asked("Picture 1: <img>1.png</img>\nPicture 2: <img>2.png</img>\nWhich?"))
+    assert reason == "image_many"
+
+
+@pytest.mark.parametrize("text", ["Why <img></img>?", "Is <img>logo</img> HTML?", '<img src="1.png"> and </img>?'])
+def test_tag_without_a_path_is_text(tmp_path, text: str):
+    assert kept(tmp_path, asked(text)) == (None, [text, "A"])
+
+
+@pytest.mark.parametrize("key", ["image_path", "image_file", "img_path", "image_paths", "Image", "img"])
+def test_image_that_no_question_marks_is_not_trained_as_text(tmp_path, key: str):
+    found = read(tmp_path, {key: "1.png", "conversations": PLAIN})
+    assert isinstance(found, Entry)
+    assert found.image == "1.png"
+    assert sample_problem(found.samples[0], has_image=True) == ("marker_missing", "")
+
+
+# --- answers and splits that a record declares ---
+
+
+@pytest.mark.parametrize("flag", [{"label": False}, {"kto_tag": False}])
+def test_bad_example_is_not_trained_on(tmp_path, flag: dict[str, Any]):
+    assert rejected(tmp_path, {**asked("What?"), **flag})[0] == "answer_not_wanted"
+
+
+@pytest.mark.parametrize("flag", [{"loss": False}, {"train": False}, {"weight": 0}, {"loss_scale": 0.0}])
+def test_answer_that_is_left_out_of_the_loss_is_not_trained_on(tmp_path, flag: dict[str, Any]):
+    record = asked("What?", "And?")
+    record["messages"][1] |= flag
+    [key] = flag
+    assert rejected(tmp_path, record) == ("answer_not_wanted", f"messages[1].{key} is {flag[key]}")
+
+
+def test_flags_that_ask_for_training_and_those_of_questions_change_nothing(tmp_path):
+    record = {**asked("What?"), "label": 0, "kto_tag": True}
+    question, answer = record["messages"]
+    record["messages"] = [{**question, "loss": False, "weight": 0}, {**answer, "loss": True, "weight": None}]
+    assert kept(tmp_path, record) == (None, ["What?", "A"])
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("test", "test"),
+        ("Test", "test"),
+        ("test-dev2015", "test"),
+        ("eval", "test"),
+        ("valid", "validation"),
+        ("val2014", "validation"),
+        ("dev", "validation"),
+        ("TRAIN", "train"),
+        ("minitest", None),
+        ("pretrain", None),
+        (0, None),
+        (None, None),
+    ],
+)
+def test_declared_split_of_a_record_is_kept(tmp_path, name: Any, split: str | None):
+    found = read(tmp_path, {"split": name, "image": "1.png", "conversations": TALK})
+    assert isinstance(found, Entry)
+    assert found.split == split
+
+
 # --- other media ---
 
 
@@ -272,6 +409,26 @@ def test_turns_that_cannot_be_read_are_named(tmp_path, turns: Any, detail: str):
 )
 def test_system_turns_before_the_first_stand_before_the_question(tmp_path, system: Any, text: str):
     assert kept(tmp_path, {"messages": system + asked("What?")["messages"]})[1] == [f"{text}\n\nWhat?", "A"]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"image": "1.png"}, {"text": "What?"}],
+        [{"type": None, "image": "1.png", "text": None}, {"type": None, "image": None, "text": "What?"}],
+        [{"image_url": {"url": "1.png"}}, "What?"],
+    ],
+)
+def test_parts_without_a_type_are_what_their_key_says(tmp_path, parts: list[Any]):
+    assert kept(tmp_path, asked(parts)) == ("1.png", ["<image>\nWhat?", "A"])
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [({"video": "1.mp4"}, "medium_not_read"), ({"tool": "x"}, "record_malformed"), (1, "record_malformed")],
+)
+def test_parts_of_other_keys_are_rejected(tmp_path, part: Any, reason: str):
+    assert rejected(tmp_path, asked([part, TEXT]))[0] == reason
 
 
 def test_text_parts_are_joined_by_a_blank(tmp_path):

@@ -48,6 +48,53 @@ def test_one_pretty_object_called_jsonl_is_one_record(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
+        '{"id": 1}\n{"id": 2}{"id": 3}\n',  # files joined, of which one lacks its last line end
+        '{"id": 1}\r{"id": 2}\r{"id": 3}\r',  # of old Macs
+        '{\n  "id": 1\n}\n{\n  "id": 2\n}\n{\n  "id": 3\n}\n',  # jq
+        '\n{\n"id": 1}{"id": 2}\n\n{"id": 3}',
+    ],
+)
+def test_objects_in_a_row_are_records_of_their_own(tmp_path, text: str):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(text.encode())
+    assert read(path) == [{"id": 1}, {"id": 2}, {"id": 3}]
+
+
+@pytest.mark.parametrize("line", ['{"id": 1} {"id": ', '{"id": 1}, {"id": 2}', '{"id": 1} 2', "1 2"])
+def test_a_line_with_anything_but_objects_is_one_bad_record(tmp_path, line: str):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"id": 0}}\n{line}\n')
+    good, bad = read(path)
+    assert (good, bad.reason) == ({"id": 0}, "record_not_json")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"data": [{"messages": []}] * 3}, "with a table under data;"),
+        ({"info": {}, "images": [{"id": 1}], "annotations": [{"id": 1}]}, "with a table under images, annotations;"),
+        ({"1": {"messages": []}, "2": {"messages": []}}, "with a table by id;"),
+    ],
+)
+def test_one_object_that_holds_the_records_is_refused(tmp_path, held: Any, said: str, indent: int | None):
+    """It would be one rejected record among those of other files, whatever it holds."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(held, indent=indent))
+    with pytest.raises(UserError, match=rf"a\.json is one object {said} give its records as a list"):
+        list(records.read_records(path, ("messages",)))
+
+
+@pytest.mark.parametrize("record", [{"messages": [{"role": "user"}]}, {"id": 1, "tags": ["a"], "box": []}, {}])
+def test_one_record_alone_is_read(tmp_path, record: Any):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(record))
+    assert [found for _, found in records.read_records(path, ("messages",))] == [record]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         '[{"id": 1}, {"id',
         '[{"id": 1}',
         '[{"id": 1} {"id": 2}]',

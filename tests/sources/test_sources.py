@@ -267,6 +267,24 @@ def test_unifood_tasks_follow_the_fields_that_are_there(tmp_path):
     assert (entries[2].group, entries[2].split) == ("unifood:d", "validation")
 
 
+def test_unifood_dishes_are_held_together_whatever_their_number_is(tmp_path):
+    """A table with an empty cell makes 12.0 of 12, and NaN of the empty one."""
+    records = [unifood_record(1, dish=12.0), unifood_record(2, dish=12), unifood_record(3, dish="12")]
+    records += [unifood_record(4, dish=float("nan")), unifood_record(5, id=7.0), unifood_record(6, dish=0)]
+    entries, rejects = read_lines(tmp_path, "unifood", records)
+    assert not rejects
+    assert [entry.group.removeprefix("unifood:") for entry in entries] == ["12", "12", "12", "4", "7", "0"]
+
+
+@pytest.mark.parametrize("dish", [["a"], {"id": 1}, True])
+def test_unifood_dish_that_is_no_id_is_rejected(tmp_path, dish: Any):
+    entries, rejects = read_lines(tmp_path, "unifood", [unifood_record(1, dish=dish)])
+    assert not entries
+    assert [(reject.reason, reject.detail[:27]) for reject in rejects] == [
+        ("record_malformed", "dish must be text or a numb")
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "id", "reason"),
     [
@@ -422,6 +440,9 @@ def test_nutrition5k_published_splits_are_kept(tmp_path):
     (tmp_path / "raw/dish_ids/splits").mkdir(parents=True)
     (tmp_path / "raw/dish_ids/splits/rgb_test_ids.txt").write_text("dish_1\n")
     assert [entry.split for entry in read(spec)[0]] == [None, None, "test", "test"]
+    (tmp_path / "raw/dish_ids/splits/depth_test_ids.txt").write_text("dish_0\n")
+    (tmp_path / "raw/dish_ids/splits/rgb_train_ids.txt").write_text("dish_0\ndish_1\n")
+    assert [entry.split for entry in read(spec)[0]] == ["test"] * 4
 
 
 # --- webdataset ---

@@ -56,6 +56,12 @@ def test_unifood_reads_the_authors_json(tmp_path: Path) -> None:
     assert entries[3].image == "c.jpg"
 
 
+def test_unifood_authors_records_keep_their_declared_split(tmp_path: Path) -> None:
+    records = [{"image": "a.jpg", "split": "val", "conversations": pairs("Is it fresh?", "Yes.")}]
+    [entry], _ = read_json(tmp_path, records)
+    assert entry.split == "validation"
+
+
 def test_unifood_question_about_an_image_that_is_not_there_is_rejected(tmp_path: Path) -> None:
     entries, rejects = read_json(tmp_path, [{"conversations": pairs("<image>\nIs it fresh?", "Yes.")}])
     assert (entries, [reject.reason for reject in rejects]) == ([], ["marker_without_image"])
