@@ -69,7 +69,7 @@ def read(files: Files, findings: Findings) -> list[Question]:
 
 
 def _of_answers(files: Files, findings: Findings) -> list[Question]:
-    questions = _of_rows(own_rows(files.answers, findings), files.answers[0], findings)
+    questions = _of_rows(own_rows(files.answers, findings), files.answers[0], findings) if files.answers else None
     if questions is None:
         raise UserError(
             "mmbench needs --annotations: the table with index, question, options and answer (mmbench_dev_*.tsv)"

@@ -149,9 +149,10 @@ def _targets(
 
 def _with_its_image(answer: Given) -> Given:
     """An id that is an image's path names the image; MME's also the subtask: count/000000006723.jpg."""
-    if answer.image or not has_image_ending(answer.id):
+    folder = answer.id.rpartition("/")[0]
+    if answer.image or not folder or not has_image_ending(answer.id):
         return answer
-    return replace(answer, image=answer.id, category=answer.category or answer.id.rpartition("/")[0])
+    return replace(answer, image=answer.id, category=answer.category or folder)
 
 
 def _without_a_common_prompt(given: Sequence[Given], index: Index, path: Path, findings: Findings) -> Sequence[Given]:

@@ -50,11 +50,20 @@ def test_a_trace_is_read_by_the_rule_and_said_with_the_figures_without_it(tmp_pa
 
 
 def test_a_trace_that_never_ends_is_said(tmp_path: Path) -> None:
-    assert "(3 of them end within it)" in line(answered(tmp_path, "<think>Is it {}"), "reasoning trace")
+    assert "(3 hold nothing else)" in line(answered(tmp_path, "<think>Is it {}"), "reasoning trace")
+
+
+@pytest.mark.parametrize("token", ["</s>", "<|im_end|>", "<|endoftext|>", "<end_of_utterance>"])
+def test_special_tokens_are_said_with_the_figures_without_them(tmp_path: Path, token: str) -> None:
+    report = answered(tmp_path, f"{{}}{token}")
+    assert len(report.findings.unmatched["answers with special tokens"]) == 3
+    assert "without these the figures are pope f1 100.00, accuracy 100.00" in line(report, "special tokens")
 
 
 def test_answers_without_a_trace_have_no_line(tmp_path: Path) -> None:
-    assert not [kind for kind in answered(tmp_path, "{}").findings.unmatched if "trace" in kind or "otherwise" in kind]
+    assert not [
+        kind for kind in answered(tmp_path, "{}").findings.unmatched if "answers with" in kind or "otherwise" in kind
+    ]
 
 
 def test_yes_with_not_behind_it_is_no_by_llavas_rule_and_said(tmp_path: Path) -> None:
