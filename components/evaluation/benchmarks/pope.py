@@ -58,6 +58,9 @@ def read(files: Files, findings: Findings) -> list[Question]:
         paths = files.answers if files.annotations is None else [files.annotations]
         own = list({(one.id, one.task, one.text, one.group): one for one in _of_sheets(paths, findings)}.values())
         if own:
+            absent = [category for category in CATEGORIES if f"pope_{category}" not in {one.task for one in own}]
+            if absent:
+                findings.note(f"{paths[0]} has no label for {', '.join(absent)}; the mean goes over the others")
             if files.annotations is None:
                 note_own_gold(paths, findings)
             return own

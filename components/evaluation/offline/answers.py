@@ -190,7 +190,7 @@ def _short(record: Mapping[str, Any], key: str) -> str:
 
 def image_name(record: Mapping[str, Any]) -> str:
     """The image's name; what is longer than a path is the image itself."""
-    names = [_short(record, key) for key in ("image_path", "image", "file_name", "filename")]
+    names = [_short(record, key) for key in ("image_path", "image", "image_source", "file_name", "filename")]
     shown = one_text(record.get("images"))
     names.append(_short(shown, "path") if isinstance(shown, dict) else shown if isinstance(shown, str) else "")
     return next((name for name in names if 0 < len(name) <= _LONGEST_PATH), "")
