@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from components.evaluation.benchmarks import Published
 from components.evaluation.offline.findings import Findings
 from components.evaluation.question import Question
+
+if TYPE_CHECKING:
+    from components.evaluation.benchmarks import Published
 
 Texts = Sequence[str | None]  # one for each question, None where a file has no answer
 Metrics = dict[str, dict[str, float]]
@@ -74,6 +77,17 @@ def report_doubtful(
             without,
             f"the words that VLMEvalKit writes for an answer count as one; with these left out: {first(left)}",
         )
+
+
+def report_shown(questions: Sequence[Question], texts: Texts, findings: Findings) -> None:
+    """Answers that a judge will grade as they stand."""
+    for kind, is_such in (
+        ("answers with a reasoning trace", lambda text: after_trace(text) != text),
+        ("answers with special tokens", lambda text: without_tokens(text) != text),
+        ("failed requests", failed),
+    ):
+        which = [q.id for q, text in zip(questions, texts, strict=True) if text is not None and is_such(text)]
+        findings.count(kind, which, "the judge is shown them whole")
 
 
 Answers = Sequence[tuple[Question, str]]

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from components.evaluation.benchmarks import mm_vet
 from components.evaluation.offline.doubtful import after_trace
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.questions import Files
 from components.evaluation.offline.scoring import Report
 from tests.evaluation.offline.layouts import LABELS, jsonl, pope, scienceqa, score
 
@@ -93,3 +96,18 @@ def test_failed_requests_are_said_with_the_figures_without_them(tmp_path: Path) 
     assert report.metrics["caption"]["rouge_l"] == pytest.approx(75)
     assert report.findings.unmatched["failed requests"] == ["3.jpg#0"]
     assert "with these left out: caption bleu 100.00, rouge_l 100.00" in line(report, "failed requests")
+
+
+def test_what_a_judge_is_shown_beside_the_answer_is_said(tmp_path: Path) -> None:
+    gold = tmp_path / "mm-vet.json"
+    gold.write_text(json.dumps({f"v1_{n}": {"question": f"What is {n}?", "answer": "x"} for n in range(4)}))
+    said = ["x", "<think>y</think>x", "x</s>", "Failed to obtain answer via API."]
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": n, "text": text} for n, text in enumerate(said)])
+    findings = Findings()
+    assert len(list(mm_vet.to_grade(answers, Files(annotations=gold), None, findings))) == 4
+    assert findings.unmatched == {
+        "answers with a reasoning trace": ["v1_1"],
+        "answers with special tokens": ["v1_2"],
+        "failed requests": ["v1_3"],
+    }
+    assert all("the judge is shown them whole" in line for line in findings.lines)
