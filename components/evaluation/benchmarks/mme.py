@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from components.evaluation.offline.answers import Given, image_name
 from components.evaluation.offline.files import text_lines
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.questions import Files, bare, read_questions, stem
-from components.evaluation.offline.sheets import id_of, note_own_gold, own_rows, right_of
+from components.evaluation.offline.sheets import each_once, id_of, note_own_gold, own_rows, right_of
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import yes_no
 
@@ -101,7 +101,7 @@ def _note_absent(path: Path, present: Collection[str], findings: Findings) -> No
 
 def _of_sheets(paths: Sequence[Path], findings: Findings) -> list[Question]:
     """Of sheets of index, question, answer, category (the subtask) and image_path, or an id that names both."""
-    questions: dict[Hashable, Question] = {}
+    questions = []
     for row in own_rows(paths, findings):
         id, text, label = (
             id_of(row),
@@ -111,8 +111,8 @@ def _of_sheets(paths: Sequence[Path], findings: Findings) -> list[Question]:
         subtask, image = row.get("category") or id.split("/")[0], image_name(row) or id
         if text and label in (yes_no.YES, yes_no.NO) and subtask in (*PERCEPTION, *COGNITION):
             key = _key(f"{subtask}/{image}", text)
-            questions.setdefault((id, key), _question(key, id, text, label, image))
-    return list(questions.values())
+            questions.append(_question(key, id, text, label, image))
+    return each_once(questions, paths)
 
 
 def question_key(question: Question) -> Key:

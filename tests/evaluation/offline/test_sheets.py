@@ -146,3 +146,17 @@ def test_parquet_of_hugging_face_is_gold(tmp_path: Path) -> None:
     report = score("mme", jsonl(tmp_path / "b.jsonl", said), annotations=tmp_path / "mme.parquet")
     assert report.metrics["mme_count"] == {"score": 50, "accuracy": 50, "accuracy_plus": 0}
     assert any("no ground truth for existence" in line for line in report.findings.lines)
+
+
+@pytest.mark.parametrize("name", ["pope", "mme", "mmbench", "seed_bench", "scienceqa"])
+def test_files_that_disagree_on_what_is_right_are_refused(tmp_path: Path, name: str) -> None:
+    rows = {"pope": POPE, "mme": MME}.get(name, CHOICES)
+    wrong = {"pope": "No", "mme": "No"}.get(name, "B")
+    said = [row | {"prediction": "A"} for row in rows]
+    first, second = (
+        jsonl(tmp_path / "a.jsonl", said),
+        jsonl(tmp_path / "b.jsonl", [said[0] | {"answer": wrong}, *said[1:]]),
+    )
+    assert len(score(name, [first, jsonl(tmp_path / "c.jsonl", said)]).each) == 2
+    with pytest.raises(UserError, match="question 0 has two true answers there"):
+        score(name, [first, second])
