@@ -104,7 +104,7 @@ def _keys(records: Sequence[Mapping[str, Any]], questions: Sequence[Question], p
         return Keys((*TEXT_KEYS, "answer"), _question_keys(records))
     asked = {plain_words(question.text) for question in questions} - {""}
     texts = [plain_words(text) for record in records if isinstance(text := record.get("text"), str)]
-    if len(asked) < 2 or len(texts) < len(records) or sum(text in asked for text in texts) < _MOST * len(texts):
+    if not asked or not texts or len(texts) < len(records) or sum(text in asked for text in texts) < _MOST * len(texts):
         return Keys(TEXT_KEYS, _question_keys(records))
     others = [key for key in TEXT_KEYS if key != "text"]
     if not any(record.get(key) is not None for record in records for key in others):
