@@ -108,6 +108,8 @@ def _keys(records: Sequence[Mapping[str, Any]], questions: Sequence[Question], p
         return Keys(TEXT_KEYS, _question_keys(records))
     others = [key for key in TEXT_KEYS if key != "text"]
     if not any(record.get(key) is not None for record in records for key in others):
+        if all(_RIGHT & record.keys() and record.get("answer") is not None for record in records):
+            return Keys(("answer",), ("text", *_question_keys(records)))
         raise UserError(
             f"{path} holds no answers: its texts are the questions themselves; give the model's answers, in a column "
             f"{others[0]} where the question stands in text"

@@ -57,6 +57,12 @@ def test_answer_is_the_model_s_where_what_is_right_stands_beside_it(tmp_path: Pa
     assert score("pope", answers, **given).metrics["pope_random"]["yes_ratio"] == 100
 
 
+def test_answers_in_popes_label_file_are_read(tmp_path: Path) -> None:
+    given, records = files(tmp_path)
+    answers = [record | {"label": record["right"], "answer": "yes"} for record in records]
+    assert score("pope", jsonl(tmp_path / "a.jsonl", answers), **given).metrics["pope_random"]["yes_ratio"] == 100
+
+
 def test_an_answer_without_what_is_right_beside_it_may_be_right_itself(tmp_path: Path) -> None:
     gold = jsonl(tmp_path / "a.jsonl", [{"question_id": n, "answer": "A"} for n in range(3)])
     with pytest.raises(UserError, match="found question_id, answer"):
