@@ -87,6 +87,21 @@ def compare(first: Iterable[Answer], second: Iterable[Answer], *, resamples: int
     return found
 
 
+def left_out(first: Sequence[Answer], second: Sequence[Answer]) -> dict[str, int]:
+    """Main metrics of the tasks of which no question was asked of both -> the questions of either."""
+    asked = [{(answer.question.task, answer.question.benchmark): set() for answer in one} for one in (first, second)]
+    for answers, contents in zip((first, second), asked, strict=True):
+        for answer in answers:
+            contents[answer.question.task, answer.question.benchmark].add(_content(answer.question))
+    here, there = asked
+    return {
+        f"{task}.{scored(benchmark).MAIN[task].name}": len(mine) + len(theirs)
+        for task, benchmark in {**here, **there}
+        for mine, theirs in [(here.get((task, benchmark), set()), there.get((task, benchmark), set()))]
+        if not mine & theirs
+    }
+
+
 def _content(question: Question) -> tuple[Any, ...]:
     return (*question.name, question.task, question.text, question.references, question.gold, question.image_hash)
 

@@ -39,7 +39,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from components.evaluation.compared import compare, read_answers
+    from components.evaluation.compared import compare, left_out, read_answers
     from components.params import load_params
     from components.tracking import records
     from components.workspace import ANSWERS, MEASURED
@@ -54,17 +54,20 @@ def run(arguments: argparse.Namespace) -> None:
     lines = compare(*answers, resamples=params.evaluate.bootstrap, seed=params.seed)
     if not lines:
         raise UserError(f"{names[0]} and {names[1]} were not asked one question in common; nothing can be compared")
+    alone = left_out(*answers)
     notes = records.differences(*(one["conditions"] for one in stated))
     same = stated[0]["model"] == stated[1]["model"]
     if arguments.json:
         tree = {"first": names[0], "second": names[1], "same_model": same, "conditions_differ": notes}
-        print(json.dumps({**tree, "tasks": [asdict(line) for line in lines]}))
+        print(json.dumps({**tree, "tasks": [asdict(line) for line in lines], "left_out": alone}))
         return
     if same:
         print("both names are of one model")
     if notes:
         print(f"not measured under the same conditions: {', '.join(notes)}")
     print("\n".join(table(names, lines, same=same)))
+    for metric, number in alone.items():
+        print(f"{metric}: none of its {number} questions was asked of both; left out")
 
 
 def evaluation(name: str, aside: Path) -> Evaluation:

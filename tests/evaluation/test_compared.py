@@ -8,7 +8,7 @@ import pytest
 
 from components.data.tasks import NUTRITION_FIELDS, nutrition_answer
 from components.errors import UserError
-from components.evaluation.compared import Difference, compare, read_answers
+from components.evaluation.compared import Difference, compare, left_out, read_answers
 from components.evaluation.question import Question
 from components.evaluation.results import Answer, Results, differences, write_answers
 
@@ -81,6 +81,16 @@ def test_only_questions_that_both_were_asked_count(models: tuple[list[Answer], l
     changed = [dataclasses.replace(second[0], question=other), *second[1:11], *second[12:]]
     line = by_metric(compare(first, changed, **SURE))["caption.rouge_l"]
     assert (line.questions, line.left_out) == (10, 3)
+
+
+def test_tasks_without_a_question_in_common_are_named(models: tuple[list[Answer], list[Answer]]) -> None:
+    first, second = models
+    captions = [answer for answer in first if answer.question.task == "caption"]
+    other = [dataclasses.replace(one, question=dataclasses.replace(one.question, image_hash="x")) for one in second]
+    assert left_out(first, second) == {}
+    assert left_out(captions, second) == {"nutrition.pmae": 12}
+    assert left_out(second, captions) == {"nutrition.pmae": 12}
+    assert left_out(first, other) == {"caption.rouge_l": 24, "nutrition.pmae": 24}
 
 
 def test_too_few_questions_give_no_verdict(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from components.errors import UserError
 from components.evaluation.judge.grades import Grade, Request, numbers, repeated
 from components.evaluation.offline.answers import read_answers
+from components.evaluation.offline.doubtful import report_shown
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.graded import graded_records
@@ -124,6 +125,7 @@ def to_grade(path: Path, files: Files, instructions: str | None, findings: Findi
     }
     references = {answer.id: answer.text for answer in read_answers(reference, findings)}
     answers = join(questions, read_answers(path, findings, questions), question_id, answer_id, path, findings)
+    report_shown(questions, answers, findings)
     absent = [question.id for question in questions if question.id not in references]
     findings.count("questions without a reference", absent, f"{reference}: not graded")
     for question, answer in zip(questions, answers, strict=True):

@@ -20,6 +20,7 @@ import numpy as np
 from components.errors import UserError
 from components.evaluation.judge.grades import Grade, Request, numbers, repeated
 from components.evaluation.offline.answers import read_answers
+from components.evaluation.offline.doubtful import report_shown
 from components.evaluation.offline.files import json_values, plain
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.graded import graded_records
@@ -152,6 +153,7 @@ def to_grade(path: Path, files: Files, instructions: str | None, findings: Findi
     answers = join(
         questions, read_answers(path, findings, questions), question_id, lambda one: _id(one.id), path, findings
     )
+    report_shown(questions, answers, findings)
     for question, answer in zip(questions, answers, strict=True):
         if answer is not None:
             truth = question.references[0].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")

@@ -27,7 +27,7 @@ from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.joining import answer_id as answer_key
 from components.evaluation.offline.joining import question_id as question_key
 from components.evaluation.offline.questions import Files
-from components.evaluation.offline.sheets import OPTIONS, note_own_gold, options_of, own_rows
+from components.evaluation.offline.sheets import OPTIONS, each_once, note_own_gold, options_of, own_rows
 from components.evaluation.offline.table_images import Table, image_of, image_text
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import letters
@@ -69,13 +69,13 @@ def read(files: Files, findings: Findings) -> list[Question]:
 
 
 def _of_answers(files: Files, findings: Findings) -> list[Question]:
-    questions = _of_rows(own_rows(files.answers, findings), files.answers[0], findings)
+    questions = _of_rows(own_rows(files.answers, findings), files.answers[0], findings) if files.answers else None
     if questions is None:
         raise UserError(
             "mmbench needs --annotations: the table with index, question, options and answer (mmbench_dev_*.tsv)"
         )
     note_own_gold(files.answers, findings)
-    return questions
+    return each_once(questions, files.answers)
 
 
 def _of_rows(rows: Sequence[Mapping[str, str]], path: Path, findings: Findings) -> list[Question] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from components.evaluation.offline.answers import Given, image_name
 from components.evaluation.offline.files import text_lines
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.questions import Files, bare, read_questions, stem
-from components.evaluation.offline.sheets import id_of, note_own_gold, own_rows, right_of
+from components.evaluation.offline.sheets import each_once, id_of, note_own_gold, own_rows, right_of
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import yes_no
 
@@ -54,11 +54,15 @@ Key = tuple[str, str, str]  # subtask, image, question
 
 def read(files: Files, findings: Findings) -> list[Question]:
     """`annotations`: the folder of <subtask>.txt; `questions` (llava_mme.jsonl), if given, says which count. Without
-    either: the answers' own sheet.
+    `questions`: a sheet that holds questions and labels, as the answers' own may be.
     """
-    if files.questions is None and files.annotations is None and (own := _of_sheets(files.answers, findings)):
-        note_own_gold(files.answers, findings)
-        return own
+    if files.questions is None and (files.annotations is None or files.annotations.is_file()):
+        paths = files.answers if files.annotations is None else [files.annotations]
+        if own := _of_sheets(paths, findings):
+            _note_absent(paths[0], {question.task.removeprefix("mme_") for question in own}, findings)
+            if files.annotations is None:
+                note_own_gold(paths, findings)
+            return own
     folder = files.need("annotations", NAME, "the folder of the ground truth, <subtask>.txt with image, question, gold")
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; --annotations of mme is the folder that holds <subtask>.txt")
@@ -67,9 +71,7 @@ def read(files: Files, findings: Findings) -> list[Question]:
         raise UserError(
             f"{folder} holds no ground truth of MME: <subtask>.txt of image, question and Yes or No, by tabs"
         )
-    absent = [name for name in (*PERCEPTION, *COGNITION) if name not in {key[0] for key in gold}]
-    if absent:
-        findings.note(f"{folder} has no ground truth for {', '.join(absent)}; the sums go over the others")
+    _note_absent(folder, {key[0] for key in gold}, findings)
     if files.questions is None:
         return [_question(key, f"{key[0]}/{image}", text, label) for key, (image, text, label) in gold.items()]
     listed = read_questions(files.need("questions", NAME, "llava_mme.jsonl"), findings)
@@ -91,16 +93,26 @@ def _question(key: Key, id: str, text: str, label: str, image: str = "") -> Ques
     )
 
 
+def _note_absent(path: Path, present: Collection[str], findings: Findings) -> None:
+    absent = [name for name in (*PERCEPTION, *COGNITION) if name not in present]
+    if absent:
+        findings.note(f"{path} has no ground truth for {', '.join(absent)}; the sums go over the others")
+
+
 def _of_sheets(paths: Sequence[Path], findings: Findings) -> list[Question]:
     """Of sheets of index, question, answer, category (the subtask) and image_path, or an id that names both."""
-    questions: dict[Hashable, Question] = {}
+    questions = []
     for row in own_rows(paths, findings):
-        id, text, label = id_of(row), row.get("question") or row.get("prompt", ""), right_of(row).lower()
+        id, text, label = (
+            id_of(row),
+            row.get("question") or row.get("prompt", ""),
+            (right_of(row) or row.get("answer", "")).strip().lower(),
+        )
         subtask, image = row.get("category") or id.split("/")[0], image_name(row) or id
         if text and label in (yes_no.YES, yes_no.NO) and subtask in (*PERCEPTION, *COGNITION):
             key = _key(f"{subtask}/{image}", text)
-            questions.setdefault((id, key), _question(key, id, text, label, image))
-    return list(questions.values())
+            questions.append(_question(key, id, text, label, image))
+    return each_once(questions, paths)
 
 
 def question_key(question: Question) -> Key:

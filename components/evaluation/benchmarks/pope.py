@@ -29,7 +29,7 @@ from components.evaluation.offline.findings import Findings, examples
 from components.evaluation.offline.joining import answer_id as answer_key
 from components.evaluation.offline.joining import question_id as question_key
 from components.evaluation.offline.questions import Files, Listed, bare, read_questions, stem
-from components.evaluation.offline.sheets import id_of, note_own_gold, own_rows, right_of
+from components.evaluation.offline.sheets import each_once, id_of, note_own_gold, own_rows, right_of
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import yes_no
 
@@ -56,8 +56,11 @@ def read(files: Files, findings: Findings) -> list[Question]:
     """
     if files.questions is None:
         paths = files.answers if files.annotations is None else [files.annotations]
-        own = list({(one.id, one.task, one.text, one.group): one for one in _of_sheets(paths, findings)}.values())
+        own = each_once(_of_sheets(paths, findings), paths)
         if own:
+            absent = [category for category in CATEGORIES if f"pope_{category}" not in {one.task for one in own}]
+            if absent:
+                findings.note(f"{paths[0]} has no label for {', '.join(absent)}; the mean goes over the others")
             if files.annotations is None:
                 note_own_gold(paths, findings)
             return own

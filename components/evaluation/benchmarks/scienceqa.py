@@ -23,7 +23,7 @@ from components.evaluation.offline.joining import answer_id as answer_key
 from components.evaluation.offline.joining import question_id as question_key
 from components.evaluation.offline.questions import Files
 from components.evaluation.offline.records import questions_of
-from components.evaluation.offline.sheets import id_of, note_own_gold, options_of, own_rows, right_of
+from components.evaluation.offline.sheets import each_once, id_of, note_own_gold, options_of, own_rows, right_of
 from components.evaluation.question import Question, Scores, each_sample
 from components.evaluation.rules import letters as rules
 
@@ -82,13 +82,13 @@ def read(files: Files, findings: Findings) -> list[Question]:
 
 def _of_sheets(paths: Sequence[Path], findings: Findings) -> list[Question]:
     """Of VLMEvalKit's sheets and lmms-eval's samples; whether an image belongs to a question they do not say."""
-    questions: dict[tuple[str, str], Question] = {}
+    questions = []
     for row in own_rows(paths, findings):
         id, text, letter = id_of(row), row.get("question") or row.get("prompt", ""), right_of(row).upper()
         if id and text and len(letter) == 1 and letter in LETTERS:
             asked = choice_question(text, list(options_of(row).values()), row.get("hint", ""))
-            questions[id, asked] = Question(id, NAME, "choice", asked, (letter,), json.dumps(letter))
-    return list(questions.values())
+            questions.append(Question(id, NAME, "choice", asked, (letter,), json.dumps(letter)))
+    return each_once(questions, paths)
 
 
 def _test_file(files: Files, findings: Findings) -> Iterable[Question]:

@@ -22,7 +22,7 @@ from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.joining import answer_id as answer_key
 from components.evaluation.offline.joining import question_id as question_key
 from components.evaluation.offline.questions import Files, read_questions
-from components.evaluation.offline.sheets import id_of, note_own_gold, own_rows, right_of
+from components.evaluation.offline.sheets import each_once, id_of, note_own_gold, own_rows, right_of
 from components.evaluation.question import Question, Scores
 from components.evaluation.rules import letters
 
@@ -77,7 +77,7 @@ def _of_sheets(paths: Sequence[Path], findings: Findings) -> list[Question]:
     """Of VLMEvalKit's sheets, InternVL's lines and lmms-eval's samples."""
     rows = [{**row, "question_id": id_of(row), "gt_answer": right_of(row)} for row in own_rows(paths, findings)]
     questions = (_question(row, {}) for row in rows if row["gt_answer"])
-    return list({question.id: question for question in questions if question}.values())
+    return each_once(filter(None, questions), paths)
 
 
 def _question(value: Mapping[str, Any], types: Mapping[int, str]) -> Question | None:

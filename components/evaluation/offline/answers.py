@@ -104,10 +104,12 @@ def _keys(records: Sequence[Mapping[str, Any]], questions: Sequence[Question], p
         return Keys((*TEXT_KEYS, "answer"), _question_keys(records))
     asked = {plain_words(question.text) for question in questions} - {""}
     texts = [plain_words(text) for record in records if isinstance(text := record.get("text"), str)]
-    if len(asked) < 2 or len(texts) < len(records) or sum(text in asked for text in texts) < _MOST * len(texts):
+    if not asked or not texts or len(texts) < len(records) or sum(text in asked for text in texts) < _MOST * len(texts):
         return Keys(TEXT_KEYS, _question_keys(records))
     others = [key for key in TEXT_KEYS if key != "text"]
     if not any(record.get(key) is not None for record in records for key in others):
+        if all(_RIGHT & record.keys() and record.get("answer") is not None for record in records):
+            return Keys(("answer",), ("text", *_question_keys(records)))
         raise UserError(
             f"{path} holds no answers: its texts are the questions themselves; give the model's answers, in a column "
             f"{others[0]} where the question stands in text"
@@ -190,7 +192,7 @@ def _short(record: Mapping[str, Any], key: str) -> str:
 
 def image_name(record: Mapping[str, Any]) -> str:
     """The image's name; what is longer than a path is the image itself."""
-    names = [_short(record, key) for key in ("image_path", "image", "file_name", "filename")]
+    names = [_short(record, key) for key in ("image_path", "image", "image_source", "file_name", "filename")]
     shown = one_text(record.get("images"))
     names.append(_short(shown, "path") if isinstance(shown, dict) else shown if isinstance(shown, str) else "")
     return next((name for name in names if 0 < len(name) <= _LONGEST_PATH), "")

@@ -1,17 +1,21 @@
 """Answers that count by the rule and may still mislead: they are counted and named, and figures without them printed.
 
-A rule reads an answer as it stands. Of a reasoning trace it may read the trace; what a toolkit writes for a request
-that failed is no answer of the model's; and where another toolkit's rule reads something else, the answer is ambiguous.
+A rule reads an answer as it stands. Of a reasoning trace it may read the trace, special tokens are words to it; what a
+toolkit writes for a request that failed is no answer of the model's; and where another toolkit's rule reads something
+else, the answer is ambiguous.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from components.evaluation.benchmarks import Published
 from components.evaluation.offline.findings import Findings
 from components.evaluation.question import Question
+
+if TYPE_CHECKING:
+    from components.evaluation.benchmarks import Published
 
 Texts = Sequence[str | None]  # one for each question, None where a file has no answer
 Metrics = dict[str, dict[str, float]]
@@ -21,6 +25,7 @@ _MARKS = "think|thinking|thought|reasoning"
 _BEGIN = re.compile(rf"<(?:{_MARKS})>|\u25c1think\u25b7", re.IGNORECASE)
 _END = re.compile(rf"</(?:{_MARKS})>|\u25c1/think\u25b7", re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.IGNORECASE | re.DOTALL)
+_TOKENS = re.compile(r"</?s>|<\|[A-Za-z_]+\|>|<(?:eos|bos|pad|end_of_utterance|end_of_turn)>")
 _FAILED = re.compile(r"\s*Failed to obtain answer\b")  # VLMEvalKit's words
 
 
@@ -38,6 +43,11 @@ def after_trace(text: str) -> str:
     return "" if _BEGIN.search(text) else text
 
 
+def without_tokens(text: str) -> str:
+    """The text without the special tokens of a model that a script did not skip: </s>, <|im_end|>."""
+    return _TOKENS.sub("", text).strip() if _TOKENS.search(text) else text
+
+
 def failed(text: str) -> bool:
     return bool(_FAILED.match(text))
 
@@ -48,16 +58,17 @@ def report_doubtful(
     answers = [(q, text) for of_file in texts for q, text in zip(questions, of_file, strict=True) if text is not None]
     _report_unread(bench, answers, rule, findings)
     _report_otherwise(bench, answers, rule, findings)
-    traced = [(question, text) for question, text in answers if after_trace(text) != text]
-    if traced:
-        plain = of([[text and after_trace(text) for text in of_file] for of_file in texts], bench.MISSING_IS_WRONG)
-        endless = sum(not after_trace(text) for _, text in traced)
-        cut = f" ({endless} of them end within it)" if endless else ""
-        findings.count(
-            "answers with a reasoning trace",
-            [question.id for question, _ in traced],
-            f"the rule {rule} reads them whole; of what stands after it{cut} the figures are {first(plain)}",
-        )
+    for kind, without_it, rest in (
+        ("a reasoning trace", after_trace, "of what stands after it"),
+        ("special tokens", without_tokens, "without these"),
+    ):
+        marked = [(question, text) for question, text in answers if without_it(text) != text]
+        if marked:
+            plain = of([[text and without_it(text) for text in of_file] for of_file in texts], bench.MISSING_IS_WRONG)
+            nothing = sum(not without_it(text) for _, text in marked)
+            empty = f" ({nothing} hold nothing else)" if nothing else ""
+            why = f"the rule {rule} reads them whole; {rest}{empty} the figures are {first(plain)}"
+            findings.count(f"answers with {kind}", [question.id for question, _ in marked], why)
     without = [question.id for question, text in answers if failed(text)]
     if without:
         left = of([[None if text is None or failed(text) else text for text in of_file] for of_file in texts], False)
@@ -66,6 +77,17 @@ def report_doubtful(
             without,
             f"the words that VLMEvalKit writes for an answer count as one; with these left out: {first(left)}",
         )
+
+
+def report_shown(questions: Sequence[Question], texts: Texts, findings: Findings) -> None:
+    """Answers that a judge will grade as they stand."""
+    for kind, is_such in (
+        ("answers with a reasoning trace", lambda text: after_trace(text) != text),
+        ("answers with special tokens", lambda text: without_tokens(text) != text),
+        ("failed requests", failed),
+    ):
+        which = [q.id for q, text in zip(questions, texts, strict=True) if text is not None and is_such(text)]
+        findings.count(kind, which, "the judge is shown them whole")
 
 
 Answers = Sequence[tuple[Question, str]]
@@ -86,7 +108,7 @@ def _report_unread(bench: Published, answers: Answers, rule: str, findings: Find
 
 def _report_otherwise(bench: Published, answers: Answers, rule: str, findings: Findings) -> None:
     """Answers in which another rule finds something else: "Yes, though not near" is no by LLaVA's."""
-    for name in bench.RULES:
+    for name in (name for name in bench.RULES if name != rule):
         pairs = [(q, bench.reading(q, text, rule), bench.reading(q, text, name)) for q, text in answers]
         other = [q.id for q, mine, theirs in pairs if None not in (mine, theirs) and mine != theirs]
         findings.count(

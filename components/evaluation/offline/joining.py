@@ -23,6 +23,7 @@ from components.evaluation.offline.words import Index
 from components.evaluation.question import Question
 from components.images.endings import has_image_ending
 
+FEWEST = 0.1  # of the answers must belong to a question, or of the questions to an answer
 OTHER_WORDS = 0.1  # of the answers may differ in words from their questions: published files spell some otherwise
 
 T = TypeVar("T")
@@ -62,17 +63,29 @@ def join(
         places[key].append(place)
     answer_keys = as_spelt([answer_key(one) for one in given], places.keys(), path, findings)
     targets = _targets(questions, given, [places.get(key, []) for key in answer_keys], path, findings)
-    if not any(targets):
-        if ours := {question.id for question in questions} & {answer.id for answer in given}:
-            raise UserError(
-                f"{path}: its ids are the questions', but {min(ours)!r} is the id of several and no answer's prompt is "
-                "one of theirs; give each answer the prompt it is to"
-            )
-        raise UserError(
-            f"{path}: none of its {len(given)} answers (the first is to {given[0].id!r}) belongs to one of the "
-            f"{len(questions)} questions (the first is {questions[0].id!r}); are these files of one benchmark?"
-        )
+    _check_enough(questions, given, targets, path)
     return _assigned(len(questions), given, targets, path, findings)
+
+
+def _check_enough(
+    questions: Sequence[Question], given: Sequence[Given], targets: Sequence[Sequence[int]], path: Path
+) -> None:
+    """UserError where hardly any answer belongs to a question: figures of these few would mean nothing."""
+    belong = sum(map(bool, targets))
+    reached = {place for of_answer in targets for place in of_answer}
+    if belong >= max(1, FEWEST * len(given)) or len(reached) >= max(1, FEWEST * len(questions)):
+        return
+    ours = {question.id for question in questions}
+    if all(answer.id in ours for answer in given):
+        raise UserError(
+            f"{path}: its ids are the questions', but {given[0].id!r} is the id of several and no answer's prompt is "
+            "one of theirs; give each answer the prompt it is to"
+        )
+    raise UserError(
+        f"{path}: {belong or 'none'} of its {len(given)} answers (the first is to {given[0].id!r}) "
+        f"{'belong' if belong > 1 else 'belongs'} to one of the {len(questions)} questions (the first is "
+        f"{questions[0].id!r}); are these files of one benchmark?"
+    )
 
 
 def _stripped(key: Callable[[T], Hashable]) -> Callable[[T], Hashable]:
@@ -149,9 +162,10 @@ def _targets(
 
 def _with_its_image(answer: Given) -> Given:
     """An id that is an image's path names the image; MME's also the subtask: count/000000006723.jpg."""
-    if answer.image or not has_image_ending(answer.id):
+    folder = answer.id.rpartition("/")[0]
+    if answer.image or not folder or not has_image_ending(answer.id):
         return answer
-    return replace(answer, image=answer.id, category=answer.category or answer.id.rpartition("/")[0])
+    return replace(answer, image=answer.id, category=answer.category or folder)
 
 
 def _without_a_common_prompt(given: Sequence[Given], index: Index, path: Path, findings: Findings) -> Sequence[Given]:

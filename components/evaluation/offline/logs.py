@@ -30,8 +30,6 @@ def of_log(sample: Mapping[str, Any]) -> dict[str, Any]:
     for letter in "ABCDE":
         if fields.get(letter) == _ABSENT:
             del fields[letter]
-    if "image_source" in fields:
-        fields.setdefault("image", fields["image_source"])
     if not fields.keys() & set(ID_KEYS):
         fields["id"] = f"sample {sample['doc_id']}"
     if isinstance(sample.get("target"), str):

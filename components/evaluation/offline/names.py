@@ -11,7 +11,8 @@ ID_KEYS = (
 # No "answer": that is what is right in MMBench's and SEED-Bench's files, which would then score 100.
 TEXT_KEYS = (
     *("text", "prediction", "pred", "output", "response", "caption"),
-    *("predict", "pred_answer", "model_answer", "model_output", "generated_text"),
+    *("predict", "pred_answer", "model_answer", "model_output"),
+    *("generated_text", "outputs", "generation", "completion"),
 )
 # Of what is right, where `answer` is the model's; the last is lmms-eval's.
 RIGHT_KEYS = ("label", "gt_answer", "gt_answers", "ground_truth", "annotation", "target")

@@ -1,7 +1,8 @@
 """Records out of the values of a JSON file, in whichever shape a script wrote them.
 
 An object of texts is answers by id, an object of records is records by id or (as pandas writes a table) by column, an
-object of lists is those lists in turn, and settings around one list of records are no part of them.
+object of lists is columns or those lists in turn, and settings around one list of records, or around answers by id, are
+no part of them.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ def _of_object(value: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     elif _all(value, dict):
         yield from _of_columns(value) if _is_record(value) else _by_id(value)
     elif _all(value, list):
+        if _is_record(value):
+            yield from ({name: column[row] for name, column in value.items()} for row in range(_shortest(value)))
         for listed in value.values():
             yield from (record for record in listed if isinstance(record, dict))
-    elif not _is_record(value) and len(lists := [one for one in value.values() if _are_records(one)]) == 1:
-        yield from lists[0]
+    elif not _is_record(value) and len(inside := _holding_answers(value.values())) == 1:
+        yield from inside[0] if isinstance(inside[0], list) else _of_object(inside[0])
     else:
         yield value
 
@@ -82,8 +85,15 @@ def _are_texts(value: Mapping[str, Any]) -> bool:
     return any(isinstance(text, str) for text in texts) and all(text is None or isinstance(text, str) for text in texts)
 
 
-def _are_records(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(member, dict) for member in value)
+def _holding_answers(values: Iterable[Any]) -> list[Any]:
+    """Those that are lists of records; where none is, those that are texts by id."""
+    values = list(values)
+    lists = [one for one in values if isinstance(one, list) and one and all(isinstance(each, dict) for each in one)]
+    return lists or [one for one in values if isinstance(one, dict) and not _is_record(one) and _are_texts(one)]
+
+
+def _shortest(value: Mapping[str, list[Any]]) -> int:
+    return min(map(len, value.values()))
 
 
 def _all(value: Mapping[str, Any], kind: type) -> bool:

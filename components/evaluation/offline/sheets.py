@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from components.errors import UserError
 from components.evaluation.offline import shapes
 from components.evaluation.offline.delimited import plain_names
 from components.evaluation.offline.files import plain
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.names import ID_KEYS, RIGHT_KEYS, TEXT_KEYS, one_text
+from components.evaluation.question import Question
 
 Row = Mapping[str, str]
 OPTIONS = "ABCDEFGH"
@@ -50,6 +52,19 @@ def options_of(row: Row) -> dict[str, str]:
             break
         options[letter] = row[letter]
     return options
+
+
+def each_once(questions: Iterable[Question], paths: Sequence[Path]) -> list[Question]:
+    """Questions of one id and the same words as one. UserError where they have different true answers."""
+    kept: dict[tuple[str, ...], Question] = {}
+    for question in questions:
+        first = kept.setdefault((question.id, question.task, question.text, question.group), question)
+        if first.references != question.references:
+            raise UserError(
+                f"{', '.join(map(str, paths))}: question {question.id} has two true answers there, "
+                f"{first.references[0]!r} and {question.references[0]!r}; score the files one by one, or correct them"
+            )
+    return list(kept.values())
 
 
 def note_own_gold(paths: Sequence[Path], findings: Findings) -> None:

@@ -1,4 +1,4 @@
-"""Ids that a spreadsheet has written otherwise: 00012 as 12, and 12 as 12.0 where other cells of a column are empty."""
+"""Ids that a spreadsheet has written otherwise: 00012 as 12, 12 as 12.0 beside empty cells, 1000241 as 1,000,241."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from components.evaluation.offline.findings import Findings
 
 _NUMBER = re.compile(r"0*(\d+?)(?:\.0+)?(/.*)?", re.DOTALL)  # and, behind a slash, a task: 00012/recipe
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+")  # 1,000,241
 
 
 def as_spelt(
@@ -30,6 +31,8 @@ def as_spelt(
 def _plain(key: Hashable) -> Hashable:
     if isinstance(key, tuple) and key:
         return (_plain(key[0]), *key[1:])
+    if isinstance(key, str) and _GROUPED.fullmatch(key):
+        key = key.replace(",", "")
     number = _NUMBER.fullmatch(key) if isinstance(key, str) else None
     return number[1] + (number[2] or "") if number else key
 

@@ -52,3 +52,13 @@ def test_what_a_benchmark_needs_is_named(tmp_path: Path) -> None:
             score(name, answers)
     with pytest.raises(UserError, match="--rule nonsense: seed_bench knows llava, lmms_eval"):
         score("seed_bench", answers, "nonsense", annotations=answers)
+
+
+def test_a_file_of_which_hardly_any_answer_belongs_to_a_question_is_refused(tmp_path: Path) -> None:
+    gold = jsonl(tmp_path / "g.json", [{"question_id": str(n), "gt_answer": "A"} for n in range(100)])
+    few = [{"question_id": n, "text": "A"} for n in (*range(95, 100), *range(300, 395))]
+    with pytest.raises(UserError, match=r"5 of its 100 answers \(the first is to '95'\) belong to one of the 100"):
+        score("seed_bench", jsonl(tmp_path / "a.jsonl", few), annotations=gold)
+    many = jsonl(tmp_path / "b.jsonl", [{"question_id": n, "text": "A"} for n in range(2000)])
+    assert score("seed_bench", many, annotations=gold).metrics["seed_image"] == {"accuracy": 100}
+    assert score("seed_bench", jsonl(tmp_path / "c.jsonl", few[:5]), annotations=gold).answered == [5]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from components.data.tasks import CAPTION_QUESTION
 from components.errors import UserError
 from components.evaluation.offline.answers import read_answers
 from components.evaluation.offline.findings import Findings
@@ -24,6 +25,14 @@ def test_answers_added_to_a_question_file_are_read_and_not_its_questions(tmp_pat
     given, records = files(tmp_path)
     answers = jsonl(tmp_path / "a.jsonl", [record | {name: record["right"]} for record in records])
     assert score("pope", answers, **given).metrics["pope"] == {"f1": 100, "accuracy": 100}
+
+
+def test_the_one_question_of_all_images_is_no_caption(tmp_path: Path) -> None:
+    images = [{"filename": f"{n}.jpg", "split": "test", "sentences": [{"raw": f"A {n} on grass."}]} for n in (11, 12)]
+    (tmp_path / "dataset_flickr30k.json").write_text(json.dumps({"images": images}))
+    said = [{"image": f"{n}.jpg", "text": CAPTION_QUESTION, "response": f"A {n} on grass."} for n in (11, 12)]
+    report = score("flickr30k", jsonl(tmp_path / "a.jsonl", said), annotations=tmp_path / "dataset_flickr30k.json")
+    assert report.metrics["caption"]["rouge_l"] == 100
 
 
 def test_a_question_file_is_no_file_of_answers(tmp_path: Path) -> None:
@@ -46,6 +55,12 @@ def test_answer_is_the_model_s_where_what_is_right_stands_beside_it(tmp_path: Pa
         ],
     )
     assert score("pope", answers, **given).metrics["pope_random"]["yes_ratio"] == 100
+
+
+def test_answers_in_popes_label_file_are_read(tmp_path: Path) -> None:
+    given, records = files(tmp_path)
+    answers = [record | {"label": record["right"], "answer": "yes"} for record in records]
+    assert score("pope", jsonl(tmp_path / "a.jsonl", answers), **given).metrics["pope_random"]["yes_ratio"] == 100
 
 
 def test_an_answer_without_what_is_right_beside_it_may_be_right_itself(tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from components.evaluation.benchmarks import mm_vet
 from components.evaluation.offline.doubtful import after_trace
+from components.evaluation.offline.findings import Findings
+from components.evaluation.offline.questions import Files
 from components.evaluation.offline.scoring import Report
 from tests.evaluation.offline.layouts import LABELS, jsonl, pope, scienceqa, score
 
@@ -50,11 +53,20 @@ def test_a_trace_is_read_by_the_rule_and_said_with_the_figures_without_it(tmp_pa
 
 
 def test_a_trace_that_never_ends_is_said(tmp_path: Path) -> None:
-    assert "(3 of them end within it)" in line(answered(tmp_path, "<think>Is it {}"), "reasoning trace")
+    assert "(3 hold nothing else)" in line(answered(tmp_path, "<think>Is it {}"), "reasoning trace")
+
+
+@pytest.mark.parametrize("token", ["</s>", "<|im_end|>", "<|endoftext|>", "<end_of_utterance>"])
+def test_special_tokens_are_said_with_the_figures_without_them(tmp_path: Path, token: str) -> None:
+    report = answered(tmp_path, f"{{}}{token}")
+    assert len(report.findings.unmatched["answers with special tokens"]) == 3
+    assert "without these the figures are pope f1 100.00, accuracy 100.00" in line(report, "special tokens")
 
 
 def test_answers_without_a_trace_have_no_line(tmp_path: Path) -> None:
-    assert not [kind for kind in answered(tmp_path, "{}").findings.unmatched if "trace" in kind or "otherwise" in kind]
+    assert not [
+        kind for kind in answered(tmp_path, "{}").findings.unmatched if "answers with" in kind or "otherwise" in kind
+    ]
 
 
 def test_yes_with_not_behind_it_is_no_by_llavas_rule_and_said(tmp_path: Path) -> None:
@@ -84,3 +96,18 @@ def test_failed_requests_are_said_with_the_figures_without_them(tmp_path: Path) 
     assert report.metrics["caption"]["rouge_l"] == pytest.approx(75)
     assert report.findings.unmatched["failed requests"] == ["3.jpg#0"]
     assert "with these left out: caption bleu 100.00, rouge_l 100.00" in line(report, "failed requests")
+
+
+def test_what_a_judge_is_shown_beside_the_answer_is_said(tmp_path: Path) -> None:
+    gold = tmp_path / "mm-vet.json"
+    gold.write_text(json.dumps({f"v1_{n}": {"question": f"What is {n}?", "answer": "x"} for n in range(4)}))
+    said = ["x", "<think>y</think>x", "x</s>", "Failed to obtain answer via API."]
+    answers = jsonl(tmp_path / "a.jsonl", [{"question_id": n, "text": text} for n, text in enumerate(said)])
+    findings = Findings()
+    assert len(list(mm_vet.to_grade(answers, Files(annotations=gold), None, findings))) == 4
+    assert findings.unmatched == {
+        "answers with a reasoning trace": ["v1_1"],
+        "answers with special tokens": ["v1_2"],
+        "failed requests": ["v1_3"],
+    }
+    assert all("the judge is shown them whole" in line for line in findings.lines)

@@ -122,3 +122,41 @@ def test_a_category_named_image_is_not_added_to_all_images(tmp_path: Path) -> No
     rows = [row | {"prediction": s, "category": "image"} for row, s in zip(CHOICES, SAID, strict=True)]
     report = score("seed_bench", written(tmp_path, rows, "tsv"))
     assert report.metrics == {"seed_bench": {"accuracy": 75}, "seed_image": {"accuracy": 75}}
+
+
+def test_parquet_of_hugging_face_is_gold(tmp_path: Path) -> None:
+    """lmms-lab's POPE and MME: images as structs, ids of POPE anew in each category."""
+    picture = {"bytes": b"\xff\xd8\xff" + b"x" * 2000, "path": None}
+    asked = [("1", "dog", "yes", "random"), ("2", "cat", "no", "random"), ("1", "dog", "yes", "popular")]
+    rows = [
+        {"question_id": id, "question": IN.format(thing), "answer": label, "image_source": "COCO_1", "image": picture}
+        | {"category": category}
+        for id, thing, label, category in asked
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "pope.parquet")
+    said = [
+        {"question_id": n, "image": "COCO_1.jpg", "prompt": r["question"], "text": "yes"} for n, r in enumerate(rows)
+    ]
+    report = score("pope", jsonl(tmp_path / "a.jsonl", said), annotations=tmp_path / "pope.parquet")
+    assert (report.metrics["pope_random"]["accuracy"], report.metrics["pope_popular"]["accuracy"]) == (50, 100)
+    assert any("no label for adversarial; the mean goes over the others" in line for line in report.findings.lines)
+    gold = [{"question_id": row["image_path"], "category": row["category"]} | row for row in MME]
+    pd.DataFrame([row | {"image": picture} for row in gold]).to_parquet(tmp_path / "mme.parquet")
+    said = [{"question_id": r["image_path"], "prompt": r["question"], "text": "Yes"} for r in MME]
+    report = score("mme", jsonl(tmp_path / "b.jsonl", said), annotations=tmp_path / "mme.parquet")
+    assert report.metrics["mme_count"] == {"score": 50, "accuracy": 50, "accuracy_plus": 0}
+    assert any("no ground truth for existence" in line for line in report.findings.lines)
+
+
+@pytest.mark.parametrize("name", ["pope", "mme", "mmbench", "seed_bench", "scienceqa"])
+def test_files_that_disagree_on_what_is_right_are_refused(tmp_path: Path, name: str) -> None:
+    rows = {"pope": POPE, "mme": MME}.get(name, CHOICES)
+    wrong = {"pope": "No", "mme": "No"}.get(name, "B")
+    said = [row | {"prediction": "A"} for row in rows]
+    first, second = (
+        jsonl(tmp_path / "a.jsonl", said),
+        jsonl(tmp_path / "b.jsonl", [said[0] | {"answer": wrong}, *said[1:]]),
+    )
+    assert len(score(name, [first, jsonl(tmp_path / "c.jsonl", said)]).each) == 2
+    with pytest.raises(UserError, match="question 0 has two true answers there"):
+        score(name, [first, second])
