@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+ORIGINS = ("evaluate", "experiment", "gate")  # of a record, as `by` has it
 GATE_TAG = "lea.gate"  # the last judgement of a version, so that the same question is not logged twice
 
 # (parts, folder that refers to the base, record of the version that is judged) -> a record under its conditions.
@@ -84,11 +85,14 @@ def open_case(
 
 
 def _judged_by(version: ModelVersion, champion: ModelVersion | None, present: Record | None) -> Record | None:
-    """The present record (the registered one of the same conditions); without one, that which the champion shares."""
+    """The present record (the registered one of the same conditions); without one, that which the champion shares.
+
+    The stage's own first: an experiment may have asked easier questions, and what the gate measured has no blind row.
+    """
     if present is not None:
         found = records.find(version, present.key)
         return found if found is not None and found.by != "gate" else present  # the gate measures no blind row
-    known = sorted(records.each(version), key=lambda one: one.by == "gate")
+    known = sorted(records.each(version), key=lambda one: ORIGINS.index(one.by))
     shared = [one for one in known if champion is not None and records.find(champion, one.key)]
     return next(iter([*shared, *known]), None)
 
