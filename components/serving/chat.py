@@ -59,7 +59,10 @@ FIXED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "tool_choice": (_only("none", "auto", None), '"none"'),
     "service_tier": (_only("auto", "default", None), '"auto"'),
     "seed": (lambda value: value is None or _is_whole(value), "a whole number (greedy answers are the same for all)"),
-    "user": (lambda value: value is None or isinstance(value, str), "text"),
+    **dict.fromkeys(
+        ("user", "safety_identifier", "prompt_cache_key"),  # who asks, under its old name and its new ones
+        (lambda value: value is None or isinstance(value, str), "text"),
+    ),
     "metadata": (lambda value: value is None or isinstance(value, dict), "an object"),
     "parallel_tool_calls": (lambda value: value is None or isinstance(value, bool), "true or false"),
     "stop": (_nothing, "absent"),
@@ -89,8 +92,12 @@ def parse_chat(tree: Mapping[str, Any], limits: Limits) -> ChatRequest:
         if name not in FIXED and name not in READ and value is not None:
             raise Refused(f"unknown field {_shown(name)}", name[:40])
     options = tree.get("stream_options")
-    if options is not None and (not isinstance(options, dict) or set(options) - {"include_usage"}):
-        raise Refused("stream_options may hold include_usage", "stream_options")
+    if options is not None and (
+        not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}
+    ):
+        raise Refused("stream_options may hold include_usage and include_obfuscation", "stream_options")
+    if (options or {}).get("include_obfuscation") not in (None, False):
+        raise Refused("stream_options.include_obfuscation must be false", "stream_options.include_obfuscation")
     turns, system, image = _parse_messages(tree.get("messages"), limits)
     return ChatRequest(
         model=parse_model(tree),

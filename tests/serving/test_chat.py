@@ -48,6 +48,14 @@ def test_field_of_a_message_that_says_something_is_refused_by_name(field: dict[s
         parsed(asked(TEXT), {"role": "assistant", "content": "A", **field}, asked(TEXT))
 
 
+def test_fields_that_change_no_answer_are_taken():
+    new = {"safety_identifier": "ada", "prompt_cache_key": "k", "stream_options": {"include_obfuscation": False}}
+    assert parsed(asked(TEXT), user="ada", **new).turns[0].text == "What?"
+    for field in ({"safety_identifier": 7}, {"stream_options": {"include_obfuscation": True}}):
+        with pytest.raises(Refused, match="must be"):
+            parsed(asked(TEXT), **field)
+
+
 def test_field_of_the_request_that_is_null_is_as_good_as_absent():
     assert parsed(asked(TEXT), reasoning_effort=None, functions=None).image is None
     with pytest.raises(Refused, match="unknown field"):
