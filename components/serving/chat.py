@@ -69,11 +69,17 @@ FIXED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "tools": (_nothing, "absent"),
     "logit_bias": (_nothing, "absent"),
 }
+# json holds the interpreter while it makes objects: 20 MB of empty lists would stop the server for seconds, and take
+# 500 MB. Images are one string each, and texts have fewer characters than this.
+MAX_MARKS = 100_000
+MAX_MESSAGES = 1024  # each is tokenised by itself: more do not fit into what models can read
 READ = ("model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options")
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
     """The JSON object of a request's body."""
+    if sum(map(body.count, (b"[", b"{", b","))) > MAX_MARKS:
+        raise Refused(f"the body holds more than {MAX_MARKS:,} lists, objects and commas", status=413)
     try:
         tree = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -134,6 +140,8 @@ def _parse_messages(messages: Any, limits: Limits) -> tuple[list[Turn], str | No
     """Turns, system text, image. The image belongs to the first question, as the model was trained."""
     if not isinstance(messages, list) or not messages:
         raise Refused("messages must be a list of messages", "messages")
+    if len(messages) > MAX_MESSAGES:
+        raise Refused(f"there are {len(messages):,} messages; at most {MAX_MESSAGES:,} are read", "messages")
     turns: list[Turn] = []
     system: str | None = None
     images: list[bytes] = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from openai.types.chat import ChatCompletionMessage
 
-from components.serving.chat import ChatRequest, Refused, parse_chat
+from components.serving.chat import ChatRequest, Refused, parse_chat, parse_json
 from components.serving.limits import Limits
 from tests.serving.running import data_url
 
@@ -75,6 +76,24 @@ def test_image_that_is_sent_again_is_one():
     assert (len(request.turns), request.image is not None) == (3, True)
     with pytest.raises(Refused, match="an image belongs to the first user message"):
         parsed(asked(sent, TEXT), answer, asked(image(data_url(size=(9, 9))), TEXT))
+
+
+def test_a_body_of_many_small_things_is_refused_before_it_is_read():
+    """20 MB of them held the interpreter for 5 seconds: nobody else was answered."""
+    for small in (b"[],", b'{"a":{}},', b"1,", b'"",'):
+        began = time.monotonic()
+        with pytest.raises(Refused, match="more than 100,000 lists, objects and commas") as refused:
+            parse_json(b'{"messages":[' + small * (15_000_000 // len(small)) + b"1]}")
+        assert refused.value.status == 413
+        assert time.monotonic() - began < 1
+    assert parse_json(b'{"a":"' + b"," * 33_000 + b'"}')["a"]
+
+
+def test_messages_are_counted():
+    with pytest.raises(Refused, match=r"there are 600,000 messages; at most 1,024 are read"):
+        parsed(*[{"role": "system", "content": ""}] * 600_000)
+    turns = [{"role": role, "content": "x"} for role in ("user", "assistant")] * 511
+    assert len(parsed(*turns, asked(TEXT)).turns) == 1023
 
 
 def test_texts_are_joined_as_in_training():
