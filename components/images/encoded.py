@@ -7,6 +7,10 @@ import binascii
 from urllib.parse import unquote
 
 _SHORTEST_LINE = 60  # characters: tools write 64 or 76, and always whole groups of 4
+# What tools escape in base64: all that is no letter and no digit.
+_ESCAPES = {f"%{case(f'{ord(c):02X}')}": c for c in "+/=-_\n\r\t " for case in (str.upper, str.lower)}
+_LONG, _CRUMB = 1_000_000, 16  # characters: of a text whose pieces are counted, and of the shortest pieces on average
+_MOST_ESCAPES = 1000  # of other characters
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
@@ -24,10 +28,19 @@ def decoded(text: str) -> bytes:
     head, comma, held = text.partition(",")
     if not comma or not head.replace(" ", "").lower().endswith(";base64"):
         raise ValueError("image is a data URL without base64; give data:image/png;base64,...")
-    return _base64(unquote(held), text)  # a URL may hold %2B for +
+    return _base64(_unquoted(held), text)
+
+
+def _unquoted(text: str) -> str:
+    """A URL may hold %2B for +, and so on. `unquote` makes an object of each escape: 2 GB of 20 MB of them."""
+    for escape, character in _ESCAPES.items():
+        text = text.replace(escape, character)
+    return unquote(text) if 0 < text.count("%") <= _MOST_ESCAPES else text
 
 
 def _base64(text: str, shown: str) -> bytes:
+    if _is_crumbled(text, "\n") or _is_crumbled(text, "\r"):
+        raise ValueError(f"image is base64 in lines of fewer than {_CRUMB} characters; send longer lines, or one")
     plain = _without_breaks(text).translate(_URL_SAFE).rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
@@ -51,8 +64,15 @@ def _without_breaks(text: str) -> str:
     return inside
 
 
+def _is_crumbled(text: str, border: str) -> bool:
+    """Whether a long text has so many borders that its pieces, an object each, would take 20 times its memory."""
+    return len(text) > _LONG and text.count(border) * _CRUMB > len(text)
+
+
 def _without_blanks(text: str) -> str:
     """Blanks in place of line breaks, so between lines of equal length, go; any other was a `+`."""
+    if _is_crumbled(text, " "):
+        return text.replace(" ", "+")
     lines = [line for line in text.split(" ") if line]
     joined, with_plus = "".join(lines), text.replace(" ", "+")
     whole = len(joined) % 4 == 0 or len(with_plus) % 4 != 0

@@ -55,6 +55,9 @@ class Server:
         """The JSON object of a request, read within the limits of bytes and time."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused("content-type must be application/json", status=415)
+        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ("", "identity"):
+            raise Refused(f"content-encoding {coding[:40]} is not read here; send the body as it is", status=415)
         data = bytearray()
         try:
             async with asyncio.timeout(self.limits.timeout_s):

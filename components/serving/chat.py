@@ -59,18 +59,27 @@ FIXED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "tool_choice": (_only("none", "auto", None), '"none"'),
     "service_tier": (_only("auto", "default", None), '"auto"'),
     "seed": (lambda value: value is None or _is_whole(value), "a whole number (greedy answers are the same for all)"),
-    "user": (lambda value: value is None or isinstance(value, str), "text"),
+    **dict.fromkeys(
+        ("user", "safety_identifier", "prompt_cache_key"),  # who asks, under its old name and its new ones
+        (lambda value: value is None or isinstance(value, str), "text"),
+    ),
     "metadata": (lambda value: value is None or isinstance(value, dict), "an object"),
     "parallel_tool_calls": (lambda value: value is None or isinstance(value, bool), "true or false"),
     "stop": (_nothing, "absent"),
     "tools": (_nothing, "absent"),
     "logit_bias": (_nothing, "absent"),
 }
+# json holds the interpreter while it makes objects: 20 MB of empty lists would stop the server for seconds, and take
+# 500 MB. Images are one string each, and texts have fewer characters than this.
+MAX_MARKS = 100_000
+MAX_MESSAGES = 1024  # each is tokenised by itself: more do not fit into what models can read
 READ = ("model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options")
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
     """The JSON object of a request's body."""
+    if sum(map(body.count, (b"[", b"{", b","))) > MAX_MARKS:
+        raise Refused(f"the body holds more than {MAX_MARKS:,} lists, objects and commas", status=413)
     try:
         tree = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -89,8 +98,12 @@ def parse_chat(tree: Mapping[str, Any], limits: Limits) -> ChatRequest:
         if name not in FIXED and name not in READ and value is not None:
             raise Refused(f"unknown field {_shown(name)}", name[:40])
     options = tree.get("stream_options")
-    if options is not None and (not isinstance(options, dict) or set(options) - {"include_usage"}):
-        raise Refused("stream_options may hold include_usage", "stream_options")
+    if options is not None and (
+        not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}
+    ):
+        raise Refused("stream_options may hold include_usage and include_obfuscation", "stream_options")
+    if (options or {}).get("include_obfuscation") not in (None, False):
+        raise Refused("stream_options.include_obfuscation must be false", "stream_options.include_obfuscation")
     turns, system, image = _parse_messages(tree.get("messages"), limits)
     return ChatRequest(
         model=parse_model(tree),
@@ -127,6 +140,8 @@ def _parse_messages(messages: Any, limits: Limits) -> tuple[list[Turn], str | No
     """Turns, system text, image. The image belongs to the first question, as the model was trained."""
     if not isinstance(messages, list) or not messages:
         raise Refused("messages must be a list of messages", "messages")
+    if len(messages) > MAX_MESSAGES:
+        raise Refused(f"there are {len(messages):,} messages; at most {MAX_MESSAGES:,} are read", "messages")
     turns: list[Turn] = []
     system: str | None = None
     images: list[bytes] = []

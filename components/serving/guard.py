@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -58,7 +59,8 @@ class Guard:
         if self._key is None or scope["path"] in self._open:
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._key.encode()):
+        sent = given.strip().encode("latin-1")  # the bytes that came: a key beyond ASCII is sent as UTF-8
+        if scheme.lower() == "bearer" and hmac.compare_digest(sent, os.fsencode(self._key)):
             return None
         return Refused("a key is needed: Authorization: Bearer KEY", status=401, code="invalid_api_key")
 

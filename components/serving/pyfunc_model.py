@@ -17,7 +17,17 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
-GREEDY = {"temperature": 0, "top_p": 1, "do_sample": False, "num_beams": 1}  # the values that greedy decoding has
+# The values that greedy decoding has.
+GREEDY = {
+    "temperature": 0,
+    "top_p": 1,
+    "top_k": 1,
+    "do_sample": False,
+    "num_beams": 1,
+    "n": 1,
+    "repetition_penalty": 1,
+}
+LENGTHS = ("max_tokens", "max_completion_tokens", "max_new_tokens")  # names of one parameter
 MAX_PROMPT_CHARACTERS = 32_768  # before a tokenizer has to read them
 
 
@@ -105,16 +115,20 @@ class AnsweringModel(PythonModel):
         for name, value in GREEDY.items():
             if params.get(name) not in (None, value):
                 raise BadRequest(f"{name} must be {value}: answers are greedy; got {params[name]}")
+        stop = params.get("stop")
+        if stop is not None and len(stop):  # MLflow makes an array of the list
+            raise BadRequest("stop must be absent: an answer ends where the model ends it")
         usual = self.settings["max_new_tokens"]
         limit = max(self.limits["max_new_tokens_limit"], usual)
-        wanted = {name: params[name] for name in ("max_tokens", "max_new_tokens") if params.get(name) is not None}
+        wanted = {name: params[name] for name in LENGTHS if params.get(name) is not None}
         for name, value in wanted.items():
             if not 1 <= value <= limit:
                 raise BadRequest(f"{name} must be 1 to {limit}, got {value}")
-        first = next(iter(wanted.values()), usual)
-        if wanted.get("max_new_tokens", usual) not in (usual, first):  # MLflow gives the usual one where none is sent
-            raise BadRequest("max_tokens and max_new_tokens differ; give one of them")
-        return int(first)
+        # MLflow gives max_new_tokens its usual value where none is sent.
+        given = {value for name, value in wanted.items() if name != "max_new_tokens" or value != usual}
+        if len(given) > 1:
+            raise BadRequest(f"{' and '.join(wanted)} differ; give one of them")
+        return int(next(iter(given), usual))
 
     def _check_lengths(self, asked: list[Any], max_new_tokens: int) -> None:
         from components.serving.limits import context_length

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 from uuid import uuid4
 
@@ -24,8 +25,12 @@ class TextStream:
         return self._advance(text.rstrip())
 
     def finish(self) -> str:
-        """What is left."""
-        return self._advance(self._text().rstrip())
+        """What is left; where the decoder changed text that was sent, all that stands behind the change."""
+        text = self._text().rstrip()
+        if text.startswith(self._sent):
+            return self._advance(text)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, self._sent, strict=False)))
+        return text[same:]
 
     @property
     def whole(self) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+ORIGINS = ("evaluate", "experiment", "gate")  # of a record, as `by` has it
 GATE_TAG = "lea.gate"  # the last judgement of a version, so that the same question is not logged twice
 
 # (parts, folder that refers to the base, record of the version that is judged) -> a record under its conditions.
@@ -84,11 +85,14 @@ def open_case(
 
 
 def _judged_by(version: ModelVersion, champion: ModelVersion | None, present: Record | None) -> Record | None:
-    """The present record (the registered one of the same conditions); without one, that which the champion shares."""
+    """The present record (the registered one of the same conditions); without one, that which the champion shares.
+
+    The stage's own first: an experiment may have asked easier questions, and what the gate measured has no blind row.
+    """
     if present is not None:
         found = records.find(version, present.key)
         return found if found is not None and found.by != "gate" else present  # the gate measures no blind row
-    known = sorted(records.each(version), key=lambda one: one.by == "gate")
+    known = sorted(records.each(version), key=lambda one: ORIGINS.index(one.by))
     shared = [one for one in known if champion is not None and records.find(champion, one.key)]
     return next(iter([*shared, *known]), None)
 
@@ -102,17 +106,40 @@ def lacking(case: Case, gate: Gate, measured: Measured) -> list[ModelVersion]:
 
 
 def _rivals(case: Case, gate: Gate) -> list[ModelVersion]:
-    """The champion, and for each metric of `not_worse` the one that did best among those before it.
-
-    Best by its own figures, taken under whatever conditions: it says who is worth measuring again.
-    """
+    """The champion, and for each metric of `not_worse` those before it that may have done best."""
     chosen = [case.champion] if case.champion is not None and gate.not_worse else []
     for name in gate.not_worse if gate.compare_with == "best" else ():
-        known = [(one, own[name]) for one in case.former if finite(own := registry.version_metrics(one), name)]
-        if known:
-            best, _ = max(known, key=lambda one: metric(name).gain(one[1], 0.0))
-            chosen += [best] if best not in chosen else []
+        chosen += [one for one in _best(case.former, name) if one not in chosen]
     return chosen
+
+
+def _best(former: Sequence[ModelVersion], name: str) -> list[ModelVersion]:
+    """The versions that no other is known to equal or surpass in a metric: who is worth measuring again.
+
+    Figures say something of each other where they were taken under the same conditions: 0.99 on easy questions must
+    not hide 0.83 on hard ones. Mostly one remains: each promotion measures the best before it anew.
+    """
+    best: list[tuple[ModelVersion, dict[str, float]]] = []
+    for version in former:
+        figures = _by_conditions(version, name)
+        if figures and not any(_surpasses(other, figures, name) for _, other in best):
+            best = [one for one in best if not _surpasses(figures, one[1], name)]
+            best.append((version, figures))
+    return [version for version, _ in best]
+
+
+def _by_conditions(version: ModelVersion, name: str) -> dict[str, float]:
+    """A metric of a version under each digest of conditions; under none for a figure without a record."""
+    own = registry.version_metrics(version)
+    found = {"": own[name]} if finite(own, name) and records.own(version) is None else {}
+    known = (record for record in records.each(version) if record.whole and finite(record.figures, name))
+    return found | {record.key: record.figures[name] for record in known}
+
+
+def _surpasses(one: Mapping[str, float], other: Mapping[str, float], name: str) -> bool:
+    """Whether one version is at least as good as another under all conditions that both have, one of them at least."""
+    both = one.keys() & other.keys()
+    return bool(both) and all(metric(name).gain(one[key], other[key]) >= 0 for key in both)
 
 
 def measure_again(version: ModelVersion, case: Case, measure: Measure, measured: Measured) -> None:

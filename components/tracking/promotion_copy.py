@@ -45,7 +45,7 @@ def as_lines(log: Log) -> list[dict[str, Any]]:
 
 def write(client: MlflowClient, log: Log) -> None:
     """Bring the copy up to date; it is whole at any time, and only a copy."""
-    identity, stated = store.identity(client), home() / STORE_FILE
+    identity, stated = store.registry_identity(client), home() / STORE_FILE
     lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in as_lines(log)]
     try:
         known = stated.is_file() and stated.read_text(encoding="utf-8") == identity
@@ -84,7 +84,7 @@ def report_missing(client: MlflowClient, name: str, log: Log) -> None:
 def _lines(client: MlflowClient, name: str) -> list[dict[str, Any]]:
     """What the copy holds of this log; nothing where it is of another store, or not whole."""
     try:
-        if (home() / STORE_FILE).read_text(encoding="utf-8") != store.identity(client):
+        if (home() / STORE_FILE).read_text(encoding="utf-8") != store.registry_identity(client):
             return []
         lines = [json.loads(line) for line in (home() / COPY_FILE).read_text(encoding="utf-8").splitlines()]
         return [line for line in lines if line["model"] == name and {"digest", "number", "moved", "to"} <= line.keys()]

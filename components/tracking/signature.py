@@ -18,7 +18,7 @@ def signature(max_new_tokens: int) -> Any:
     """An optional text `image` and the text `prompt`; parameters for greedy answers, other decoding is refused.
 
     `image` may hold bytes in Python. It is no column of any type, for MLflow reads no CSV into such a one. MLflow drops
-    parameters that are not named here before a model sees them, so the usual ones are named.
+    parameters that are not named here before a model sees them, so the usual ones are named, also to refuse them.
     """
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
@@ -28,10 +28,15 @@ def signature(max_new_tokens: int) -> Any:
         [
             ParamSpec("max_new_tokens", "long", max_new_tokens),
             ParamSpec("max_tokens", "long", None),
+            ParamSpec("max_completion_tokens", "long", None),
             ParamSpec("temperature", "double", 0.0),
             ParamSpec("top_p", "double", 1.0),
             ParamSpec("do_sample", "boolean", False),
             ParamSpec("num_beams", "long", 1),
+            ParamSpec("n", "long", 1),
+            ParamSpec("top_k", "long", None),
+            ParamSpec("repetition_penalty", "double", 1.0),
+            ParamSpec("stop", "string", [], shape=(-1,)),
         ]
     )
     return ModelSignature(asked, Schema([ColSpec("string")]), params)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from components.digests import digest
 from components.errors import UserError
 from components.locks import lock
 from components.masking import masked
@@ -122,6 +123,12 @@ def identity(client: MlflowClient) -> str:
     """What tells this store from others: the experiment that it made; a moved workspace keeps it."""
     found = client.get_experiment(experiment_id(client))
     return f"{found.experiment_id}-{found.creation_time}"
+
+
+def registry_identity(client: MlflowClient) -> str:
+    """What tells this registry from others: MLflow's own variable may name one apart from the store of the runs."""
+    apart, own = os.environ.get("MLFLOW_REGISTRY_URI"), identity(client)
+    return f"{own}-{digest(apart)[:12]}" if apart and apart != tracking_uri() else own
 
 
 @contextmanager

@@ -81,9 +81,11 @@ def test_a_misspelt_column_is_refused_and_not_dropped(model, text):
 def test_parameters_are_obeyed_or_refused(model, text):
     row = {"image": text, "prompt": ASK}
     whole = served(model, {"inputs": [row]})[1]["predictions"][0]
-    for params in ({"max_new_tokens": 3}, {"max_tokens": 3, "temperature": 0.0}):
+    same_as_greedy = {"n": 1, "stop": [], "top_k": 1, "repetition_penalty": 1.0}
+    for params in ({"max_new_tokens": 3}, {"max_tokens": 3, "temperature": 0.0}, {"max_completion_tokens": 3}):
         short = served(model, {"inputs": [row], "params": params})[1]["predictions"][0]
         assert len(short) < len(whole)
+    assert served(model, {"inputs": [row], "params": same_as_greedy})[1]["predictions"] == [whole]
     for params, message in (
         ({"temperature": 0.7}, "temperature must be 0"),
         ({"top_p": 0.5}, "top_p must be 1"),
@@ -94,6 +96,11 @@ def test_parameters_are_obeyed_or_refused(model, text):
         ({"max_new_tokens": 0}, "max_new_tokens must be 1 to 1024, got 0"),
         ({"max_tokens": 0}, "max_tokens must be 1 to 1024, got 0"),
         ({"max_tokens": 3, "max_new_tokens": 4}, "differ"),
+        ({"max_tokens": 3, "max_completion_tokens": 4}, "differ"),
+        ({"stop": ["."]}, "stop must be absent"),
+        ({"n": 2}, "n must be 1"),
+        ({"top_k": 5}, "top_k must be 1"),
+        ({"repetition_penalty": 1.2}, "repetition_penalty must be 1"),
     ):
         status, answer = served(model, {"inputs": [row], "params": params})
         assert (status, message in answer["message"]) == (400, True), answer

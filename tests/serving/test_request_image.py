@@ -2,6 +2,7 @@
 
 import base64
 import os
+import tracemalloc
 from pathlib import Path
 from urllib.parse import quote
 
@@ -125,6 +126,42 @@ def test_the_images_of_a_request_have_a_price(tmp_path):
         decode_for_caller(data, 4_999)
     with pytest.raises(ValueError, match="image corrupt"):
         decode_for_caller(data[:60], 5_000)
+
+
+def test_percent_signs_cost_no_more_than_they_are():
+    """20 MB of them took 22 seconds and 2 GB."""
+    white = bytes([255]) * 3_000_000  # base64 of it is all slashes
+    held = base64.b64encode(white).decode()
+    for escape in ("%2F", "%2f"):
+        assert image_bytes("data:image/bmp;base64," + held.replace("/", escape)) == white
+    assert image_bytes("data:image/png;base64,%41%42%43%44%0a") == b"\x00\x10\x83"
+    for text in ("%" * 3_000_000, "%41" * 1_000_000):
+        with pytest.raises(ValueError, match="must be base64"):
+            peak_of(text)
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(text)
+        tracemalloc.stop()
+
+
+def peak_of(text: str) -> int:
+    """The most memory that reading the text of an image takes."""
+    tracemalloc.start()
+    image_bytes("data:image/png;base64," + text)
+    return tracemalloc.get_traced_memory()[1]
+
+
+@pytest.mark.parametrize("line", ["AA\n", "A\r\n", "AA \n"])
+def test_crumbs_of_base64_are_refused(line):
+    """As an object each they took 25 times the memory of the text."""
+    with pytest.raises(ValueError, match="lines of fewer than 16 characters"):
+        image_bytes(line * 600_000)
+    assert image_bytes(line * 40) == image_bytes("A" * line.count("A") * 40)
+
+
+def test_a_long_text_costs_a_few_times_its_length():
+    for text in ("A" * 2_000_000, ("A" * 64 + "\n") * 30_000, "AA " * 600_000, "A " * 900_000):
+        assert peak_of(text) < 8 * len(text)
+        tracemalloc.stop()
+    assert image_bytes("AA " * 600_000 + "AAAA") == base64.b64decode("AA+" * 600_000 + "AAAA")
 
 
 @pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000), (101, 1), (3000, 100)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import socket
 import threading
@@ -153,6 +154,9 @@ def test_bodies_are_bounded_and_must_be_json(server):
         got, answer = server.chat(body)
         assert (got, message in answer["error"]["message"]) == (status, True), answer
     assert server.send("POST", "/v1/chat/completions", b"{}", content_type="text/plain")[0] == 415
+    packed = gzip.compress(json.dumps(asking()).encode())
+    status, answer = server.chat(packed, content_encoding="gzip")
+    assert (status, "content-encoding gzip is not read here" in answer["error"]["message"]) == (415, True)
     assert server.send("GET", "/v1/chat/completions")[0] == 405
     assert server.send("GET", "/nowhere")[1]["error"]["message"] == "GET /nowhere: not found"
     assert server.send("GET", "/v1/models", host="evil.example")[0] == 421  # a name that a foreign page chose

@@ -4,6 +4,7 @@ import getpass
 import json
 import multiprocessing
 import os
+import shutil
 
 import pytest
 import yaml
@@ -143,6 +144,19 @@ def store_of(number: str) -> str:
     source = store.connect().get_model_version("lea", number).source
     assert source
     return source.removeprefix("models:/")
+
+
+def test_a_registry_apart_is_no_registry_whose_log_was_deleted(versions, monkeypatch, capsys, tmp_path, empty_database):
+    shutil.copy(empty_database, tmp_path / "apart.db")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{tmp_path}/apart.db")
+    for apart in (True, False):
+        if not apart:
+            monkeypatch.delenv("MLFLOW_REGISTRY_URI")
+        capsys.readouterr()
+        log = mending.mended(store.connect(), "lea")
+        assert len(log.entries) == (0 if apart else 3)
+        assert "deleted or changed" not in capsys.readouterr().err
+        assert versions.promotions() == promotion_copy.as_lines(log)
 
 
 def test_dry_run_writes_nothing(versions):

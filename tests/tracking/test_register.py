@@ -159,6 +159,24 @@ def test_champions_do_not_drift(workspace):
     assert aliases(workspace)["champion"] == 4
 
 
+def test_a_champion_on_easier_questions_hides_no_better_one(workspace, monkeypatch):
+    """0.99 was the best figure and is worth 0.5 here; the one to beat is the champion with 0.83."""
+    truth = {"connector a": 0.5, "connector b": 0.83, "connector c": 0.81}
+
+    def measure_again(params, base, parts, like):
+        return {"ingredients": {"iou": truth[(parts / "connector.safetensors").read_text()]}}
+
+    monkeypatch.setattr(evaluate, "measure_again", measure_again)
+    for weights, iou, questions in (("a", 0.99, "easy"), ("b", 0.83, "hard"), ("c", 0.81, "hard"), ("d", 0.79, "new")):
+        workspace.train(weights)
+        workspace.measure(iou, questions=questions)
+        register.run(workspace.params)
+    assert aliases(workspace) == {"candidate": 4, "champion": 3}
+    assert workspace.registration()["gate"]["reasons"][0] == (
+        "failed: ingredients.iou 0.79 may be at most 0.03 worse than that of version 2, champion before: 0.83"
+    )
+
+
 def test_model_changed_after_its_evaluation_is_refused(workspace):
     (workspace.parts / "connector.safetensors").write_text("another connector")
     with pytest.raises(
