@@ -156,8 +156,9 @@ class Encoder:
         """What the template makes of numbered marks in place of the turns, so that only its own text is parsed."""
         roles = {"human": "user", "assistant": "assistant"}
         messages = [{"role": roles[turn.role], "content": f"\ue000{n}\ue001"} for n, turn in enumerate(turns)]
-        opened = turns[-1].role == "human"
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened))
+        # A template that thinks aloud (Qwen3's) puts an empty thought into the prompt then, and not into the answer.
+        settings = {"add_generation_prompt": turns[-1].role == "human", "enable_thinking": False}
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **settings))
 
     def _answer_ranges(
         self, turns: Sequence[Turn], frame: str, parts: Sequence[tuple[int, int, str]]

@@ -28,6 +28,7 @@ from components.costs.skeleton import (
 )
 from components.costs.text_lengths import mean_text_tokens
 from components.errors import UserError
+from components.model.language import check_window
 from components.params import Params, Recipe, Training
 
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -52,6 +53,9 @@ class Assumed:
 def plan(params: Params, assumed: Assumed | None = None, done: Callable[[int], object] = lambda step: None) -> Any:
     """The whole plan: bytes, FLOPs and hours as plain numbers. `done` is called with how many of STEPS are done."""
     training, recipe = params.training, params.finetune
+    config = base_config(params)
+    check_window(config, params.pretrain.max_length, "pretrain.max_length")
+    check_window(config, recipe.max_length, "finetune.max_length")
     learnt: Learnt = "language_model" if recipe.language_model == "trained" else params.adapter
     assumed = assumed or Assumed()
     if assumed.flops is None:

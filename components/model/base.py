@@ -33,7 +33,7 @@ from components.digests import folder_digest
 from components.errors import UserError
 from components.files import write_json
 from components.model.hub import downloaded, nearest
-from components.model.language import check_language, check_layers
+from components.model.language import check_language, check_layers, check_precision
 from components.model.stored import REFERENCE_FILE, read_reference
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -156,6 +156,7 @@ def refer_to_checkpoint(folder: Path, model: str, revision: str | None) -> None:
     if config.model_type != "llava":
         raise UserError(f"params.yaml: base.checkpoint.model {model} is a {config.model_type} model, not llava")
     check_layers(config, f"params.yaml: base.checkpoint.model {model}")
+    check_precision(config, f"params.yaml: base.checkpoint.model {model}")
     local = downloaded(model, revision)
     if Path(model).is_dir():  # workers and queued experiments run in other folders
         model, commit = str(local.resolve()), None
@@ -218,7 +219,7 @@ def _found(loader: Any, place: str, setting: str, **options: Any) -> Any:
     try:
         near = nearest(place, options.get("revision"))
         return loader.from_pretrained(near, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0].removesuffix(".")
         if "trust_remote_code" in str(error):
             reason = "it brings code of its own (auto_map), which is never run"
@@ -233,6 +234,7 @@ def _whole(loader: Any, place: str, setting: str, unused: str = "", **options: A
 
     unused: a regex of the names, from their beginning, that may be missing, for nothing reads those weights.
     """
+    check_precision(_found(AutoConfig, place, setting, **options), f"params.yaml: {setting} {place!r}")
     report = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     model, found = _found(loader, place, setting, **report, **options)
     lacking = sorted(name for name in found["missing_keys"] if not (unused and re.match(unused, name)))

@@ -55,11 +55,27 @@ def check_layers(config: Any, name: str) -> None:
         )
 
 
+def check_precision(config: Any, name: str) -> None:
+    """UserError where weights are stored as codes of a few bits, which training would take for their values."""
+    quantized = getattr(config, "quantization_config", None)
+    if quantized:
+        how = quantized.get("quant_method") if isinstance(quantized, dict) else type(quantized).__name__
+        raise UserError(
+            f"{name}: its weights are quantized ({how}), and a base is read in 16 or 32 bits; give the model that it "
+            "was made from"
+        )
+
+
+def window_of(config: Any) -> int | None:
+    """The tokens that the language model looks back in the layer that looks back least; None where all is seen."""
+    layers: Any = DynamicCache(config=config).layers
+    return min((layer.sliding_window for layer in layers if getattr(layer, "is_sliding", False)), default=None)
+
+
 def check_window(config: Any, max_length: int, setting: str) -> None:
     """UserError where samples may be longer than the language model looks back. setting: that of `max_length`."""
-    layers: Any = DynamicCache(config=config).layers
-    window = min((layer.sliding_window for layer in layers if getattr(layer, "is_sliding", False)), default=max_length)
-    if max_length > window:
+    window = window_of(config)
+    if window is not None and max_length > window:
         raise UserError(
             f"params.yaml: {setting} {max_length} is more than the {window} tokens that the base's language model "
             f"looks back (its sliding window): training would look further; set {setting} to {window} at most"

@@ -86,6 +86,12 @@ TEMPLATES = {
     "thought before the answer": MESSAGES + "{{ m.role }}:\n{% if m.role == 'assistant' %}<think>\n\n</think>\n"
     "{% endif %}{{ m.content }}\n</s>{% endfor %}{% if add_generation_prompt %}assistant:\n{% endif %}",
 }
+# As Qwen3's: the thought stands in the last answer alone, so that an earlier open prompt is no beginning of the whole.
+THINKING = (
+    MESSAGES + "<s>{{ m.role }}\n{% if m.role == 'assistant' and loop.last %}"
+    "<think>\n\n</think>\n\n{% endif %}{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}<s>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
 WORDS = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
 BEGINNINGS = ["97 g", "3", "米饭", "\n", "\n\nRice", "  2", " lead", "e\u0301", "🍚🥣"]
 AWKWARD = st.sampled_from([*BEGINNINGS, "</s>", "a </s> b", "<image>x", "USER: no ASSISTANT: yes", "trail ", "<pad>"])
@@ -99,7 +105,7 @@ def encoder(name: str, template: Any = "v1") -> Encoder:
 
 def chatting(name: str, template: str) -> Encoder:
     tokenizer = copy.deepcopy(TOKENIZERS[name])
-    tokenizer.chat_template = TEMPLATES[template]
+    tokenizer.chat_template = TEMPLATES.get(template, template)
     return Encoder(tokenizer, "chat", tokenizer.convert_tokens_to_ids("<image>"), PLACES)
 
 
@@ -162,7 +168,8 @@ def test_special_tokens_that_take_the_blanks_around_them_do_so_here_too() -> Non
 @pytest.mark.parametrize("said", ["3", "97 g", "米饭", "\nRice", "\n\n2", "rice"])
 def test_what_a_perfect_model_decodes_is_the_answer(name: str, said: str) -> None:
     """A perfect model goes on from the open prompt with the labelled tokens."""
-    for own in (encoder(name), chatting(name, "role and line"), chatting(name, "blank before the answer")):
+    chats = ("role and line", "blank before the answer", THINKING)
+    for own in (encoder(name), *(chatting(name, template) for template in chats)):
         turns = turns_of([("What is it?", said)])
         prompt, whole = own.encode(turns[:1], False, 1000).ids, own.encode(turns, False, 1000)
         written = labels_of(whole)[: labels_of(whole).index(own.tokenizer.eos_token_id)]

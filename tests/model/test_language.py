@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from components.batching.conversation import IGNORED, Encoded
 from components.batching.packing import pack, pad
+from components.costs.plan import plan
 from components.costs.skeleton import base_config
 from components.errors import UserError
 from components.model.base import compose, refer_to_checkpoint
@@ -120,3 +121,12 @@ def test_plan_refuses_what_the_base_will(params: Params, tmp_path: Path) -> None
     base = params.base.model_copy(update={"kind": "compose", "compose": pieces})
     with pytest.raises(UserError, match="a GPT2LMHeadModel is not built as LLaVA needs it"):
         base_config(params.model_copy(update={"base": base}))
+
+
+def test_plan_refuses_samples_longer_than_a_sliding_window(params: Params, tmp_path: Path) -> None:
+    text = transformers.MistralConfig(**SIZES, head_dim=16, sliding_window=8)
+    transformers.LlavaConfig(text_config=text).save_pretrained(tmp_path)
+    checkpoint = params.base.checkpoint.model_copy(update={"model": str(tmp_path)})
+    base = params.base.model_copy(update={"kind": "checkpoint", "checkpoint": checkpoint})
+    with pytest.raises(UserError, match=r"pretrain.max_length \d+ is more than the 8 tokens"):
+        plan(params.model_copy(update={"base": base}))

@@ -108,3 +108,14 @@ def test_language_model_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     config.write_text(json.dumps(more), encoding="utf-8")
     with pytest.raises(UserError, match="are not in its files"):
         load_pieces(vision, language, 0)
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "fp8"])
+def test_quantized_checkpoint_is_refused_before_anything_is_loaded(method: str, tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "llava")
+    (folder / "base.json").unlink()
+    config = folder / "config.json"
+    more = json.loads(config.read_text(encoding="utf-8")) | {"quantization_config": {"quant_method": method}}
+    config.write_text(json.dumps(more), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"base.checkpoint.model .*llava: its weights are quantized \({method}\)"):
+        refer_to_checkpoint(tmp_path, str(folder), None)

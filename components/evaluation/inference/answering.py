@@ -9,7 +9,8 @@ A prompt is system text, image, question, and only its end differs between the q
 
 Rows are padded on the left of each part and padding is hidden by the attention mask, positions count
 real tokens only; so the text equals that of one prompt alone in `generate(do_sample=False)`, up to
-rounding. Prompts are sorted by length to save padding, and rows that have ended leave the batch.
+rounding. Prompts are sorted by length to save padding, and rows that have ended leave the batch. Where a sliding window
+may end within a prompt, each is read alone.
 
 A batch that fails is halved, and its halves again, until what fails is one question: that one gets `Failed` for an
 answer, the others theirs.
@@ -33,6 +34,7 @@ from components.evaluation.question import Question
 from components.images.decoding import decode
 from components.images.transforms import pixel_values
 from components.model.connector import picture
+from components.model.language import window_of
 from components.model.vlora import ARGUMENT, PerceptualWeights
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ Read = Callable[[Sequence[Sequence[int]]], dict[int, str]]  # groups of places -
 def answer(assistant: Assistant, asked: Sequence[Question], *, batch: int, **settings: int) -> list[str]:
     """All answers, in the order of the questions; what goes wrong is raised."""
     prompts, read = _reader(assistant, asked, **settings)
+    batch = _rows_at_once(assistant.model, prompts, batch, settings["max_new_tokens"])
     answers: dict[int, str] = {}
     for groups in batches(asked, prompts, batch):
         answers |= read(groups)
@@ -59,6 +62,7 @@ def answers_by_batch(
 ) -> Iterator[dict[int, Answered]]:
     """Yield the answers of one batch after the other, under the places of their questions in `asked`."""
     prompts, read = _reader(assistant, asked, **settings)
+    batch = _rows_at_once(assistant.model, prompts, batch, settings["max_new_tokens"])
     for groups in batches(asked, prompts, batch):
         yield _each_for_itself(read, groups)
 
@@ -80,6 +84,16 @@ def _reader(
         return {place: text.strip() for place, text in zip(places, texts, strict=True)}
 
     return prompts, read
+
+
+def _rows_at_once(model: Any, prompts: Sequence[Sized], batch: int, max_new_tokens: int) -> int:
+    """`batch`, or 1 where rows may be longer than a sliding window: that one counts a row's padding as tokens.
+
+    Both parts of a prompt are padded, to twice the longest at most.
+    """
+    window = window_of(model.config)
+    longest = max(map(len, prompts), default=0)
+    return batch if window is None or 2 * longest + max_new_tokens <= window else 1
 
 
 def _each_for_itself(read: Read, groups: Sequence[Sequence[int]]) -> dict[int, Answered]:

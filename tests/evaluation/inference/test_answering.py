@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import MistralConfig, MistralForCausalLM
 
 from components.evaluation.inference import answering, stepped
 from components.evaluation.inference.assistant import Assistant
@@ -20,7 +21,9 @@ from components.evaluation.question import Question
 from components.images.decoding import ImageError
 from components.images.transforms import pixel_values
 from components.model.assemble import add_connector
+from components.model.base import compose
 from components.params import Params
+from tests.models import tiny_pieces
 
 SETTINGS = {"max_new_tokens": 24, "max_pixels": 10_000}
 NUM_IMAGES = 4
@@ -70,6 +73,25 @@ def test_batched_answers_equal_generate_alone(
     assistant: Assistant, asked: list[Question], expected: list[str], batch: int
 ) -> None:
     assert answering.answer(assistant, asked, batch=batch, **SETTINGS) == expected
+
+
+@pytest.mark.parametrize("window", [40, 4096])
+def test_a_sliding_window_counts_no_padding(asked: list[Question], window: int) -> None:
+    vision, _, tokenizer, processor = tiny_pieces()
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    config = MistralConfig(**sizes, **heads, vocab_size=len(tokenizer), sliding_window=window, pad_token_id=0)
+    language = MistralForCausalLM(config)
+    for parameter in language.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model = compose(vision, language, tokenizer, processor, seed=0).eval()
+    add_connector(model, None)
+    windowed = Assistant(model, tokenizer, processor, "v1", "pad")
+    few = asked[::3]
+    assert min(len(windowed.encoder.prompt(question.text, False)) for question in few) > 40
+    assert answering.answer(windowed, few, batch=64, **SETTINGS) == [alone(windowed, question) for question in few]
 
 
 @pytest.mark.parametrize("batch", [1, 5, 64])
