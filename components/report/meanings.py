@@ -61,9 +61,9 @@ def row_meanings(metrics: Mapping[str, Any], rows: Mapping[str, str]) -> list[tu
     said = {
         "base": "as it came, before any training here",
         "pretrain": "the connector between image and language model is trained",
-        "finetune": "the parts of stage 2 are trained too: the model that this run made",
+        "finetune": "trained on the questions and answers of stage 2 too: the model that this run made",
         "blind": f"the model after stage 2, shown {another(tasks)}: what it scores here it knows without looking. "
-        "Only questions that have an image are asked, and none of a benchmark most of whose images show one thing",
+        "Only questions that have an image are asked; a benchmark whose images mostly show the same thing is left out",
         "mean": "no model: the average of the training data as the answer to every nutrition question",
     }
     return [(label, said[name]) for name, label in rows.items() if metrics.get(name)]

@@ -47,6 +47,8 @@ The licence of the base holds for its weights.
 | metric | value |
 |---|---|
 {metrics}
+
+On held-out questions. IoU, F1 and accuracy go from 0 to 1, BLEU and ROUGE-L to 100; nutrition: errors in percent.
 """
 
 

@@ -136,7 +136,8 @@ def resolve(client: MlflowClient, name: str, which: str) -> ModelVersion:
     if not there:
         remedy = "run: dvc repro (outside the repository set LEA_HOME to its .lea)"
         raise UserError(f"no model {name!r} in the registry at {masked(store.tracking_uri())}; {remedy}")
-    held = f"versions {min(there)} to {max(there)}, aliases {', '.join(sorted(known)) or 'none'}"
+    span = f"versions {min(there)} to {max(there)}" if len(there) > 1 else f"version {min(there)}"
+    held = f"{span}, aliases {', '.join(sorted(known)) or 'none'}"
     raise UserError(f"model {name!r} has no version or alias {which[:80]!r}; it has {held}")
 
 

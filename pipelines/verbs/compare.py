@@ -143,7 +143,7 @@ def same_conditions(first: Evaluation, second: Evaluation) -> tuple[Path, Path]:
 
 def table(names: Sequence[str], lines: Sequence[Difference], *, same: bool) -> list[str]:
     """The lines as columns, shares in per cent as in the report. `same`: both names are of one model."""
-    head = ["metric", "first", "second", "second - first", "interval", "questions", ""]
+    head = ["metric", "first", "second", "second - first", "95 % interval", "questions", "verdict"]
     rows = [head, *(_cells(line, same=same) for line in lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     printed = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
