@@ -149,5 +149,6 @@ def files_and_splits(spec: Source) -> list[tuple[Path, Split | None]]:
 
 def _split_in(name: str) -> Split | None:
     """The one split that a word of the path names."""
-    found: set[Split | None] = {declared_split(word) for word in re.split(r"[\W_]+", name)} - {None}
+    words = map(declared_split, re.split(r"[\W_]+", name))
+    found: set[Split] = {split for split in words if split is not None}
     return found.pop() if len(found) == 1 else None
