@@ -122,7 +122,10 @@ def annotation_files(spec: Source) -> list[Path]:
     root = source_root(spec)
     if Path(spec.annotations).is_absolute():
         raise UserError(f"annotations must be a pattern under {root}, got {spec.annotations!r}")
-    files = sorted(path for path in root.glob(spec.annotations) if path.is_file() and _is_meant(path, root, spec))
+    try:
+        files = sorted(path for path in root.glob(spec.annotations) if path.is_file() and _is_meant(path, root, spec))
+    except (ValueError, IndexError):  # nothing, `.`, or ** beside other letters
+        raise UserError(f"annotations must be as a.json, *.json or **/*.json, got {spec.annotations!r}") from None
     if not files:
         raise UserError(f"{root} holds no file {spec.annotations!r}; put it there or change the source's annotations")
     return files
