@@ -137,9 +137,11 @@ class Tars:
         return archive.similar(member)
 
     def _of(self, name: str) -> tuple[Archive, str]:
-        path, _, member = name.partition(".tar/")
+        path, inside, member = name.partition(".tar/")
         path += ".tar"
         if path not in self._open:
+            if not inside or not (self._root / path).is_file():
+                raise ImageError("image_missing", f"{name}; images names no folder, zip or tar")
             self._open[path] = open_archive(self._root / path)
             if len(self._open) > _OPEN_TARS:
                 self._open.popitem(last=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import UserError
+from components.files import expanded
 from components.images.decoding import ImageError
 from components.images.dvc_cache import is_cached
 from components.images.kinds import HEAD, kind_of
@@ -54,7 +55,7 @@ def named_source(target: str, images: str | None, sources: dict[str, Source]) ->
     """A source of params.yaml by name, or a LLaVA-format JSON file with its images (default: beside it)."""
     if target in sources:
         spec = sources[target]
-        return spec.model_copy(update={"images": str(Path(images).absolute())}) if images else spec
+        return spec.model_copy(update={"images": _named_images(images)}) if images else spec
     file = Path(target)
     if not file.is_file():
         known = ", ".join(sources)
@@ -65,8 +66,13 @@ def named_source(target: str, images: str | None, sources: dict[str, Source]) ->
         raise UserError(f"{target} is an archive; name the JSON of its records, and the archive by --images")
     # where a link leads, as DVC's do, the file's name is another
     spec = Source(kind="llava_json", path=str(file.absolute().parent), annotations=escape(file.name), images=".")
-    place = str(Path(images).absolute()) if images else _images_beside(file, spec)
+    place = _named_images(images) if images else _images_beside(file, spec)
     return spec.model_copy(update={"images": place})
+
+
+def _named_images(images: str) -> str:
+    """The whole path: a shell leaves the `~` of --images=~/photos."""
+    return str(expanded(images, "--images").absolute())
 
 
 def _images_beside(file: Path, spec: Source) -> str:

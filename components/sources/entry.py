@@ -122,7 +122,10 @@ def annotation_files(spec: Source) -> list[Path]:
     root = source_root(spec)
     if Path(spec.annotations).is_absolute():
         raise UserError(f"annotations must be a pattern under {root}, got {spec.annotations!r}")
-    files = sorted(path for path in root.glob(spec.annotations) if path.is_file() and _is_meant(path, root, spec))
+    try:
+        files = sorted(path for path in root.glob(spec.annotations) if path.is_file() and _is_meant(path, root, spec))
+    except (ValueError, IndexError):  # nothing, `.`, or ** beside other letters
+        raise UserError(f"annotations must be as a.json, *.json or **/*.json, got {spec.annotations!r}") from None
     if not files:
         raise UserError(f"{root} holds no file {spec.annotations!r}; put it there or change the source's annotations")
     return files
@@ -149,5 +152,6 @@ def files_and_splits(spec: Source) -> list[tuple[Path, Split | None]]:
 
 def _split_in(name: str) -> Split | None:
     """The one split that a word of the path names."""
-    found: set[Split | None] = {declared_split(word) for word in re.split(r"[\W_]+", name)} - {None}
+    words = map(declared_split, re.split(r"[\W_]+", name))
+    found: set[Split] = {split for split in words if split is not None}
     return found.pop() if len(found) == 1 else None

@@ -40,7 +40,7 @@ from components.sources.entry import (
 )
 from components.sources.record_images import RecordImages, check_medium
 from components.sources.records import read_records
-from components.sources.unwanted import check_answer, check_record
+from components.sources.unwanted import check_answer, check_record, check_turns
 
 _KEYS = ("messages", "conversations", "conversation")
 _SPELLINGS = (("role", "content"), ("from", "value"))  # the keys of a turn's role and text
@@ -110,6 +110,7 @@ def _turns(record: dict[str, Any], images: RecordImages) -> list[Turn]:
         content = _of_parts(turn[text], images) if isinstance(turn.get(text), list) else text_of(turn, text)
         content = _OTHER_MARKERS.sub(IMAGE_MARKER, content)
         turns.append(Turn(_ROLES[name], images.in_turn(turn, content)))
+    check_turns(record, turns)
     return _with_system(_trimmed(turns), system)
 
 

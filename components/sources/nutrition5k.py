@@ -141,5 +141,5 @@ def _published_splits(root: Path) -> dict[str, Split]:
         if split:
             dishes = path.read_text(encoding="utf-8-sig").split()
             # a dish that is tested by one camera is not trained on by the other
-            splits |= {dish: split for dish in dishes if splits.get(dish) != "test"}
+            splits.update(dict.fromkeys((dish for dish in dishes if splits.get(dish) != "test"), split))
     return splits

@@ -7,7 +7,7 @@ line costs that line; damage inside a list hides everything after it, so the fil
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,7 +30,7 @@ def read_records(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str,
     """Yield (place, record). A line that is no JSON comes as a Reject; `place` is `file:number`.
 
     `columns`: a Parquet file without any of these holds other data, and is refused; so is one JSON object without
-    them that holds a table, which would count as one record however many are inside.
+    them that holds records with them, which would count as one however many are inside.
     """
     if is_parquet(path):
         yield from ((f"{path.name}:{number}", row) for number, row in enumerate(_of_parquet(path, columns)))
@@ -124,19 +124,19 @@ def _skip_blank(buffer: str, at: int) -> int:
 
 
 def _no_wrapper(records: Iterator[Any], path: Path, columns: Sequence[str]) -> Iterator[Any]:
+    """One object without records inside is another kind of file, as dataset_info.json: it is one malformed record."""
     first = list(islice(records, 2))
-    if len(first) == 1 and isinstance(first[0], dict) and columns and not set(columns) & set(first[0]):
-        tables = [key for key, value in first[0].items() if _is_table(value)]
-        if tables or _is_table(first[0]):
-            held = f"a table under {', '.join(tables)[:80]}" if tables else "a table by id"
-            raise UserError(f"{path} is one object with {held}; give its records as a list or as JSON lines")
+    if len(first) == 1 and isinstance(first[0], dict) and not set(columns) & set(first[0]):
+        wraps = [key for key, value in first[0].items() if isinstance(value, list) and _has_record(value, columns)]
+        if wraps or _has_record(first[0].values(), columns):
+            held = f"under {', '.join(wraps)[:80]}" if wraps else "by id"
+            raise UserError(f"{path} is one object with its records {held}; give them as a list or as JSON lines")
     yield from first
     yield from records
 
 
-def _is_table(value: Any) -> bool:
-    rows = list(value.values()) if isinstance(value, dict) else value
-    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) for row in rows)
+def _has_record(rows: Iterable[Any], columns: Sequence[str]) -> bool:
+    return any(isinstance(row, dict) and set(columns) & set(row) for row in rows)
 
 
 def _of_objects(stream: TextIO, path: Path) -> Iterator[Any]:

@@ -328,3 +328,12 @@ def test_last_part_of_a_zip_has_the_members_of_others_in_its_list(tmp_path: Path
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(UserError, match="is a part of a zip"):
         ImageStore.open(tmp_path, "a.zip", 1000)
+
+
+def test_image_of_a_source_that_names_no_images_is_missing(tmp_path: Path):
+    """`images:` left empty, beside records that name their images."""
+    store = ImageStore.open(tmp_path, None, 1000)
+    for name in ("1.jpg", "a.tar/1.jpg", "a/b.tar/"):
+        with pytest.raises(ImageError, match="images names no folder, zip or tar") as caught:
+            store.find(name)
+        assert caught.value.reason == "image_missing"

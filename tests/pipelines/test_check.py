@@ -47,6 +47,11 @@ def test_file_with_its_images_is_checked_and_nothing_written(mine: Path, capsys:
     assert sorted(mine.rglob("*")) == before
 
 
+def test_images_in_the_home_folder_are_found(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(mine))
+    lea("mine.json", "--images=~/images.zip")
+
+
 def test_too_many_rejects_are_named_and_refused(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tar(mine / "few.tar", {f"{number}.png": picture(number) for number in range(5)})
     with pytest.raises(UserError, match=r"mine\.json: 25 of 30 records rejected \(83\.3%, above data\.max_rejected"):

@@ -67,3 +67,9 @@ def test_copies_that_editors_keep_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").unlink()
     with pytest.raises(UserError, match="holds no file"):
         annotation_files(spec)
+
+
+@pytest.mark.parametrize("pattern", ["", ".", "**.json", "a**/b.json"])
+def test_pattern_that_is_none_is_one_line(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(UserError, match=r"annotations must be as a\.json, \*\.json or \*\*/\*\.json, got '"):
+        annotation_files(Source(kind="llava_json", path=str(tmp_path), annotations=pattern, images="."))

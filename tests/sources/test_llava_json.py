@@ -278,6 +278,28 @@ def test_answer_that_is_left_out_of_the_loss_is_not_trained_on(tmp_path, flag: d
     assert rejected(tmp_path, record) == ("answer_not_wanted", f"messages[1].{key} is {flag[key]}")
 
 
+@pytest.mark.parametrize("text", ["<bbox>", "<ref-object> at <bbox>"])
+def test_placeholders_of_objects_are_not_trained_on(tmp_path, text: str):
+    """ms-swift fills them in while it trains."""
+    record = asked("Where?")
+    record["messages"][1] = {"role": "assistant", "content": text}
+    assert kept(tmp_path, record)[1] == ["Where?", text]  # talk about a tag
+    reason, detail = rejected(tmp_path, {**record, "objects": {"bbox": [[1, 2, 3, 4]]}})
+    assert (reason, "stands for a value of objects" in detail) == ("record_malformed", True)
+
+
+@pytest.mark.parametrize("contents", [["What?"], ["What?", "And?"]])
+def test_pair_of_answers_to_compare_is_named(tmp_path, contents: list[str]):
+    """Its history alone is not what the record is about."""
+    record = {**asked(*contents), "chosen": {"content": "A"}, "rejected": {"content": "B"}}
+    assert kept(tmp_path, record)[1][-1] == "A"  # a whole conversation beside the pair
+    record["messages"].pop()
+    assert rejected(tmp_path, record) == (
+        "record_malformed",
+        "a pair of answers to compare, chosen and rejected, and none to learn",
+    )
+
+
 def test_flags_that_ask_for_training_and_those_of_questions_change_nothing(tmp_path):
     record = {**asked("What?"), "label": 0, "kto_tag": True}
     question, answer = record["messages"]

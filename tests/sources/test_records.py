@@ -72,20 +72,23 @@ def test_a_line_with_anything_but_objects_is_one_bad_record(tmp_path, line: str)
 @pytest.mark.parametrize(
     ("held", "said"),
     [
-        ({"data": [{"messages": []}] * 3}, "with a table under data;"),
-        ({"info": {}, "images": [{"id": 1}], "annotations": [{"id": 1}]}, "with a table under images, annotations;"),
-        ({"1": {"messages": []}, "2": {"messages": []}}, "with a table by id;"),
+        ({"data": [{"messages": []}] * 3}, "under data;"),
+        ({"info": {}, "train": [{"messages": []}], "test": [{"messages": []}]}, "under train, test;"),
+        ({"1": {"messages": []}, "2": {"messages": []}}, "by id;"),
     ],
 )
 def test_one_object_that_holds_the_records_is_refused(tmp_path, held: Any, said: str, indent: int | None):
     """It would be one rejected record among those of other files, whatever it holds."""
     path = tmp_path / "a.json"
     path.write_text(json.dumps(held, indent=indent))
-    with pytest.raises(UserError, match=rf"a\.json is one object {said} give its records as a list"):
+    with pytest.raises(UserError, match=rf"a\.json is one object with its records {said} give them as a list"):
         list(records.read_records(path, ("messages",)))
 
 
-@pytest.mark.parametrize("record", [{"messages": [{"role": "user"}]}, {"id": 1, "tags": ["a"], "box": []}, {}])
+@pytest.mark.parametrize(
+    "record",
+    [{"messages": [{"role": "user"}]}, {"id": 1, "info": [{"id": 1}]}, {"a": {"columns": {"messages": "x"}}}, {}],
+)
 def test_one_record_alone_is_read(tmp_path, record: Any):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(record))
