@@ -37,6 +37,11 @@ def assign(prepared: Mapping[str, PreparedRows], shares: Splits, seed: int) -> t
             if split:
                 root = components.find(f"group:{group}")
                 declared[root] = min(split, declared.get(root, split), key=_STRONGEST_FIRST.index)
+    if set(declared.values()) == {"train"} and all(
+        split for index in indexes.values() for split in _values(index, "split")
+    ):
+        print("splits: every row declares train, so that this is all that there is; divided by data.splits")
+        declared = {}
     table, counts = [], {}
     for source, index in indexes.items():
         chosen = []

@@ -130,10 +130,21 @@ def test_fingerprint_of_a_stage_changes_with_its_own_sources_alone():
     assert found(a=singles(50), b=Rows(("g99", "h3", "test"), ("g98", "h4", "train"))) != before
 
 
-@pytest.mark.parametrize(("split", "empty"), [("train", "test"), ("test", "train")])
-def test_empty_train_or_test_is_refused(split: str, empty: str):
+@pytest.mark.parametrize(("splits", "empty"), [(("train", "validation"), "test"), (("test",), "train")])
+def test_empty_train_or_test_is_refused(splits: tuple[str, ...], empty: str):
+    rows = Rows(*((f"g{split}", f"h{split}", split) for split in splits))
     with pytest.raises(UserError, match=f"declares its split, and none {empty}"):
-        assign({"a": Rows(("g", "h", split))}, SHARES, 0)  # type: ignore[dict-item]
+        assign({"a": rows}, SHARES, 0)  # type: ignore[dict-item]
+
+
+def test_rows_that_all_declare_train_are_divided_as_if_none_did(capsys: pytest.CaptureFixture[str]):
+    """A table from the hub says so in every row of the one part that was downloaded."""
+    declared, plain = (Rows(*((f"g{n}", f"h{n}", split) for n in range(100))) for split in ("train", None))
+    found, _ = assign({"a": declared}, SHARES, 0)  # type: ignore[dict-item]
+    assert "all that there is" in capsys.readouterr().out
+    assert found == assign({"a": plain}, SHARES, 0)[0]  # type: ignore[dict-item]
+    held, _ = assign({"a": declared, "b": singles(100, start=100)}, SHARES, 0)  # type: ignore[dict-item]
+    assert {row["split"] for row in held.to_pylist() if row["source"] == "a"} == {"train"}
 
 
 def test_too_few_rows_to_draw_a_test_split_are_refused():
