@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import inspect
+import io
 import logging
 import os
 import sys
@@ -69,6 +71,7 @@ def check_arguments(run: Callable[..., Any], argv: Sequence[str]) -> None:
 def guarded(work: Callable[[], Any]) -> int:
     """Do the work and return the exit code; what a user can mend becomes one line on standard error."""
     quiet()
+    _print_anything()
     try:
         work()
         return 0
@@ -116,6 +119,17 @@ def quiet() -> None:
         logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def _print_anything() -> None:
+    """A terminal or a log file that is not UTF-8 gets \\u escapes: a letter must not end hours of work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not (_is_utf8(stream) and stream.errors == "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_utf8(stream: io.TextIOWrapper) -> bool:
+    return codecs.lookup(stream.encoding).name == "utf-8"
 
 
 def _printed(line: str, code: int) -> int:

@@ -81,3 +81,12 @@ def test_the_hubs_retries_are_silent_unless_asked_for(verbose: str, level: str) 
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, env=variables | {"LEA_VERBOSE": verbose}, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == level
+
+
+@pytest.mark.parametrize(("encoding", "printed"), [("ascii", b"\\xe9 \\u70b8"), ("latin-1", b"\xe9 \\u70b8")])
+def test_a_terminal_that_knows_few_letters_ends_no_work(encoding: str, printed: bytes) -> None:
+    code = "from pipelines import stage; raise SystemExit(stage.guarded(lambda: print('\\xe9 \\u70b8')))"
+    for errors in ("strict", "surrogateescape"):
+        environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:{errors}"}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+        assert (done.returncode, done.stdout.strip(), done.stderr) == (0, printed, b"")

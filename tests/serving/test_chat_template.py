@@ -36,7 +36,7 @@ def encoder() -> Encoder:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", unk_token="<unk>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     tokenizer.chat_template = v1_template()
-    return Encoder(tokenizer, "v1", tokenizer.convert_tokens_to_ids("<image>"), 1)
+    return Encoder(tokenizer, "v1", len(tokenizer) - 1, 1)
 
 
 def served(encoder: Encoder, messages: list[dict[str, Any]]) -> list[int]:
@@ -96,5 +96,5 @@ def test_vllm_finds_that_content_is_a_list_of_parts():
         loop for loop in tree.find_all(nodes.For)
         if isinstance(loop.iter, nodes.Name) and loop.iter.name == "messages"
     ]  # fmt: skip
-    read = [loop.iter for loop in outer.find_all(nodes.For) if isinstance(loop.iter, nodes.Getitem)]
+    read: list[Any] = [loop.iter for loop in outer.find_all(nodes.For) if isinstance(loop.iter, nodes.Getitem)]
     assert [(one.node.name, one.arg.value) for one in read] == [("message", "content")]
