@@ -1,6 +1,6 @@
 """The base model: frozen, never changed by training.
 
-Three ways to have one: `tiny` (trained here on the synthetic domain), `compose` (any Hugging Face vision
+Three ways to have one: `tiny` (trained here on the synthetic domain), `compose` (a Hugging Face vision
 encoder and causal language model, with a fresh projector) and `checkpoint` (a ready LLaVA). The first two
 are written out as a LLaVA folder; a checkpoint is only referred to, by id, revision and digest.
 """

@@ -44,7 +44,7 @@ class TinyBase(Section):
 
 
 class ComposeBase(Section):
-    """Any Hugging Face vision encoder and causal language model (folder or hub id), a fresh projector."""
+    """A Hugging Face vision encoder and causal language model (folder or hub id), a fresh projector."""
 
     vision: str
     language: str

@@ -30,10 +30,9 @@ class SupervisedLoss(nn.Module):
 
     def forward(self, tokens: dict[str, Tensor], pixel_values: Tensor | None) -> Tensor:
         """A Batch's tokens and (images, 3, height, width) pixels -> scalar, in nats."""
-        seen = self._seen(tokens, pixel_values)
         hidden = self.llava.model(
-            **seen,
-            attention_mask=self._mask(tokens["segments"], seen["inputs_embeds"].dtype),
+            **self._seen(tokens, pixel_values),
+            attention_mask=self._mask(tokens["segments"]),
             position_ids=tokens["positions"],
             use_cache=False,
         ).last_hidden_state
@@ -41,13 +40,13 @@ class SupervisedLoss(nn.Module):
         logits = self.llava.lm_head(hidden[rows, tokens["previous"][rows, places]]).float()
         return cross_entropy(logits, tokens["labels"][rows, places], reduction="sum")
 
-    def _mask(self, segments: Tensor, dtype: torch.dtype) -> Any:
+    def _mask(self, segments: Tensor) -> Any:
         """Who sees whom, as the attention takes it: `eager` adds its mask, the others ask whether."""
         attention = self.llava.config.text_config._attn_implementation  # pyright: ignore
         if attention == "flex_attention":
             return tree_block_mask(segments)
         mask = tree_mask(segments)
-        return added_mask(mask, dtype) if attention == "eager" else mask
+        return added_mask(mask, self.llava.lm_head.weight.dtype) if attention == "eager" else mask
 
     def _seen(self, tokens: dict[str, Tensor], pixel_values: Tensor | None) -> dict[str, Any]:
         """Token embeddings with image features in their places, or beside them the weights that images become.
