@@ -57,6 +57,8 @@ def fill(one: Study, params: Params, seeds: Sequence[int], run_job: RunJob) -> N
         for row in rows:
             print(f"{one.name}: {row.name}, seed {seed} ({trials.outlook()})", flush=True)
             row.trials.append(trials.run(plan[row.name, seed]))
+        if not trials.worked and number < len(seeds):  # what was there stands in the table already
+            continue
         table = record(one, rows, params=params, data=data, shown=trials.shown)
         write(TABLES, table)
         print(f"{one.name}: {number} of {len(seeds)} seeds -> {TABLES / one.name}.md. {table['order']}", flush=True)

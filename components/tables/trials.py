@@ -43,6 +43,7 @@ class Trials:
         self._params, self._planned, self._run_job = params, list(planned), run_job
         self._file = home() / "tables" / f"seconds-{params.profile}.json"
         self._seconds = _known_seconds(self._file)
+        self.worked = False  # whether anything was not done already
 
     @cached_property
     def asked(self) -> list[Question]:
@@ -120,6 +121,7 @@ class Trials:
         began = time.monotonic()
         yield
         if worth:
+            self.worked = True
             self._seconds[kind] = time.monotonic() - began
             write_json(self._file, self._seconds)
 
