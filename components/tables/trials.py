@@ -21,6 +21,7 @@ from components.evaluation.insight import gallery
 from components.evaluation.question import Name, Question
 from components.evaluation.results import Results
 from components.files import write_json
+from components.locks import lock
 from components.model.stored import ADAPTER_FOLDER, read_settings
 from components.params import Params
 from components.report.figures import duration
@@ -123,7 +124,8 @@ class Trials:
         if worth:
             self.worked = True
             self._seconds[kind] = time.monotonic() - began
-            write_json(self._file, self._seconds)
+            with lock(self._file.stem):  # another table may be made at the same time
+                write_json(self._file, self._seconds)
 
 
 def until(seconds: float, now: float | None = None) -> str:
