@@ -64,6 +64,9 @@ def main() -> NoReturn:
 
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     lea = parser()
+    if not words:
+        lea.print_help(sys.stderr)
+        lea.exit(stage.MISTAKE)
     arguments, unknown = lea.parse_known_args(words)
     if unknown:
         lea.prog = f"lea {arguments.verb}"  # whose help names its options

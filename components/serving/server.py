@@ -26,6 +26,7 @@ def serve(models: Sequence[str], limits: Limits, host: str, port: int, key: str 
             "must send (Authorization: Bearer KEY), or leave --host out"
         )
     with _bind(host, port) as listening:
+        print(f"loading {', '.join(models)}", file=sys.stderr, flush=True)
         slots = Slots(models, limits, Metrics())
         hosts = ["127.0.0.1", "[::1]", "localhost"] if host in LOOPBACK else None
         config = uvicorn.Config(

@@ -25,3 +25,12 @@ def test_mistake_is_one_line_with_the_nearest_word(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(said, error), error
+
+
+def test_no_word_at_all_gets_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        arguments_of([])
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert "lea [-h] VERB" in shown.err
+    assert re.search(r"predict +\w", shown.err)
