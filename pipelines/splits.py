@@ -14,7 +14,7 @@ from rich.table import Table
 from components.data.shards import PreparedRows
 from components.files import fresh_folder, write_json
 from components.params import Params
-from components.prepare.splits import assign, fingerprint
+from components.prepare.splits import all_declare_train, assign, fingerprint
 from components.progress import print_table
 from components.workspace import ASSIGNMENTS, PREPARED, SPLITS, SPLITS_SUMMARY
 from pipelines import stage
@@ -29,6 +29,8 @@ def run(params: Params) -> None:
         for stage_name, recipe in (("pretrain", params.pretrain), ("finetune", params.finetune)):
             write_json(folder / f"{stage_name}.json", fingerprint(prepared, table, recipe.sources))
     print_table(_table(summary), "samples by task")
+    if all_declare_train(rows.index for rows in prepared.values()):
+        print("splits: every row declares train, so that this is all that there is; divided by data.splits")
 
 
 def _table(summary: dict[str, Any]) -> Table:

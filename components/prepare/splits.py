@@ -37,10 +37,7 @@ def assign(prepared: Mapping[str, PreparedRows], shares: Splits, seed: int) -> t
             if split:
                 root = components.find(f"group:{group}")
                 declared[root] = min(split, declared.get(root, split), key=_STRONGEST_FIRST.index)
-    if set(declared.values()) == {"train"} and all(
-        split for index in indexes.values() for split in _values(index, "split")
-    ):
-        print("splits: every row declares train, so that this is all that there is; divided by data.splits")
+    if all_declare_train(indexes.values()):
         declared = {}
     table, counts = [], {}
     for source, index in indexes.items():
@@ -55,6 +52,11 @@ def assign(prepared: Mapping[str, PreparedRows], shares: Splits, seed: int) -> t
         if not any(split in of_source for of_source in counts.values()):
             raise UserError(_none_for(split, indexes.values()))
     return pa.concat_tables(table), counts
+
+
+def all_declare_train(indexes: Iterable[pa.Table]) -> bool:
+    """Whether each row of every source declares train: that is all that there is, and says nothing of a division."""
+    return {split for index in indexes for split in _values(index, "split")} == {"train"}
 
 
 def _none_for(split: str, indexes: Iterable[pa.Table]) -> str:

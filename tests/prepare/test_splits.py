@@ -14,7 +14,7 @@ from components.data.shards import INDEX_SCHEMA
 from components.errors import UserError
 from components.params import Splits
 from components.prepare import splits as module
-from components.prepare.splits import assign, fingerprint
+from components.prepare.splits import all_declare_train, assign, fingerprint
 
 SHARES = Splits(validation=0.2, test=0.3)
 
@@ -137,11 +137,11 @@ def test_empty_train_or_test_is_refused(splits: tuple[str, ...], empty: str):
         assign({"a": rows}, SHARES, 0)  # type: ignore[dict-item]
 
 
-def test_rows_that_all_declare_train_are_divided_as_if_none_did(capsys: pytest.CaptureFixture[str]):
+def test_rows_that_all_declare_train_are_divided_as_if_none_did():
     """A table from the hub says so in every row of the one part that was downloaded."""
     declared, plain = (Rows(*((f"g{n}", f"h{n}", split) for n in range(100))) for split in ("train", None))
     found, _ = assign({"a": declared}, SHARES, 0)  # type: ignore[dict-item]
-    assert "all that there is" in capsys.readouterr().out
+    assert [all_declare_train([rows.index]) for rows in (declared, plain)] == [True, False]
     assert found == assign({"a": plain}, SHARES, 0)[0]  # type: ignore[dict-item]
     held, _ = assign({"a": declared, "b": singles(100, start=100)}, SHARES, 0)  # type: ignore[dict-item]
     assert {row["split"] for row in held.to_pylist() if row["source"] == "a"} == {"train"}
