@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from transformers import LlavaForConditionalGeneration
+from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from benchmarks.on_gpu.clock import Bench
 from components.costs.skeleton import base_config
@@ -44,12 +44,16 @@ def settings(bench: Bench) -> Params:
 
 def base(bench: Bench, params: Params) -> LlavaForConditionalGeneration:
     """The bare model; only its shape is that of the released one."""
+    return of_config(bench, base_config(params))
+
+
+def of_config(bench: Bench, config: LlavaConfig) -> LlavaForConditionalGeneration:
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(bench.dtype)
     try:
         with bench.device:
-            model = LlavaForConditionalGeneration(base_config(params))
+            model = LlavaForConditionalGeneration(config)
     finally:
         torch.set_default_dtype(before)
     return model.eval()

@@ -49,13 +49,13 @@ SHAPES: dict[str, Callable[[random.Random, int, int], list[Unit]]] = {
 
 def shapes(bench: Bench, name: str) -> None:
     """Samples a second: LoRA without VCE against the peer, and Dual-LoRA with VCE."""
-    _one_process(bench)
+    one_process(bench)
     params = settings(bench)
     whole = base(bench, params)
     images = _images(bench) * 2
     if name != "one question":  # the peer's rows are several times as many as the images
         images //= 4 if name == "flickr30k" else 2
-    batches = [_drawn(name, turn, images, whole) for turn in range(BATCHES)]
+    batches = [drawn(name, turn, images, whole) for turn in range(BATCHES)]
     seen = pixels(bench, whole, images)
     runners: dict[str, Any] = {
         "ours": Ours(bench, params, adapted(whole, params, "lora")),
@@ -86,11 +86,11 @@ def regimes(bench: Bench) -> None:
 
     One model is in memory at a time, so that the peak is its own.
     """
-    _one_process(bench)
+    one_process(bench)
     params = settings(bench)
     whole = base(bench, params)
     images = _images(bench)
-    batches = [_drawn("unifood", turn, images, whole) for turn in range(BATCHES)]
+    batches = [drawn("unifood", turn, images, whole) for turn in range(BATCHES)]
     seen = pixels(bench, whole, images)
     for label, regime in (("q,v r64", NARROW), ("all linear r128", WIDE)):
         runner = Ours(bench, params, adapted(whole, params, "dual_lora", vce=True, regime=regime))
@@ -117,11 +117,11 @@ def blocks(bench: Bench) -> None:
     """transformers' own blocks, our kernels for their small work, and training.compile_blocks; the compiler's time is
     not in it.
     """
-    _one_process(bench)
+    one_process(bench)
     params = settings(bench)
     whole = base(bench, params)
     images = _images(bench)
-    batches = [_drawn("unifood", turn, images, whole) for turn in range(BATCHES)]
+    batches = [drawn("unifood", turn, images, whole) for turn in range(BATCHES)]
     seen = pixels(bench, whole, images)
     runs: dict[str, Callable[[], None]] = {}
     for name in ("plain", "fused", "compiled"):
@@ -188,7 +188,7 @@ def _images(bench: Bench) -> int:
     return 8 if torch.cuda.get_device_properties(0).total_memory > LARGE_CARD else 4
 
 
-def _drawn(shape: str, seed: int, images: int, whole: Any) -> list[Unit]:
+def drawn(shape: str, seed: int, images: int, whole: Any) -> list[Unit]:
     """The image's token is the base's; words are from its vocabulary."""
     units = SHAPES[shape](random.Random(seed), images, whole.config.image_seq_length)
     image, most = whole.config.image_token_id, whole.config.text_config.vocab_size - 1
@@ -219,7 +219,7 @@ def _planned(params: Params, regime: tuple[int, list[str]], batch: Batch) -> int
     return memory.total
 
 
-def _one_process(bench: Bench) -> None:
+def one_process(bench: Bench) -> None:
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     if bench.device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")

@@ -1,0 +1,134 @@
+"""Several trials on one card: side by side in one step, and as processes beside each other (tune.gpu_per_worker).
+
+Adapters that train in one process, their samples in the same step (mLoRA, LoRAFusion), can gain only where a card is
+not full: two trials of n samples a step take no less than one of 2 n, so the bound is 2 t(n) / t(2 n). Processes of
+their own share nothing but the card, and each ends with the same numbers as alone. Both are measured with Dual-LoRA +
+VCE on q and v, rank 64, at 7B and with a small model, where the host launches kernels more slowly than the card runs
+them.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import LlavaForConditionalGeneration
+
+from benchmarks.on_gpu import models
+from benchmarks.on_gpu.clock import Bench
+from benchmarks.on_gpu.models import NARROW, adapted, pixels, settings
+from benchmarks.on_gpu.training import BATCHES, Ours, drawn, one_process
+from components.costs.skeleton import llava_config
+
+# Sizes of a CLIP-B and of a language model of 135 million parameters.
+SMALL: tuple[dict[str, Any], dict[str, Any]] = (
+    {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 224,
+        "patch_size": 16,
+    },
+    {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49153,
+    },
+)
+SIZES = {"small": (4, 16), "7B": (1, 4)}  # images a step, each with its tasks of UniFood
+WARM_UP_S, MEASURED_S, LIMIT_S = 2.0, 5.0, 90
+
+
+def one_step(bench: Bench) -> None:
+    """The bound for two trials in one process."""
+    one_process(bench)
+    params = settings(bench)
+    for size, numbers in SIZES.items():
+        whole = _base(bench, size)
+        runner = Ours(bench, params, adapted(whole, params, "dual_lora", vce=True, regime=NARROW))
+        for images in numbers:
+            taken = bench.rotate(
+                {str(count): _stepping(bench, runner, whole, count) for count in (images, 2 * images)}, warm_up=BATCHES
+            )
+            alone, both = taken.values()
+            bench.emit_ratio(
+                f"two trials in one process gain at most, {size}, {images} images", [2 * one for one in alone], both
+            )
+            bench.emit_each(f"a trial's step alone, {size}, {images} images", alone, "ms", 1000)
+        del runner, whole
+        if bench.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def processes(bench: Bench) -> None:
+    """Steps a second of two and four trials beside each other, over those of one; more where their memory fits."""
+    for size, (images, _) in SIZES.items():
+        alone = _together(bench, size, images, 1)
+        for trials in (2, 4) if size == "small" else (2,):
+            rate = _together(bench, size, images, trials)
+            gain = rate / alone if alone and rate else None
+            bench.emit(f"{trials} trials as processes on one card gain, {size}, {images} images", gain)
+
+
+def _together(bench: Bench, size: str, images: int, trials: int) -> float | None:
+    """Steps a second of all; None where one failed, as where the memory is too small."""
+    context = multiprocessing.get_context("spawn")
+    ready, rates = context.Barrier(trials), context.Queue()
+    children = [context.Process(target=_trial, args=(bench, size, images, ready, rates)) for _ in range(trials)]
+    for child in children:
+        child.start()
+    ends = time.monotonic() + LIMIT_S
+    for child in children:
+        child.join(max(0.0, ends - time.monotonic()))
+        if child.exitcode != 0:
+            ready.abort()
+    for child in children:
+        if child.is_alive():
+            child.kill()
+    if any(child.exitcode != 0 for child in children):
+        return None
+    return sum(rates.get() for _ in children)
+
+
+def _trial(bench: Bench, size: str, images: int, ready: Any, rates: Any) -> None:
+    """Train until the time is over; all trials are measured while all of them run."""
+    one_process(bench)
+    params = settings(bench)
+    whole = _base(bench, size)
+    step = _stepping(bench, Ours(bench, params, adapted(whole, params, "dual_lora", vce=True)), whole, images)
+    for _ in range(BATCHES):
+        step()
+    ready.wait(LIMIT_S)
+    _steps_in(bench, step, WARM_UP_S)
+    rates.put(_steps_in(bench, step, MEASURED_S))
+    _steps_in(bench, step, WARM_UP_S)  # until the slowest has measured
+
+
+def _steps_in(bench: Bench, step: Callable[[], None], seconds: float) -> float:
+    """Steps a second."""
+    bench.settle()
+    started, steps = time.perf_counter(), 0
+    while time.perf_counter() - started < (0.2 if bench.tiny else seconds):
+        step()
+        bench.settle()
+        steps += 1
+    return steps / (time.perf_counter() - started)
+
+
+def _stepping(bench: Bench, runner: Ours, whole: Any, images: int) -> Callable[[], None]:
+    batches = [drawn("unifood", turn, images, whole) for turn in range(BATCHES)]
+    seen = pixels(bench, whole, images)
+    turn = iter(range(10**9))
+    return lambda: runner.step(batches[next(turn) % BATCHES], seen)
+
+
+def _base(bench: Bench, size: str) -> LlavaForConditionalGeneration:
+    if size == "7B" or bench.tiny:
+        return models.base(bench, settings(bench))
+    return models.of_config(bench, llava_config(*SMALL))
