@@ -23,7 +23,7 @@ def prefill(bench: Bench) -> None:
     """640 tokens of text through the language model, batches of 1 and 8."""
     params = settings(bench)
     whole = base(bench, params)
-    models = {name: adapted(whole, params, name) for name in METHODS}
+    models = {name: adapted(whole, params, name).eval() for name in METHODS}
     for rows in (1, 8):
         ids = text(bench, whole, rows, 64 if bench.tiny else 640)
 
@@ -44,7 +44,7 @@ def decode(bench: Bench) -> None:
     """
     params = settings(bench)
     whole = base(bench, params)
-    models = {name: adapted(whole, params, name) for name in METHODS}
+    models = {name: adapted(whole, params, name).eval() for name in METHODS}
     for rows in (1, 32):
         taken = bench.rotate({name: decoding(bench, model, rows) for name, model in models.items()})
         bench.emit_each(f"decode lora, batch {rows}, a token", taken["lora"], "ms", 1000 / STEPS)
@@ -58,7 +58,7 @@ def decode(bench: Bench) -> None:
     taken = bench.rotate(ways)
     bench.emit_ratio("decode dual_lora: one kernel / plain, batch 1", taken["fused"], taken["plain"])
     del models
-    wide = {name: adapted(whole, params, name, regime=WIDE) for name in ("lora", "dual_lora")}
+    wide = {name: adapted(whole, params, name, regime=WIDE).eval() for name in ("lora", "dual_lora")}
     taken = bench.rotate({name: decoding(bench, model, 1) for name, model in wide.items()})
     bench.emit_ratio("decode dual_lora / lora, all linear r128, batch 1", taken["dual_lora"], taken["lora"])
 
@@ -77,7 +77,7 @@ def launched(bench: Bench) -> None:
     """The same steps without a graph, every kernel launched from Python: what a model pays that none can hold."""
     params = settings(bench)
     whole = base(bench, params)
-    models = {name: adapted(whole, params, name) for name in ("lora", "dual_lora")}
+    models = {name: adapted(whole, params, name).eval() for name in ("lora", "dual_lora")}
     for rows in (1, 12):
         taken = bench.rotate({name: decoding(bench, model, rows, captured=False) for name, model in models.items()})
         bench.emit_each(f"decode without a graph, lora, batch {rows}, a token", taken["lora"], "ms", 1000 / STEPS)
@@ -107,8 +107,8 @@ def llava(bench: Bench) -> None:
     """An image and 64 tokens of text through everything; VCE before the projector or not."""
     params = settings(bench)
     whole = base(bench, params)
-    models = {"lora": adapted(whole, params, "lora"), "dual_lora": adapted(whole, params, "dual_lora")}
-    models["dual_lora + vce"] = adapted(whole, params, "dual_lora", vce=True)
+    models = {name: adapted(whole, params, name).eval() for name in ("lora", "dual_lora")}
+    models["dual_lora + vce"] = adapted(whole, params, "dual_lora", vce=True).eval()
     places = whole.config.image_seq_length
     for rows in (1, 8):
         words, seen = text(bench, whole, rows, 64), pixels(bench, whole, rows)

@@ -6,6 +6,7 @@ their own share nothing but the card, and each ends with the same numbers as alo
 VCE on q and v, rank 64, at 7B and with a small model, where the host launches kernels more slowly than the card runs
 them.
 """
+
 from __future__ import annotations
 
 import multiprocessing
@@ -13,14 +14,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from transformers import LlavaForConditionalGeneration
 
-from benchmarks.on_gpu import models
 from benchmarks.on_gpu.clock import Bench
-from benchmarks.on_gpu.models import NARROW, adapted, pixels, settings
+from benchmarks.on_gpu.models import NARROW, adapted, base, of_config, pixels, settings
 from benchmarks.on_gpu.training import BATCHES, Ours, drawn, one_process
 from components.costs.skeleton import llava_config
+from components.params import Params
 
 # Sizes of a CLIP-B and of a language model of 135 million parameters.
 SMALL: tuple[dict[str, Any], dict[str, Any]] = (
@@ -45,35 +45,25 @@ SIZES = {"small": (4, 16), "7B": (1, 4)}  # images a step, each with its tasks o
 WARM_UP_S, MEASURED_S, LIMIT_S = 2.0, 5.0, 90
 
 
-def one_step(bench: Bench) -> None:
+def one_step(bench: Bench, size: str) -> None:
     """The bound for two trials in one process."""
     one_process(bench)
-    params = settings(bench)
-    for size, numbers in SIZES.items():
-        whole = _base(bench, size)
-        runner = Ours(bench, params, adapted(whole, params, "dual_lora", vce=True, regime=NARROW))
-        for images in numbers:
-            taken = bench.rotate(
-                {str(count): _stepping(bench, runner, whole, count) for count in (images, 2 * images)}, warm_up=BATCHES
-            )
-            alone, both = taken.values()
-            bench.emit_ratio(
-                f"two trials in one process gain at most, {size}, {images} images", [2 * one for one in alone], both
-            )
-            bench.emit_each(f"a trial's step alone, {size}, {images} images", alone, "ms", 1000)
-        del runner, whole
-        if bench.device.type == "cuda":
-            torch.cuda.empty_cache()
+    whole, params = _sized(bench, size)
+    runner = Ours(bench, params, adapted(whole, params, "dual_lora", vce=True, regime=NARROW))
+    for images in SIZES[size]:
+        runs = {str(count): _stepping(bench, runner, whole, count) for count in (images, 2 * images)}
+        alone, both = bench.rotate(runs, warm_up=BATCHES).values()
+        label = f"{size}, {images} images"
+        bench.emit_ratio(f"two trials in one process gain at most, {label}", [2 * one for one in alone], both)
+        bench.emit_each(f"a trial's step alone, {label}", alone, "ms", 1000)
 
 
-def processes(bench: Bench) -> None:
-    """Steps a second of two and four trials beside each other, over those of one; more where their memory fits."""
-    for size, (images, _) in SIZES.items():
-        alone = _together(bench, size, images, 1)
-        for trials in (2, 4) if size == "small" else (2,):
-            rate = _together(bench, size, images, trials)
-            gain = rate / alone if alone and rate else None
-            bench.emit(f"{trials} trials as processes on one card gain, {size}, {images} images", gain)
+def processes(bench: Bench, size: str) -> None:
+    """Steps a second of two trials beside each other, over those of one."""
+    images = SIZES[size][0]
+    alone, both = (_together(bench, size, images, trials) for trials in (1, 2))
+    gain = both / alone if alone and both else None
+    bench.emit(f"two trials as processes on one card gain, {size}, {images} images", gain)
 
 
 def _together(bench: Bench, size: str, images: int, trials: int) -> float | None:
@@ -99,8 +89,7 @@ def _together(bench: Bench, size: str, images: int, trials: int) -> float | None
 def _trial(bench: Bench, size: str, images: int, ready: Any, rates: Any) -> None:
     """Train until the time is over; all trials are measured while all of them run."""
     one_process(bench)
-    params = settings(bench)
-    whole = _base(bench, size)
+    whole, params = _sized(bench, size)
     step = _stepping(bench, Ours(bench, params, adapted(whole, params, "dual_lora", vce=True)), whole, images)
     for _ in range(BATCHES):
         step()
@@ -128,7 +117,9 @@ def _stepping(bench: Bench, runner: Ours, whole: Any, images: int) -> Callable[[
     return lambda: runner.step(batches[next(turn) % BATCHES], seen)
 
 
-def _base(bench: Bench, size: str) -> LlavaForConditionalGeneration:
+def _sized(bench: Bench, size: str) -> tuple[LlavaForConditionalGeneration, Params]:
+    params = settings(bench)
     if size == "7B" or bench.tiny:
-        return models.base(bench, settings(bench))
-    return models.of_config(bench, llava_config(*SMALL))
+        return base(bench, params), params
+    levels = params.vce.model_copy(update={"levels": [-2, -4, -6, -8]})  # of 12
+    return of_config(bench, llava_config(*SMALL)), params.model_copy(update={"vce": levels})

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from components.evaluation.inference.answering import Prefilled
-from components.evaluation.inference.cache import ROOM, RoomyLayer, roomy_cache
+from components.evaluation.inference.cache import RoomyLayer, roomy_cache, with_room
 from components.model.vlora import ARGUMENT, PerceptualWeights
 
 Taken = tuple[Prefilled, Sequence[int]]  # a batch, and which of its rows
@@ -54,7 +54,7 @@ def _joined(tensors: Sequence[Tensor], chosen: Sequence[Tensor], starts: Sequenc
     """(rows, heads, length + room, width). Padding is zero: old memory may hold NaN, which no mask hides."""
     first = tensors[0]
     rows = sum(map(len, chosen))
-    whole = first.new_zeros(rows, first.shape[1], length + ROOM, first.shape[3])
+    whole = first.new_zeros(rows, first.shape[1], with_room(length), first.shape[3])
     row = 0
     for tensor, which, start in zip(tensors, chosen, starts, strict=True):
         size = tensor.shape[2] - start

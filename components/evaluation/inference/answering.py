@@ -40,7 +40,7 @@ from components.model.vlora import ARGUMENT, PerceptualWeights
 if TYPE_CHECKING:
     from components.evaluation.inference.assistant import Assistant
 
-READERS = 4  # threads that decode images
+READERS = 8  # threads that decode images
 SHRINK_AT = 0.75  # share of rows still going at which the ended ones are cut out of the cache
 
 

@@ -12,14 +12,19 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-ROOM = 64  # tokens for which room is made at once
+STEP = 128  # tokens: lengths with room are multiples of it
+
+
+def with_room(length: int) -> int:
+    """Tokens for which a cache that holds `length` has places: one more at least."""
+    return (length // STEP + 1) * STEP
 
 
 class RoomyLayer(DynamicLayer):
     """Keys and values are the filled part, (rows, heads, tokens, head width), of tensors that are longer."""
 
-    whole_keys: torch.Tensor | None
-    whole_values: torch.Tensor | None
+    whole_keys: torch.Tensor | None = None
+    whole_values: torch.Tensor | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         super().lazy_initialization(key_states, value_states)
@@ -35,8 +40,14 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self.whole_keys = self.whole_values = None
+        """The rows are copied once, with their room: for a batch at 7B they are gigabytes."""
+        if self.whole_keys is None or self.whole_values is None:
+            super().batch_select_indices(indices)
+            return
+        length = self.get_seq_length()
+        self.whole_keys = self.whole_keys.index_select(0, indices)
+        self.whole_values = self.whole_values.index_select(0, indices)
+        self.keys, self.values = self.whole_keys[:, :, :length], self.whole_values[:, :, :length]
 
 
 def _extended(
@@ -46,7 +57,7 @@ def _extended(
     old = filled if filled is not None and filled.numel() else new[:, :, :0]
     start, end = old.shape[-2], old.shape[-2] + new.shape[-2]
     if whole is None or whole.shape[-2] < end:
-        whole = new.new_empty(*new.shape[:-2], end + ROOM, new.shape[-1])
+        whole = new.new_empty(*new.shape[:-2], with_room(end), new.shape[-1])
         whole[:, :, :start] = old
     whole[:, :, start:end] = new
     return whole, whole[:, :, :end]

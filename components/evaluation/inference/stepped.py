@@ -29,12 +29,12 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from components.adapters.fast import can_launch, for_replay
+from components.evaluation.inference.cache import STEP, RoomyLayer
 from components.model.vlora import ARGUMENT
 
 if TYPE_CHECKING:
     from components.evaluation.inference.answering import Prefilled
 
-STEP = 128  # places by which the cache grows
 LOOK_EVERY = 8  # tokens
 CAPTURE_AFTER = 3  # steps as they are
 CAPTURE_FOR = 16  # a graph is captured where so many steps can be left: that costs as much as two or three
@@ -157,18 +157,31 @@ class SteppedDecoding:
 
 
 class _SteppedLayer(DynamicLayer):
-    """Keys and values with room behind the filled part; `place`: (1,), where the next token is written."""
+    """Keys and values with room behind the filled part; `place`: (1,), where the next token is written.
+
+    The room that the filled layer has made becomes this one's, where it is as long as needed.
+    """
 
     def __init__(self, filled: Any, place: Tensor) -> None:
         super().__init__()
         self.lazy_initialization(filled.keys, filled.values)
         self._stored: tuple[Tensor, Tensor] = (filled.keys, filled.values)
+        self._room: tuple[Tensor, Tensor] | None = None
+        if isinstance(filled, RoomyLayer) and filled.whole_keys is not None and filled.whole_values is not None:
+            self._room = filled.whole_keys, filled.whole_values
+            filled.whole_keys = filled.whole_values = None
         self._place = place
 
     def grow(self, more: int) -> None:
-        keys, values = self._stored
-        pad = torch.nn.functional.pad
-        self._stored = pad(keys, (0, 0, 0, more)), pad(values, (0, 0, 0, more))
+        (keys, values), room, self._room = self._stored, self._room, None
+        start = keys.shape[2]
+        if room is None or room[0].shape[2] != start + more:
+            pad = torch.nn.functional.pad
+            self._stored = pad(keys, (0, 0, 0, more)), pad(values, (0, 0, 0, more))
+            return
+        for whole in room:
+            whole[:, :, start:].zero_()  # old memory may hold NaN, which no mask hides
+        self._stored = room
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         keys, values = self._stored

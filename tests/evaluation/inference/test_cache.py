@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import DynamicCache, LlamaConfig, Qwen2Config
 
-from components.evaluation.inference.cache import ROOM, RoomyLayer, roomy_cache
+from components.evaluation.inference.cache import STEP, RoomyLayer, roomy_cache
+from components.evaluation.inference.stepped import _SteppedLayer
 
 CONFIG = LlamaConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2)
 
@@ -14,7 +15,7 @@ def test_what_is_held_equals_transformers_own_through_growth_and_choice_of_rows(
     ours, theirs = roomy_cache(CONFIG), DynamicCache(config=CONFIG)
     generator = torch.Generator().manual_seed(0)
     rows = 3
-    for turn, length in enumerate([5, 1, 1, ROOM, 1, 4, 1, 1]):
+    for turn, length in enumerate([5, 1, 1, STEP, 1, 4, 1, 1]):
         keys, values = torch.randn(2, rows, 2, length, 4, generator=generator)
         for held, expected in zip(ours.update(keys, values, 0), theirs.update(keys, values, 0), strict=True):
             assert torch.equal(held, expected)
@@ -33,7 +34,37 @@ def test_a_token_is_written_into_its_place() -> None:
     assert first.data_ptr() == second.data_ptr()
 
 
+def test_chosen_rows_have_room_at_once() -> None:
+    cache = roomy_cache(CONFIG)
+    cache.update(torch.zeros(2, 2, 3, 4), torch.zeros(2, 2, 3, 4), 0)
+    cache.batch_select_indices(torch.tensor([1, 0, 1]))
+    filled = cache.layers[0]
+    assert isinstance(filled, RoomyLayer)
+    assert filled.keys is not None
+    address = filled.keys.data_ptr()
+    more, _ = cache.update(torch.ones(3, 2, 1, 4), torch.ones(3, 2, 1, 4), 0)
+    assert more.data_ptr() == address
+
+
 def test_layers_with_a_sliding_window_stay_transformers_own() -> None:
     kinds = ["sliding_attention", "full_attention"]
     config = Qwen2Config(num_hidden_layers=2, layer_types=kinds, use_sliding_window=True, sliding_window=4)
     assert [isinstance(layer, RoomyLayer) for layer in roomy_cache(config).layers] == [False, True]
+
+
+def test_decoding_in_steps_takes_over_the_room_and_empties_it() -> None:
+    cache = roomy_cache(CONFIG)
+    cache.update(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4), 0)
+    filled = cache.layers[0]
+    assert isinstance(filled, RoomyLayer)
+    assert filled.whole_keys is not None
+    filled.whole_keys[:, :, 3:] = torch.nan  # what old memory may hold
+    address = filled.whole_keys.data_ptr()
+    held = _SteppedLayer(filled, torch.tensor([3]))
+    held.grow(STEP - 3)
+    keys, _ = held.update(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4))
+    assert keys.data_ptr() == address
+    assert keys.sum(dim=2).tolist() == [[[4.0] * 4] * 2]
+    again = _SteppedLayer(filled, torch.tensor([3]))  # the room has its owner: this one makes its own
+    again.grow(STEP - 3)
+    assert again.update(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4))[0].data_ptr() != address
