@@ -262,8 +262,9 @@ def _why(phase: Mapping[str, Any]) -> str:
 
 CHOSEN = {  # rows of the benchmark -> what docs/gpu.md says of them
     "training unifood: peer's seconds / ours": "training LoRA, 3 tasks an image: times as fast as a baseline",
+    "training flickr30k: peer's seconds / ours": "the same, five captions an image",
     "training one question: peer's seconds / ours": "the same, one question an image",
-    "training unifood: our peak memory / peer's": "peak memory beside that baseline's",
+    "training unifood: our peak memory / peer's": "peak memory beside that baseline's, 3 tasks an image",
     "training q,v r64, tokens": "training Dual-LoRA + VCE, q and v, rank 64, alone on the card: tokens a second",
     "training q,v r64": "the same: samples a second",
     "training all linear r128": "all linear layers, rank 128: samples a second",
@@ -275,7 +276,9 @@ CHOSEN = {  # rows of the benchmark -> what docs/gpu.md says of them
     "llava prefill dual_lora + vce / lora, batch 8": "an image and 64 tokens, 8 at once, with VCE",
     "answers, 3 long an image: ours, a step": "answers, 3 long ones an image: ms a token, all 12 at once",
     "answers, 3 long an image: generate's seconds / ours": "the same beside batched `generate`: times as fast",
+    "answers, 6 short an image: generate's seconds / ours": "6 short answers an image, beside it",
     "lea plan / measured peak, q,v r64": "`lea plan` over the measured peak",
+    "lea plan / measured peak, all linear r128": "the same, all linear layers",
 }
 
 

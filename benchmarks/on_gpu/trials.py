@@ -59,44 +59,34 @@ def one_step(bench: Bench, size: str) -> None:
 
 
 def processes(bench: Bench, size: str) -> None:
-    """Steps a second of two trials beside each other, over those of one."""
+    """Steps a second of two trials beside each other, over those of the first alone, while the other waits."""
     images = SIZES[size][0]
-    alone, both = (_together(bench, size, images, trials) for trials in (1, 2))
-    gain = both / alone if alone and both else None
-    bench.emit(f"two trials as processes on one card gain, {size}, {images} images", gain)
-
-
-def _together(bench: Bench, size: str, images: int, trials: int) -> float | None:
-    """Steps a second of all; None where one failed, as where the memory is too small."""
     context = multiprocessing.get_context("spawn")
-    ready, rates = context.Barrier(trials), context.Queue()
-    children = [context.Process(target=_trial, args=(bench, size, images, ready, rates)) for _ in range(trials)]
+    turns, rates = context.Barrier(2), context.Queue()
+    trial = (bench, size, images, turns, rates)
+    children = [context.Process(target=_trial, args=(*trial, is_first)) for is_first in (True, False)]
     for child in children:
         child.start()
-    ends = time.monotonic() + LIMIT_S
+    alone, *both = (rates.get(timeout=LIMIT_S) for _ in range(3))
     for child in children:
-        child.join(max(0.0, ends - time.monotonic()))
-        if child.exitcode != 0:
-            ready.abort()
-    for child in children:
-        if child.is_alive():
-            child.kill()
-    if any(child.exitcode != 0 for child in children):
-        return None
-    return sum(rates.get() for _ in children)
+        child.join()
+    bench.emit(f"two trials as processes on one card gain, {size}, {images} images", sum(both) / alone)
 
 
-def _trial(bench: Bench, size: str, images: int, ready: Any, rates: Any) -> None:
-    """Train until the time is over; all trials are measured while all of them run."""
+def _trial(bench: Bench, size: str, images: int, turns: Any, rates: Any, is_first: bool) -> None:
+    """Steps a second: of the first alone, then of each while both run."""
     one_process(bench)
     whole, params = _sized(bench, size)
     step = _stepping(bench, Ours(bench, params, adapted(whole, params, "dual_lora", vce=True)), whole, images)
     for _ in range(BATCHES):
         step()
-    ready.wait(LIMIT_S)
+    turns.wait(LIMIT_S)
+    if is_first:
+        rates.put(_steps_in(bench, step, MEASURED_S))
+    turns.wait(LIMIT_S)
     _steps_in(bench, step, WARM_UP_S)
     rates.put(_steps_in(bench, step, MEASURED_S))
-    _steps_in(bench, step, WARM_UP_S)  # until the slowest has measured
+    _steps_in(bench, step, WARM_UP_S)  # until the slower has measured
 
 
 def _steps_in(bench: Bench, step: Callable[[], None], seconds: float) -> float:

@@ -52,6 +52,7 @@ def test_values_and_gradients_are_those_of_a_cpu_in_fp64(
 
 
 @every_case
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")  # the compiler's advice; here fp32 is what is tested
 def test_compiled_model_gives_the_same(name: str, settings: dict[str, Any], device: torch.device) -> None:
     model = _adapted(name, settings).to(device, torch.float32)
     x = inputs(torch.float32).to(device)
