@@ -47,7 +47,7 @@ def find_version(model: str) -> ModelVersion:
     parts = URI.fullmatch(model)
     if parts is None:
         raise UserError(f"--model {model}: give {FORMS}")
-    client = store.connect()
+    client = store.connect_to_read()
     with store.answering(store.tracking_uri()):
         return registry.resolve(client, parts["name"], parts["alias"] or parts["version"])
 

@@ -62,7 +62,7 @@ def promote(
     dry_run: judge alone; nothing is written, but that files are damaged.
     """
     _check_alias(alias)
-    client, measured = store.connect(), Measured()
+    client, measured = store.connect_to_read(), Measured()
     with store.answering(store.tracking_uri()):
         while True:
             with lock("registry"):
@@ -84,7 +84,7 @@ def rollback(name: str, reason: str) -> Promotion:
     Former champions that were deleted in MLflow are passed over.
     """
     reason = _one_line(reason)
-    client = store.connect()
+    client = store.connect_to_read()
     with store.answering(store.tracking_uri()), lock("registry"):
         while True:
             log = mended(client, name)

@@ -64,6 +64,14 @@ def artifacts_folder() -> Path:
     return home() / "mlflow" / "artifacts"
 
 
+def connect_to_read() -> MlflowClient:
+    """As `connect`, for what is of use only once something is stored: without a database none is made."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not _own_database().exists():
+        remedy = "run: dvc repro (outside the repository set LEA_HOME to its .lea)"
+        raise UserError(f"nothing is registered yet: {_own_database()} is missing; {remedy}")
+    return connect()
+
+
 def connect() -> MlflowClient:
     """A client whose store answers and holds the experiment. UserError where it does not answer."""
     _set_defaults()

@@ -93,7 +93,7 @@ def of_run(name: str, aside: Path) -> dict[str, Path]:
     from components.tracking import answers, store
     from components.workspace import ANSWERS, MEASURED
 
-    client = store.connect()
+    client = store.connect_to_read()
     with store.answering(store.tracking_uri()):
         run_id = find_version(name).run_id if name.startswith("models:") else answers.find_run(client, name)
         if not run_id:

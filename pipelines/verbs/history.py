@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     from components.params import load_params
     from components.tracking import promotion_copy, registry, store
 
-    name, client = load_params().registry.name, store.connect()
+    name, client = load_params().registry.name, store.connect_to_read()
     with store.answering(store.tracking_uri()), lock("registry"):
         lines = promotion_copy.as_lines(_log(client, name))
         there, aliases = registry.versions(client, name), registry.aliases(client, name)

@@ -8,7 +8,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 
 from components.errors import UserError
-from components.tracking import artifact_place, store
+from components.serving import loading
+from components.tracking import artifact_place, promotion, store
 
 
 def test_a_database_that_could_not_be_made_whole_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,3 +79,12 @@ def test_refusals_of_a_server_say_what_to_do(monkeypatch, code, line):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
     with pytest.raises(UserError, match=line), store.answering(store.tracking_uri()):
         raise MlflowException("API request failed", code)
+
+
+def test_reading_makes_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / "home"))
+    for read in (lambda: loading.find_version("models:/lea@champion"), lambda: promotion.rollback("lea", "tried")):
+        with pytest.raises(UserError, match=r"nothing is registered yet: .*mlflow\.db is missing; run: dvc repro"):
+            read()
+    assert list(tmp_path.iterdir()) == []
