@@ -11,7 +11,7 @@ from jaxtyping import TypeCheckError
 from peft import get_peft_model
 from torch import nn
 
-from components.adapters import DualLoraConfig, LoraMoeConfig, RodeConfig, dual_lora, experts
+from components.adapters import DualLoraConfig, LoraMoeConfig, RodeConfig, dual_lora, experts, routing
 from components.batching import packing, tree
 from components.batching.conversation import IGNORED, Encoded
 from components.model import bilinear, deformable, released_cue, visual_cue
@@ -23,7 +23,7 @@ CONFIGS: list[Callable[..., Any]] = [DualLoraConfig, LoraMoeConfig, RodeConfig]
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    modules = (bilinear, deformable, released_cue, visual_cue, dual_lora, experts, packing, tree)
+    modules = (bilinear, deformable, released_cue, visual_cue, dual_lora, routing, experts, packing, tree)
     return check_shapes(monkeypatch, *modules)
 
 
@@ -36,7 +36,8 @@ def test_what_computes_names_its_shapes(checked: list[str]) -> None:
         *(f"model.visual_cue.VisualCueEnhancement.{name}" for name in ("forward", "cue")),
         *(f"model.released_cue.ReleasedVisualCueEnhancement.{name}" for name in ("forward", "cue")),
         *(f"adapters.dual_lora.{name}" for name in ("Spaces.forward", "DualLoraLayer.extend")),
-        *(f"adapters.experts.{name}" for name in ("ExpertsLayer.extend", "ExpertsLayer.delta_weight", "weigh")),
+        *(f"adapters.experts.{name}" for name in ("ExpertsLayer.extend", "ExpertsLayer.delta_weight")),
+        "adapters.routing.weigh",
         "batching.packing.pad",
         *(f"batching.tree.{name}" for name in ("padded", "tree_mask")),
     }
@@ -94,9 +95,9 @@ def test_adapters_refuse_rows_that_are_not_those_of_the_base(config: Callable[..
 def test_weights_of_experts_must_be_those_of_the_same_tokens() -> None:
     features = torch.randn(5, 4)
     for ranks in ([2, 2], [1, 3]):
-        assert experts.weigh(features, torch.randn(5, 2), ranks).shape == (5, 4)
+        assert routing.weigh(features, torch.randn(5, 2), ranks).shape == (5, 4)
         with pytest.raises(TypeCheckError, match="tokens experts"):  # would broadcast, silently
-            experts.weigh(features, torch.randn(1, 2), ranks)
+            routing.weigh(features, torch.randn(1, 2), ranks)
 
 
 @pytest.mark.usefixtures("checked")

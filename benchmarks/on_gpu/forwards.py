@@ -11,8 +11,7 @@ import torch
 from benchmarks.on_gpu.clock import Bench
 from benchmarks.on_gpu.models import METHODS, WIDE, adapted, base, pixels, settings, text
 from components.adapters import fast
-from components.evaluation.inference.answering import Prefilled
-from components.evaluation.inference.cache import roomy_cache
+from components.evaluation.inference.cache import Prefilled, roomy_cache
 from components.evaluation.inference.stepped import SteppedDecoding, attention_without_plans
 
 STEPS = 8  # tokens of a measurement

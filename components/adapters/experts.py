@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
 from peft.config import PeftConfig
 from torch import Tensor, nn
 
 from .config import AdapterConfig
 from .fast import route
 from .fused import JointLinear, join_rows, split_rows
+from .routing import weigh
 from .tuner import AdapterLayer, AdapterModel, UpLinear, ZeroUpLinear, modules_by_adapter
 
 if TYPE_CHECKING:
@@ -90,16 +90,6 @@ class ExpertsLayer(AdapterLayer):
         """Of an adapter whose weights are constant 1: softmax over a single expert."""
         down = self.expert_in[name].weight.detach()[: self.r[name]]
         return self.scaling[name] * (self.expert_up[name].weight.detach() @ down)
-
-
-def weigh(
-    features: Float[Tensor, "*tokens rank"], weights: Float[Tensor, "*tokens experts"], ranks: list[int]
-) -> Float[Tensor, "*tokens rank"]:
-    """Multiply each expert's features (r_i of the rank) by its weight."""
-    if len(set(ranks)) == 1:
-        return (features.unflatten(-1, (len(ranks), ranks[0])) * weights.unsqueeze(-1)).flatten(-2)
-    parts = zip(features.split(ranks, dim=-1), weights.split(1, dim=-1), strict=True)
-    return torch.cat([feature * weight for feature, weight in parts], dim=-1)
 
 
 def _num_features(config: PeftConfig) -> Callable[[int], int]:

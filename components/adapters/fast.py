@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
-from .routing import RectifiedRouter, SoftmaxRouter, TopKRouter
+from .routing import RectifiedRouter, SoftmaxRouter, TopKRouter, weigh
 
 MANY = 2048  # tokens from which a GPU works longer than Python launches
 on_meta: Any = None  # stands in for the kernels where a plan counts what a GPU would keep
@@ -143,8 +143,6 @@ def differences(kernels: Any, device: torch.device, dtype: torch.dtype, rows: in
     direction = (waves[: rows * rank] * 0.11).sin().view(rows, rank).to(dtype)
     pairs = [(wanted, found)]
     pairs += zip(*(torch.autograd.grad(each, (both, weight, bias), direction) for each in (wanted, found)), strict=True)
-    from .experts import weigh
-
     ranks = [rank // 4, rank // 4, rank // 2]
     with torch.no_grad():
         features, logits = both[:, :rank], both[:, rank : rank + len(ranks)]

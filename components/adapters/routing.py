@@ -7,11 +7,15 @@ Routers have no parameters of their own: they are modules so that a forward hook
 from __future__ import annotations
 
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.module_tracker import ModuleTracker
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class SoftmaxRouter(nn.Module):
@@ -133,3 +137,13 @@ def _counted(seen: Tensor, mask: Tensor | None) -> Tensor:
 def _mean(rows: Tensor) -> Tensor:
     """Over tokens; 0 where there is none."""
     return rows.mean(dim=0) if len(rows) else rows.sum(dim=0)
+
+
+def weigh(
+    features: Float[Tensor, "*tokens rank"], weights: Float[Tensor, "*tokens experts"], ranks: list[int]
+) -> Float[Tensor, "*tokens rank"]:
+    """Multiply each expert's features (r_i of the rank) by its weight."""
+    if len(set(ranks)) == 1:
+        return (features.unflatten(-1, (len(ranks), ranks[0])) * weights.unsqueeze(-1)).flatten(-2)
+    parts = zip(features.split(ranks, dim=-1), weights.split(1, dim=-1), strict=True)
+    return torch.cat([feature * weight for feature, weight in parts], dim=-1)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from components.errors import UserError
-from components.evaluation.inference.answering import SHRINK_AT, Prefilled, read_on, stop_tokens
+from components.evaluation.inference.answering import SHRINK_AT, read_on, stop_tokens
+from components.evaluation.inference.cache import Prefilled
 from components.model.connector import picture
 from components.serving.gather import can_gather, gather
 from components.serving.image_cache import ImageCache

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from components.evaluation.inference.answering import Prefilled
-from components.evaluation.inference.cache import RoomyLayer, roomy_cache, with_room
+from components.evaluation.inference.cache import Prefilled, RoomyLayer, roomy_cache, with_room
 from components.model.vlora import ARGUMENT, PerceptualWeights
 
 Taken = tuple[Prefilled, Sequence[int]]  # a batch, and which of its rows

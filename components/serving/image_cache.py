@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from components.evaluation.inference.answering import Prefilled
+from components.evaluation.inference.cache import Prefilled
 from components.serving.gather import num_bytes
 
 

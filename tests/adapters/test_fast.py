@@ -18,8 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils.checkpoint import checkpoint
 
 from components.adapters import fast, method
-from components.adapters.experts import weigh
-from components.adapters.routing import ROUTERS, RouterWeights
+from components.adapters.routing import ROUTERS, RouterWeights, weigh
 from components.evaluation.insight.measures import SkillSpaces
 
 VIEWS = {"view", "_unsafe_view", "t", "transpose", "split", "split_with_sizes", "slice", "unsqueeze", "detach", "chunk"}

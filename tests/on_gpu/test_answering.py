@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from components.evaluation.inference import answering
-from components.evaluation.inference.cache import roomy_cache
+from components.evaluation.inference.cache import Prefilled, roomy_cache
 from components.evaluation.inference.stepped import SteppedDecoding, decode_in_steps
 from tests.on_gpu.conftest import ON_CPU
 from tests.workspace import prepare_workspace
@@ -31,7 +31,7 @@ def _prefilled(device: torch.device) -> tuple[Any, Any]:
     ids = torch.randint(5, 200, (3, 20), generator=torch.Generator().manual_seed(0)).to(device)
     with torch.inference_mode():
         output = model(input_ids=ids, past_key_values=roomy_cache(model.config), use_cache=True, logits_to_keep=1)
-    return model, answering.Prefilled(output.past_key_values, torch.ones_like(ids), output.logits[:, -1], None)
+    return model, Prefilled(output.past_key_values, torch.ones_like(ids), output.logits[:, -1], None)
 
 
 def test_steps_give_the_tokens_of_the_growing_cache(device: torch.device) -> None:
@@ -126,8 +126,6 @@ def test_vlora_at_its_published_size_learns_and_answers(device: torch.device) ->
             input_ids=tokens["ids"], past_key_values=roomy_cache(model.config), use_cache=True, logits_to_keep=1, **seen
         )
         weights = next(iter(seen.values()))
-        read = answering.Prefilled(
-            output.past_key_values, torch.ones_like(tokens["ids"]), output.logits[:, -1], weights
-        )
+        read = Prefilled(output.past_key_values, torch.ones_like(tokens["ids"]), output.logits[:, -1], weights)
         answers = decode_in_steps(model, read, NEVER, 8)
     assert [len(answer) for answer in answers] == [8, 8]

@@ -20,14 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from components.evaluation.inference.cache import roomy_cache
+from components.evaluation.inference.cache import Prefilled, roomy_cache
 from components.evaluation.inference.journal import Answered, Failed
 from components.evaluation.inference.stepped import attention_without_plans, can_decode_in_steps, decode_in_steps
 from components.evaluation.question import Question
@@ -35,7 +34,7 @@ from components.images.decoding import decode
 from components.images.transforms import pixel_values
 from components.model.connector import picture
 from components.model.language import window_of
-from components.model.vlora import ARGUMENT, PerceptualWeights
+from components.model.vlora import ARGUMENT
 
 if TYPE_CHECKING:
     from components.evaluation.inference.assistant import Assistant
@@ -137,27 +136,6 @@ def batches(asked: Sequence[Question], prompts: Sequence[Sized], size: int) -> I
         taken.append(group)
     if taken:
         yield taken
-
-
-@dataclass
-class Prefilled:
-    """What the model has read.
-
-    cache: keys and values; mask: (rows, seen), 0 at padding; logits: (rows, vocabulary); weights: under VLoRA, what
-    the rows see for as long as they are read on.
-    """
-
-    cache: Any
-    mask: Tensor
-    logits: Tensor
-    weights: PerceptualWeights | None
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Choose, reorder or repeat rows."""
-        chosen = torch.tensor(rows, device=self.mask.device)
-        self.cache.batch_select_indices(chosen)
-        self.mask, self.logits = self.mask[chosen], self.logits[chosen]
-        self.weights = self.weights.choose(chosen) if self.weights else None
 
 
 def prefill(

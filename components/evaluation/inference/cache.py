@@ -6,11 +6,15 @@ have read an image each, this takes longer than the layer itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+
+from components.model.vlora import PerceptualWeights
 
 STEP = 128  # tokens: lengths with room are multiples of it
 
@@ -68,3 +72,24 @@ def roomy_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+@dataclass
+class Prefilled:
+    """What the model has read.
+
+    cache: keys and values; mask: (rows, seen), 0 at padding; logits: (rows, vocabulary); weights: under VLoRA, what
+    the rows see for as long as they are read on.
+    """
+
+    cache: Any
+    mask: torch.Tensor
+    logits: torch.Tensor
+    weights: PerceptualWeights | None
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Choose, reorder or repeat rows."""
+        chosen = torch.tensor(rows, device=self.mask.device)
+        self.cache.batch_select_indices(chosen)
+        self.mask, self.logits = self.mask[chosen], self.logits[chosen]
+        self.weights = self.weights.choose(chosen) if self.weights else None

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet
 
 import torch
@@ -29,11 +29,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from components.adapters.fast import can_launch, for_replay
-from components.evaluation.inference.cache import STEP, RoomyLayer
+from components.evaluation.inference.cache import STEP, Prefilled, RoomyLayer
 from components.model.vlora import ARGUMENT
-
-if TYPE_CHECKING:
-    from components.evaluation.inference.answering import Prefilled
 
 LOOK_EVERY = 8  # tokens
 CAPTURE_AFTER = 3  # steps as they are

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from components.errors import UserError
 from components.evaluation.inference.answering import answers_by_batch, batches
@@ -13,7 +13,7 @@ from components.evaluation.question import Question
 from components.params import Evaluate
 
 if TYPE_CHECKING:
-    from components.evaluation.inference.systems import System
+    from components.evaluation.inference.assistant import Assistant
 
 RESTARTS = 2  # of a worker that was lost, each with the batch it was at
 
@@ -25,10 +25,16 @@ class Limits:
     max_pixels: int
 
 
+class Loadable(Protocol):
+    """What a worker is sent: small, and `load` gives the model."""
+
+    def load(self) -> Assistant: ...
+
+
 class Worker:
     """Holds one loaded system."""
 
-    def __init__(self, system: System, limits: Limits) -> None:
+    def __init__(self, system: Loadable, limits: Limits) -> None:
         self._assistant, self._limits = system.load(), limits
 
     def answer(self, asked: Sequence[Question]) -> dict[int, Answered]:
@@ -39,7 +45,7 @@ class Worker:
 
 
 def answers_by_workers(
-    system: System, asked: Sequence[Question], limits: Limits, evaluate: Evaluate
+    system: Loadable, asked: Sequence[Question], limits: Limits, evaluate: Evaluate
 ) -> Iterator[dict[int, Answered]]:
     """As `answers_by_batch`, in the order in which `evaluate.workers` actors get ready."""
     import ray
