@@ -5,6 +5,7 @@ JSON lines  {question_id, prediction}             SEED-Bench
 one object  {"v1_0": text, ..}                    MM-Vet
 one object  {"outputs": {id: text}, ..}           LLaVA's ScienceQA result
 one object  {"correct": [{question_id, pred}, ..], "incorrect": [..]}      its ScienceQA output
+JSON lines  {custom_id, response: {body: ..}, error}      OpenAI's Batch API, vllm run-batch
 a table     index, .., prediction                 MMBench
 a list      {img, qa: [{question, answer, prediction}, ..]}     UniFood's authors (id: img/qa0, img/qa1, ..)
 a folder    <subtask>.txt of image, question, gold, answer by tabs         MME's own

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from components.evaluation.offline.batches import is_batch_line, of_batch_line
 from components.evaluation.offline.files import is_parquet, is_table, json_values, plain, table
 from components.evaluation.offline.findings import Findings
 from components.evaluation.offline.logs import is_log, of_log
 from components.evaluation.offline.names import ID_KEYS, TEXT_KEYS, one_text
 
-_OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer", "messages", "conversations", "doc_id"}
+_OF_A_RECORD = {*ID_KEYS, *TEXT_KEYS, "question", "answer", "messages", "conversations", "doc_id", "custom_id"}
 
 
 def records_of(path: Path, findings: Findings) -> list[Mapping[str, Any]]:
@@ -29,7 +30,13 @@ def records_of(path: Path, findings: Findings) -> list[Mapping[str, Any]]:
 def records(values: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
     for value in values:
         if isinstance(value, dict) and value:
-            yield from (of_log(one) if is_log(one) else one for one in _of_object(value))
+            yield from map(_plain, _of_object(value))
+
+
+def _plain(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    if is_log(record):
+        return of_log(record)
+    return of_batch_line(record) if is_batch_line(record) else record
 
 
 def _of_object(value: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
