@@ -20,11 +20,13 @@ import datetime as dt
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -61,8 +63,8 @@ PHASES = {  # the most telling first: what time is left for falls on the last
     "decode without a graph": Phase("forwards:launched", 45),
     "trials in one step, 7B": Phase("trials:one_step", 45, ("7B",)),
     "trials in one step, small": Phase("trials:one_step", 30, ("small",)),
-    "trials as processes, 7B": Phase("trials:processes", 60, ("7B",)),
-    "trials as processes, small": Phase("trials:processes", 60, ("small",)),
+    "trials as processes, 7B": Phase("trials:processes", 120, ("7B",)),
+    "trials as processes, small": Phase("trials:processes", 90, ("small",)),
 }
 BUDGET_S = 480  # of all phases; those that would start later are left out
 GOALS: dict[str, tuple[str, float]] = {  # row -> the bound it should keep
@@ -122,15 +124,26 @@ def in_child(work: Callable[..., None], arguments: tuple[Any, ...], log: Path, l
     context: Any = multiprocessing.get_context(start)
     child = context.Process(target=_logged, args=(work, arguments, log))
     child.start()
-    child.join(limit_s)
-    if child.is_alive():
-        child.kill()
-        child.join()
+    try:
+        child.join(limit_s)
+    finally:
+        if late := child.is_alive():
+            _end(child)
+    if late:
         return f"stopped after {limit_s:.0f} s"
     return "done" if child.exitcode == 0 else f"failed with exit code {child.exitcode}"
 
 
+def _end(child: Any) -> None:
+    """The process, and what it started: it leads a session of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.kill()  # had it not begun yet
+    child.join()
+
+
 def _logged(work: Callable[..., None], arguments: tuple[Any, ...], log: Path) -> None:
+    os.setsid()
     with log.open("wb", buffering=0) as stream:
         for number in (1, 2):
             os.dup2(stream.fileno(), number)
@@ -217,7 +230,8 @@ def main() -> None:
         if left < 15:
             results["phases"][name] = {"state": "not started: no time was left", "seconds": 0, "rows": [], "log": []}
         else:
-            results["phases"][name] = measured(name, args.tiny, min(left, PHASES[name].limit_s), start)
+            found = measured(name, args.tiny, min(left, PHASES[name].limit_s), start)
+            results["phases"][name] = {"date": results["date"], "commit": results["commit"], **found}
         found = results["phases"][name]
         print(f"{name}: {found['state']}, {found['seconds']:.0f} s, {len(found['rows'])} rows", flush=True)
         if output:

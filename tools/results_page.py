@@ -234,9 +234,10 @@ def of_gpu() -> str:
         for name, phase in found["phases"].items()
         if phase["state"] != "done"
     ]
+    commits = ", ".join(dict.fromkeys(phase["commit"] for phase in found["phases"].values()))
     said = f"\n\nNot measured: {'; '.join(unmeasured)}." if unmeasured else ""
     return (
-        f"## On a GPU\n\n`python -m benchmarks.gpu`: {found['date']}, commit {found['commit']}, one {found['card']}, "
+        f"## On a GPU\n\n`python -m benchmarks.gpu`: {found['date']}, commits {commits}, one {found['card']}, "
         f"{_versions(found['versions'])}; LLaVA-1.5-7B in shape, random weights, bf16, q and v at rank 64 unless a row "
         "says otherwise; wall seconds, medians (quartiles) over rounds. The peer trains padded rows with transformers' "
         "own blocks and fused AdamW. What has changed since: [GPUs](gpu.md).\n\n"

@@ -134,8 +134,7 @@ def resolve(client: MlflowClient, name: str, which: str) -> ModelVersion:
             raise
     there = versions(client, name)
     if not there:
-        remedy = "run: dvc repro (outside the repository set LEA_HOME to its .lea)"
-        raise UserError(f"no model {name!r} in the registry at {masked(store.tracking_uri())}; {remedy}")
+        raise UserError(f"no model {name!r} in the registry at {masked(store.tracking_uri())}; {store.REMEDY}")
     span = f"versions {min(there)} to {max(there)}" if len(there) > 1 else f"version {min(there)}"
     held = f"{span}, aliases {', '.join(sorted(known)) or 'none'}"
     raise UserError(f"model {name!r} has no version or alias {which[:80]!r}; it has {held}")

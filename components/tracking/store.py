@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "lea"
+REMEDY = "run: dvc repro (outside the repository set LEA_HOME to its .lea)"
 
 # Read by MLflow from the environment only. What the user has set stays.
 _SETTINGS = {
@@ -64,11 +65,15 @@ def artifacts_folder() -> Path:
     return home() / "mlflow" / "artifacts"
 
 
+def is_there() -> bool:
+    """Whether a server is named, or the home folder has a database."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or _own_database().exists() or home().is_file()
+
+
 def connect_to_read() -> MlflowClient:
-    """As `connect`, for what is of use only once something is stored: without a database none is made."""
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not _own_database().exists():
-        remedy = "run: dvc repro (outside the repository set LEA_HOME to its .lea)"
-        raise UserError(f"nothing is registered yet: {_own_database()} is missing; {remedy}")
+    """As `connect`, for what is of use only once something is stored: the home folder's database is not made for it."""
+    if not is_there():
+        raise UserError(f"nothing is registered yet: {_own_database()} is missing; {REMEDY}")
     return connect()
 
 

@@ -26,10 +26,13 @@ def run(arguments: argparse.Namespace) -> None:
     from components.params import load_params
     from components.tracking import promotion_copy, registry, store
 
-    name, client = load_params().registry.name, store.connect_to_read()
-    with store.answering(store.tracking_uri()), lock("registry"):
-        lines = promotion_copy.as_lines(_log(client, name))
-        there, aliases = registry.versions(client, name), registry.aliases(client, name)
+    name = load_params().registry.name
+    lines, there, aliases = [], {}, {}
+    if store.is_there():
+        client = store.connect()
+        with store.answering(store.tracking_uri()), lock("registry"):
+            lines = promotion_copy.as_lines(_log(client, name))
+            there, aliases = registry.versions(client, name), registry.aliases(client, name)
     if arguments.json:
         print(json.dumps(lines))
         return

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks import gpu
@@ -37,13 +39,18 @@ def test_all_phases_run_on_a_cpu_and_write_every_goal_s_row(
     assert "reached" not in capsys.readouterr().out  # toy models reach no goal
 
 
-def test_phase_that_crashes_or_hangs_keeps_its_rows_and_spares_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phase_that_crashes_or_hangs_keeps_its_rows_and_spares_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = tmp_path / "pid"
+
     def crashes(bench: Bench) -> None:
         bench.emit("a row", 1.5)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def hangs(bench: Bench) -> None:
         bench.emit("a row", 1.5)
+        started.write_text(str(subprocess.Popen(["sleep", "60"]).pid))
         time.sleep(60)
 
     from benchmarks.on_gpu import forwards
@@ -53,6 +60,8 @@ def test_phase_that_crashes_or_hangs_keeps_its_rows_and_spares_the_others(monkey
         found: dict[str, Any] = gpu.measured("vce", tiny=True, limit_s=5)
         assert [row["value"] for row in found["rows"]] == [1.5]
         assert found["state"] in ("failed with exit code -9", "stopped after 5 s")
+    left = int(started.read_text())
+    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE  # nobody waits for it
 
 
 def test_goals_bound_from_the_side_that_they_name() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ __all__ = ["empty_database", "workspace"]
 
 
 @pytest.fixture(scope="session")
-def registered(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def registered(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Versions 1 (champion) and 2 of `lea`, made once for all tests."""
     root = tmp_path_factory.mktemp("registered")
     with pytest.MonkeyPatch.context() as patch:
@@ -40,7 +39,7 @@ def registered(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -
         made.measure(0.8)
         register.run(made.params)
         make_champion(1)
-        yield made
+    return made
 
 
 @pytest.fixture

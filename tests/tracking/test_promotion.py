@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -464,3 +465,13 @@ def test_a_promotion_that_sets_its_alias_late_does_not_overrule_the_one_after_it
     assert moves()[-2:] == [(3, 1, "promote"), (1, 2, "promote")]
     mending.mended(store.connect(), "lea")
     assert moves()[-1] == (1, 2, "promote")
+
+
+def test_history_of_nothing_makes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(Path(__file__).parents[2])
+    for words, printed in (([], "nothing was decided on lea yet\n"), (["--json"], "[]\n")):
+        assert run("history", *words) == 0
+        assert capsys.readouterr().out == printed
+    assert not (tmp_path / "home").exists()

@@ -157,9 +157,9 @@ def prefill(
         has_image = torch.tensor([image is not None for image in images], device=model.device)
         seen = picture(model, pixels.to(model.device, model.dtype), has_image)
     common = [prompts[group[0]][:start] for group, start in zip(groups, starts, strict=True)]
-    read = read_on(model, common, None, seen)
-    read.keep([row for row, group in enumerate(groups) for _ in group])
     rest = [prompts[place][start:] for group, start in zip(groups, starts, strict=True) for place in group]
+    read = read_on(model, common, None, seen, more=max(map(len, rest)))
+    read.keep([row for row, group in enumerate(groups) for _ in group])
     return read_on(model, rest, read)
 
 
@@ -184,9 +184,16 @@ def _num_shared(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def read_on(
-    model: Any, ids: Sequence[Sequence[int]], before: Prefilled | None, seen: Mapping[str, Any] | None = None
+    model: Any,
+    ids: Sequence[Sequence[int]],
+    before: Prefilled | None,
+    seen: Mapping[str, Any] | None = None,
+    more: int = 0,
 ) -> Prefilled:
-    """Let the model read one more piece of each row; `seen`: the images, where `before` has not read them."""
+    """Let the model read one more piece of each row.
+
+    seen: the images, where `before` has not read them. more: tokens that follow the first piece.
+    """
     device = model.device
     length = max(map(len, ids))
     padding = 0 if model.config.image_token_id else 1  # any token but the image's, whose number is checked
@@ -201,7 +208,7 @@ def read_on(
         input_ids=tokens,
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=before.cache if before else roomy_cache(model.config),
+        past_key_values=before.cache if before else roomy_cache(model.config, more),
         use_cache=True,
         logits_to_keep=1,
         **seen,

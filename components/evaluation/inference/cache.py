@@ -25,10 +25,17 @@ def with_room(length: int) -> int:
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values are the filled part, (rows, heads, tokens, head width), of tensors that are longer."""
+    """Keys and values are the filled part, (rows, heads, tokens, head width), of tensors that are longer.
+
+    more: tokens to come, for which there is room from the start.
+    """
 
     whole_keys: torch.Tensor | None = None
     whole_values: torch.Tensor | None = None
+
+    def __init__(self, more: int = 0) -> None:
+        super().__init__()
+        self._more = more
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         super().lazy_initialization(key_states, value_states)
@@ -39,9 +46,17 @@ class RoomyLayer(DynamicLayer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self.whole_keys, self.keys = _extended(self.whole_keys, self.keys, key_states)
-        self.whole_values, self.values = _extended(self.whole_values, self.values, value_states)
+        self.whole_keys, self.keys = _extended(self.whole_keys, self.keys, key_states, self._more)
+        self.whole_values, self.values = _extended(self.whole_values, self.values, value_states, self._more)
         return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self.whole_keys = self.whole_values = None
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        super().reorder_cache(beam_idx)  # pyright: ignore[reportArgumentType]  # its stub asks for a LongTensor
+        self.whole_keys = self.whole_values = None
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """The rows are copied once, with their room: for a batch at 7B they are gigabytes."""
@@ -55,22 +70,26 @@ class RoomyLayer(DynamicLayer):
 
 
 def _extended(
-    whole: torch.Tensor | None, filled: torch.Tensor | None, new: torch.Tensor
+    whole: torch.Tensor | None, filled: torch.Tensor | None, new: torch.Tensor, more: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The tensor with room, and what of it is filled once `new` is behind `filled`. None: there is none yet."""
     old = filled if filled is not None and filled.numel() else new[:, :, :0]
     start, end = old.shape[-2], old.shape[-2] + new.shape[-2]
     if whole is None or whole.shape[-2] < end:
-        whole = new.new_empty(*new.shape[:-2], with_room(end), new.shape[-1])
+        room = with_room(end + more if whole is None else end)
+        whole = new.new_empty(*new.shape[:-2], room, new.shape[-1])
         whole[:, :, :start] = old
     whole[:, :, start:end] = new
     return whole, whole[:, :, :end]
 
 
-def roomy_cache(config: Any) -> DynamicCache:
-    """An empty cache for a model; layers of other kinds (sliding windows, ..) stay transformers' own."""
+def roomy_cache(config: Any, more: int = 0) -> DynamicCache:
+    """An empty cache for a model; layers of other kinds (sliding windows, ..) stay transformers' own.
+
+    more: tokens that follow the first to be read.
+    """
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [RoomyLayer(more) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 

@@ -5,7 +5,7 @@ JSON lines  {question_id, prediction}             SEED-Bench
 one object  {"v1_0": text, ..}                    MM-Vet
 one object  {"outputs": {id: text}, ..}           LLaVA's ScienceQA result
 one object  {"correct": [{question_id, pred}, ..], "incorrect": [..]}      its ScienceQA output
-JSON lines  {custom_id, response: {body: ..}, error}      OpenAI's Batch API, vllm run-batch
+JSON lines  {id, custom_id, response, error}      OpenAI's Batch API, vllm run-batch
 a table     index, .., prediction                 MMBench
 a list      {img, qa: [{question, answer, prediction}, ..]}     UniFood's authors (id: img/qa0, img/qa1, ..)
 a folder    <subtask>.txt of image, question, gold, answer by tabs         MME's own
@@ -72,6 +72,8 @@ def read_answers(path: Path, findings: Findings, questions: Sequence[Question] =
         findings.note(f"{path}: its records have no ids; they are joined by the words and images that they repeat")
         records = [{**record, "id": f"record {number}"} for number, record in enumerate(records, start=1)]
     given = [answer for record in records if (answer := _answer(record, keys))]
+    if records and not given and all(record.keys() == {"question_id", "text"} for record in records):
+        raise UserError(f"{path}: none of its {len(records)} records holds an answer")
     if not given:
         names = ", ".join(str(key)[:40] for key in list(records[0])[:6]) if records else "nothing"
         raise UserError(

@@ -6,7 +6,6 @@ import torch
 from transformers import DynamicCache, LlamaConfig, Qwen2Config
 
 from components.evaluation.inference.cache import STEP, RoomyLayer, roomy_cache
-from components.evaluation.inference.stepped import _SteppedLayer
 
 CONFIG = LlamaConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2)
 
@@ -52,19 +51,23 @@ def test_layers_with_a_sliding_window_stay_transformers_own() -> None:
     assert [isinstance(layer, RoomyLayer) for layer in roomy_cache(config).layers] == [False, True]
 
 
-def test_decoding_in_steps_takes_over_the_room_and_empties_it() -> None:
-    cache = roomy_cache(CONFIG)
-    cache.update(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4), 0)
-    filled = cache.layers[0]
-    assert isinstance(filled, RoomyLayer)
-    assert filled.whole_keys is not None
-    filled.whole_keys[:, :, 3:] = torch.nan  # what old memory may hold
-    address = filled.whole_keys.data_ptr()
-    held = _SteppedLayer(filled, torch.tensor([3]))
-    held.grow(STEP - 3)
-    keys, _ = held.update(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4))
-    assert keys.data_ptr() == address
-    assert keys.sum(dim=2).tolist() == [[[4.0] * 4] * 2]
-    again = _SteppedLayer(filled, torch.tensor([3]))  # the room has its owner: this one makes its own
-    again.grow(STEP - 3)
-    assert again.update(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4))[0].data_ptr() != address
+def test_room_for_what_follows_is_made_at_first() -> None:
+    cache = roomy_cache(CONFIG, more=STEP)
+    first, _ = cache.update(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4), 0)
+    second, _ = cache.update(torch.ones(1, 2, STEP, 4), torch.ones(1, 2, STEP, 4), 0)
+    assert first.data_ptr() == second.data_ptr()
+
+
+def test_beams_in_another_order_and_repeated_rows_stay_so() -> None:
+    ours, theirs = roomy_cache(CONFIG), DynamicCache(config=CONFIG)
+    for length in (3, 1):
+        keys, values = torch.randn(2, 2, 2, length, 4, generator=torch.Generator().manual_seed(length))
+        if length == 1:
+            for cache in (ours, theirs):
+                cache.reorder_cache(torch.tensor([1, 0]))  # pyright: ignore[reportArgumentType]
+        for held, expected in zip(ours.update(keys, values, 0), theirs.update(keys, values, 0), strict=True):
+            assert torch.equal(held, expected)
+    for cache in (ours, theirs):
+        cache.batch_repeat_interleave(2)
+    more = torch.zeros(4, 2, 1, 4)
+    assert torch.equal(ours.update(more, more, 0)[0], theirs.update(more, more, 0)[0])
