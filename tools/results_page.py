@@ -71,6 +71,9 @@ def findings() -> str:
     counted = ", ".join(f"{verdicts.count(verdict)} {word}" for verdict, word in VERDICTS.items())
     said += [f"Of the {len(verdicts)} claims of its ablations: {counted}."]
     said += [f"Highest in IoU: {highest}."]
+    conflicts = [claim["said"].removesuffix(".") for claim in of_table("tasks")["claims"]]
+    gates = "; ".join(line for line in conflicts if line.startswith("Dual-LoRA"))
+    said += [f"Right answers among 1, 2, 3, 6, 12 and 24 conflicting tasks (`make tasks`): {gates}."]
     seeds = len(record["seeds"])
     about = (
         f"`make table1`, profile `{record['profile']}`, 2 CPU cores; {record['questions']['ingredients']} held-out "
@@ -100,6 +103,10 @@ def _gap(metric: str, entry: Mapping[str, float]) -> comparisons.Gap:
     return comparisons.gap(entry, figure(metric))
 
 
+def _seeds(record: Mapping[str, Any]) -> str:
+    return f"seed{'s' * (len(record['seeds']) > 1)} {', '.join(map(str, record['seeds']))}"
+
+
 def of_table(name: str) -> Any:
     return json.loads((ROOT / f"tables/{name}.json").read_text(encoding="utf-8"))
 
@@ -119,10 +126,9 @@ def of_methods() -> str:
 
 def of_tasks() -> str:
     record = of_table("tasks")
-    seeds = ", ".join(str(seed) for seed in record["seeds"])
     said = "\n".join(f"- {claim['said']}" for claim in record["claims"])
     return (
-        f"## By the number of tasks\n\n`make tasks`, profile `{record['profile']}`, seed {seeds}. {record['order']}"
+        f"## By the number of tasks\n\n`make tasks`, profile `{record['profile']}`, {_seeds(record)}. {record['order']}"
         f"\n\n{said}\n\nThe curves: `tables/tasks.md`."
     )
 
@@ -132,11 +138,10 @@ def of_forms() -> str:
     record = of_table("forms")
     rows = [(row["name"], *_figures(row["figures"])) for row in record["rows"]]
     header = ("form", "ingredients IoU", "recipe ROUGE-L", "nutrition pMAE ↓")
-    seeds = ", ".join(str(seed) for seed in record["seeds"])
     return (
-        f"## As printed and as the authors released it\n\n`make forms`, profile `{record['profile']}`, seed {seeds}; "
-        f"without a word behind the name the form is the paper's.\n\n{table(header, rows)}\n\nAll columns and the "
-        "95 % intervals of the differences: `tables/forms.md`."
+        f"## As printed and as the authors released it\n\n`make forms`, profile `{record['profile']}`, "
+        f"{_seeds(record)}; without a word behind the name the form is the paper's.\n\n{table(header, rows)}\n\n"
+        "All columns and the 95 % intervals of the differences: `tables/forms.md`."
     )
 
 
@@ -148,12 +153,11 @@ def of_ablations() -> str:
     ]
     for name in ABLATIONS:
         record = of_table(name)
-        seeds = ", ".join(str(seed) for seed in record["seeds"])
         rows = [(row["name"], *_figures(row["figures"])) for row in record["rows"]]
         claims = "\n".join(f"- {claim['said']}" for claim in record["claims"])
         header = ("", "ingredients IoU", "recipe ROUGE-L", "nutrition pMAE ↓")
         parts.append(
-            f"### {record['title']}\n\n`make {name}`, profile `{record['profile']}`, seeds {seeds}.\n\n"
+            f"### {record['title']}\n\n`make {name}`, profile `{record['profile']}`, {_seeds(record)}.\n\n"
             f"{table(header, rows)}\n\n{claims}"
         )
     return "\n\n".join(parts)

@@ -45,7 +45,7 @@ def test_the_sweep_shows_all_numbers_of_tasks_and_the_rows_that_are_compared_wit
     assert "Dual-LoRA, rank 8" in dict(shown.gaps)
     assert not any("about as many parameters" in name for name, _ in shown.gaps)
     assert all(gap.text != "–" for _, gaps in shown.gaps for gap in gaps)
-    assert re.fullmatch(r"\d+\.\d( .*)?", shown.table.rows[0][2][0].text)
+    assert re.fullmatch(r"\d+\.\d(\s±.*)?", shown.table.rows[0][2][0].text)
 
 
 def test_assumptions_about_tasks_that_were_not_asked_are_left_out(params: Params) -> None:
