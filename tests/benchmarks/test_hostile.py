@@ -59,6 +59,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     assert json.loads(output.read_text())["parts"][0]["tried"] == 200
 
 
+@pytest.mark.slow
 def test_changed_files_variables_and_words_end_in_a_result_or_one_line(tmp_path, capsys):
     output, before = tmp_path / "hostile.json", dict(os.environ)
     assert hostile.main(["--quick", "--output", str(output), "--parts", *hostile.CHANGES]) == 0, capsys.readouterr().out

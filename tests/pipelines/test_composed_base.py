@@ -111,6 +111,7 @@ def test_a_base_is_the_same_wherever_its_pieces_lie(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_same_files_give_the_same_bytes_in_two_processes(tmp_path: Path) -> None:
     small_params(tmp_path, base__kind="compose", base__compose=write_pieces(tmp_path / "pieces"))
 

@@ -19,7 +19,7 @@ from pipelines import cli, stage
 from pipelines.names import check_names
 
 ROOT = Path(__file__).parents[2]
-DEEP = 10_000
+DEEP = 3_000
 
 
 def a_folder(path: Path) -> None:
