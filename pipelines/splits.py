@@ -30,7 +30,7 @@ def run(params: Params) -> None:
             write_json(folder / f"{stage_name}.json", fingerprint(prepared, table, recipe.sources))
     print_table(_table(summary), "samples by task")
     if all_declare_train(rows.index for rows in prepared.values()):
-        print("splits: every row declares train, so that this is all that there is; divided by data.splits")
+        print("splits: every row declares train, which names no test; the rows are divided by data.splits")
 
 
 def _table(summary: dict[str, Any]) -> Table:

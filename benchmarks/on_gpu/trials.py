@@ -2,9 +2,8 @@
 
 Adapters that train in one process, their samples in the same step (mLoRA, LoRAFusion), can gain only where a card is
 not full: two trials of n samples a step take no less than one of 2 n, so the bound is 2 t(n) / t(2 n). Processes of
-their own share nothing but the card, and each ends with the same numbers as alone. Both are measured with Dual-LoRA +
-VCE on q and v, rank 64, at 7B and with a small model, where the host launches kernels more slowly than the card runs
-them.
+their own share nothing but the card. Both are measured with Dual-LoRA + VCE on q and v, rank 64, at 7B and with a small
+model, where the host launches kernels more slowly than the card runs them.
 """
 
 from __future__ import annotations

@@ -88,3 +88,10 @@ def test_reading_makes_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(UserError, match=r"nothing is registered yet: .*mlflow\.db is missing; run: dvc repro"):
             read()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_that_is_a_file_is_refused_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").write_text("")
+    monkeypatch.setenv("LEA_HOME", str(tmp_path / "home"))
+    with pytest.raises(UserError, match="must be a folder"):
+        loading.find_version("models:/lea@champion")
