@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -147,6 +148,8 @@ def _logged(work: Callable[..., None], arguments: tuple[Any, ...], log: Path) ->
     with log.open("wb", buffering=0) as stream:
         for number in (1, 2):
             os.dup2(stream.fileno(), number)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # into the log, whatever the caller captures
+    warnings.simplefilter("default")  # a warning ends no measurement
     work(*arguments)
 
 

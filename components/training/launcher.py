@@ -158,12 +158,17 @@ def check_cluster_for(job: Job) -> None:
 
 
 class Watcher:
-    """Follows a run's folder while workers write it: shows step, loss and time left, reports new checkpoints."""
+    """Follows a run's folder while workers write it: shows step, loss and time left, reports new checkpoints.
+
+    Steps that fall say that a worker was lost, or came: Ray Train starts all of them again.
+    """
 
     def __init__(self, job: Job, on_checkpoint: Callable[[int], object], remote: Remote | None = None) -> None:
         self._folder, self._stage, self._on_checkpoint = job.folder, job.stage, on_checkpoint
         self._covered = latest_step(job.folder / CHECKPOINTS)
         self._skipped = len(read_journal(job.folder / SKIPPED_FILE))
+        self._before = _last_step(job.folder)  # where an earlier call was, until the workers cut the journal
+        self._shown = 0
         self._mirror = Mirror(job, remote) if remote else None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -186,6 +191,11 @@ class Watcher:
         lines = read_journal(self._folder / METRICS_FILE)
         if lines:
             step = lines[-1]
+            if step["step"] < self._shown:
+                start = latest_step(self._folder / CHECKPOINTS)
+                words = f"{self._stage}: its workers have started again, from step {start} (they were at {self._shown})"
+                print(words, file=sys.stderr, flush=True)
+            self._shown = step["step"] if step["step"] != self._before else 0
             bar.total = step["of"]
             bar.at(step["step"], "skipped" if step["skipped"] else f"loss {step['loss']:.3f}")
         skipped = read_journal(self._folder / SKIPPED_FILE)
@@ -197,6 +207,11 @@ class Watcher:
         if covered > self._covered:
             self._covered = covered
             self._on_checkpoint(covered)
+
+
+def _last_step(folder: Path) -> int:
+    lines = read_journal(folder / METRICS_FILE)
+    return lines[-1]["step"] if lines else 0
 
 
 def _explained(error: Exception, job: Job) -> Exception:
