@@ -151,7 +151,7 @@ def test_a_run_is_free_again_when_it_ends(job: Job) -> None:
 def test_journals_are_in_the_storage_before_they_are_followed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """A warm group: what follows a run makes the journals here those of the storage."""
     job.folder.mkdir(parents=True)
-    (job.folder / METRICS_FILE).write_text("{}\n", encoding="utf-8")
+    (job.folder / METRICS_FILE).write_text('{"step": 1}\n', encoding="utf-8")
     followed: list[bool] = []
 
     class Watched(warm.Watcher):
